@@ -1,0 +1,252 @@
+"""What Ideogram 4 is: its Linears, tensors and key names, its text taps, presets and picture sizes.
+
+Names are those of the official checkpoint (fused `qkv`); `diffusers_names` maps them to diffusers' split ones. Read from
+ideogram-oss/ideogram4 (commit 415abf4: `modeling_ideogram4.py`, `sampler_configs.py`) and diffusers 0.42.1
+(`transformer_ideogram4.py`, `pipeline_ideogram4.py`), both Apache-2.0. No torch, no files: pure data and arithmetic.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from ideogram_q8.errors import RequestError, SourceError
+
+Branch = Literal["conditional", "unconditional"]
+BRANCHES: tuple[Branch, ...] = ("conditional", "unconditional")
+COMPONENT_FOLDERS: Mapping[Branch, str] = {
+    "conditional": "transformer",
+    "unconditional": "unconditional_transformer",
+}
+
+TEXT_TAPS = (0, 3, 6, 9, 12, 15, 18, 21, 24, 27, 30, 33, 35)
+"""Decoder layers of the text encoder whose outputs are the text features, taps fastest."""
+IMAGE_POSITION_OFFSET = 65536
+"""First position index of image tokens on all three axes."""
+MAX_TEXT_TOKENS = 2048
+PATCH = 2
+"""A token is PATCH x PATCH latent positions."""
+
+
+@dataclass(frozen=True)
+class TransformerConfig:
+    """The dimensions of one transformer, under diffusers' names (config.json)."""
+
+    in_channels: int
+    num_layers: int
+    attention_head_dim: int
+    num_attention_heads: int
+    intermediate_size: int
+    adaln_dim: int
+    llm_features_dim: int
+    rope_theta: int
+    mrope_section: tuple[int, int, int]
+    norm_eps: float
+
+    @property
+    def hidden_size(self) -> int:
+        return self.attention_head_dim * self.num_attention_heads
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, object]) -> TransformerConfig:
+        """Reads a parsed config.json; keys that are not dimensions (`_class_name`, ...) are ignored.
+
+        The official code's names are understood too: `emb_dim`, `adanln_dim`.
+
+        Raises:
+            SourceError: a dimension is missing or not a positive number.
+        """
+        found = dict(values)
+        found.setdefault("adaln_dim", found.get("adanln_dim"))
+        numbers: dict[str, int] = {}
+        for name in (*_INTEGERS, "rope_theta"):
+            value = found.get(name)
+            if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
+                raise SourceError(f"config.json: {name} is {value!r}, expected a positive integer")
+            numbers[name] = value
+        section = found.get("mrope_section")
+        if not isinstance(section, list | tuple) or len(section) != 3 or not all(isinstance(v, int) for v in section):
+            raise SourceError(f"config.json: mrope_section is {section!r}, expected three integers")
+        eps = found.get("norm_eps")
+        if not isinstance(eps, float) or not 0 < eps < 1:
+            raise SourceError(f"config.json: norm_eps is {eps!r}, expected a small positive number")
+        return cls(**numbers, mrope_section=(section[0], section[1], section[2]), norm_eps=eps)
+
+    def to_json(self) -> dict[str, object]:
+        """The content of diffusers' config.json."""
+        values: dict[str, object] = {"_class_name": "Ideogram4Transformer2DModel"}
+        values |= {name: getattr(self, name) for name in (*_INTEGERS, "rope_theta")}
+        return values | {"mrope_section": list(self.mrope_section), "norm_eps": self.norm_eps}
+
+
+_INTEGERS = (
+    "in_channels",
+    "num_layers",
+    "attention_head_dim",
+    "num_attention_heads",
+    "intermediate_size",
+    "adaln_dim",
+    "llm_features_dim",
+)
+
+IDEOGRAM4 = TransformerConfig(128, 34, 256, 18, 12288, 512, 53248, 5_000_000, (24, 20, 20), 1e-5)
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A Linear under its official name (without `.weight`), with weight shape [out_features, in_features]."""
+
+    name: str
+    out_features: int
+    in_features: int
+    bias: bool
+
+    @property
+    def kind(self) -> str:
+        """The name without its block number: `attention.qkv`, `feed_forward.w2`, `llm_cond_proj`, ..."""
+        return re.sub(r"^layers\.\d+\.", "", self.name)
+
+    @property
+    def in_block(self) -> bool:
+        return self.name.startswith("layers.")
+
+    @property
+    def sees_tokens(self) -> bool:
+        """True for the attention and feed-forward Linears: thousands of rows per step, so activations pay to quantize."""
+        return self.in_block and not self.name.endswith("adaln_modulation")
+
+
+def linears(config: TransformerConfig) -> tuple[Linear, ...]:
+    """All Linears of one branch (211 for Ideogram 4), the seven outside the blocks first."""
+    hidden, ffn, adaln = config.hidden_size, config.intermediate_size, config.adaln_dim
+    found = [
+        Linear("input_proj", hidden, config.in_channels, True),
+        Linear("llm_cond_proj", hidden, config.llm_features_dim, True),
+        Linear("t_embedding.mlp_in", hidden, hidden, True),
+        Linear("t_embedding.mlp_out", hidden, hidden, True),
+        Linear("adaln_proj", adaln, hidden, True),
+        Linear("final_layer.linear", config.in_channels, hidden, True),
+        Linear("final_layer.adaln_modulation", hidden, adaln, True),
+    ]
+    for i in range(config.num_layers):
+        found += [
+            Linear(f"layers.{i}.attention.qkv", 3 * hidden, hidden, False),
+            Linear(f"layers.{i}.attention.o", hidden, hidden, False),
+            Linear(f"layers.{i}.feed_forward.w1", ffn, hidden, False),
+            Linear(f"layers.{i}.feed_forward.w2", hidden, ffn, False),
+            Linear(f"layers.{i}.feed_forward.w3", ffn, hidden, False),
+            Linear(f"layers.{i}.adaln_modulation", 4 * hidden, adaln, True),
+        ]
+    return tuple(found)
+
+
+def tensor_shapes(config: TransformerConfig) -> dict[str, tuple[int, ...]]:
+    """Shapes of all base tensors of one branch (458 for Ideogram 4), by official name; no scales."""
+    hidden = config.hidden_size
+    shapes: dict[str, tuple[int, ...]] = {
+        "llm_cond_norm.weight": (config.llm_features_dim,),
+        "embed_image_indicator.weight": (2, hidden),
+    }
+    for linear in linears(config):
+        shapes[f"{linear.name}.weight"] = (linear.out_features, linear.in_features)
+        if linear.bias:
+            shapes[f"{linear.name}.bias"] = (linear.out_features,)
+    for i in range(config.num_layers):
+        for norm in ("attention_norm1", "attention_norm2", "ffn_norm1", "ffn_norm2"):
+            shapes[f"layers.{i}.{norm}.weight"] = (hidden,)
+        for norm in ("norm_q", "norm_k"):
+            shapes[f"layers.{i}.attention.{norm}.weight"] = (config.attention_head_dim,)
+    return shapes
+
+
+def diffusers_names(name: str) -> tuple[str, ...]:
+    """diffusers' names of an official tensor; a fused `qkv` tensor gives three, each owning a third of its rows in order.
+
+    >>> diffusers_names("layers.3.attention.o.weight")
+    ('layers.3.attention.to_out.0.weight',)
+    """
+    match = re.fullmatch(r"(layers\.\d+\.attention\.)(qkv|o)\.(.+)", name)
+    if match is None:
+        return (name,)
+    prefix, kind, leaf = match.groups()
+    if kind == "o":
+        return (f"{prefix}to_out.0.{leaf}",)
+    return tuple(f"{prefix}to_{part}.{leaf}" for part in "qkv")
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A sampler setting: step count, how many last steps use the low guidance, and the schedule's mean and deviation."""
+
+    name: str
+    steps: int
+    final_steps: int
+    mu: float
+    std: float
+
+    def guidance(self, traits: Traits) -> tuple[float, ...]:
+        """Guidance weight of each step in time order (first = most noise)."""
+        main, final = traits.guidance
+        return (main,) * (self.steps - self.final_steps) + (final,) * self.final_steps
+
+
+PRESETS: Mapping[str, Preset] = {
+    preset.name: preset
+    for preset in (
+        Preset("turbo-12", 12, 1, 0.5, 1.75),
+        Preset("default-20", 20, 2, 0.0, 1.75),
+        Preset("quality-48", 48, 3, 0.0, 1.5),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What a checkpoint was made for: picture sizes in pixels and guidance (main steps, final steps)."""
+
+    name: str
+    min_side: int
+    max_side: int
+    default_size: tuple[int, int]
+    guidance: tuple[float, float]
+
+
+IDEOGRAM4_TRAITS = Traits("Ideogram 4", 256, 2048, (1024, 1024), (7.0, 3.0))
+SIDE_MULTIPLE = 16
+MAX_ASPECT = 6.0
+
+
+def preset(name: str) -> Preset:
+    """Raises RequestError for an unknown name."""
+    if name not in PRESETS:
+        raise RequestError(f"unknown preset {name!r}; expected one of {', '.join(PRESETS)}")
+    return PRESETS[name]
+
+
+def check_size(width: int, height: int, traits: Traits = IDEOGRAM4_TRAITS) -> None:
+    """Raises RequestError for a size that the model cannot paint, naming the nearest one that it can."""
+    for label, side in (("width", width), ("height", height)):
+        if not traits.min_side <= side <= traits.max_side or side % SIDE_MULTIPLE:
+            nearest = min(max(round(side / SIDE_MULTIPLE) * SIDE_MULTIPLE, traits.min_side), traits.max_side)
+            raise RequestError(
+                f"{label} is {side}; {traits.name} paints {traits.min_side} to {traits.max_side} pixels a side in "
+                f"multiples of {SIDE_MULTIPLE}: use {nearest}"
+            )
+    if max(width, height) > MAX_ASPECT * min(width, height):
+        raise RequestError(f"{width}x{height} is longer than {MAX_ASPECT:g}:1; use a squarer size")
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """'1024x768' -> (1024, 768), width first. Raises RequestError."""
+    match = re.fullmatch(r"(\d{1,5})[xX×](\d{1,5})", text.strip())
+    if match is None:
+        raise RequestError(f"size is {text!r}; expected WIDTHxHEIGHT in pixels, for example 1024x1024")
+    return int(match[1]), int(match[2])
+
+
+def schedule_mean(preset: Preset, width: int, height: int) -> float:
+    """Mean of the logit-normal schedule, shifted by resolution (sampler_configs.py): mu + ln(pixels / 512^2) / 2."""
+    return preset.mu + 0.5 * math.log(width * height / 512**2)

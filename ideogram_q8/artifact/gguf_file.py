@@ -1,0 +1,111 @@
+"""GGUF as a stream, by gguf-py: Linears in ggml blocks or BF16, everything else F32, official names.
+
+ComfyUI-GGUF and stable-diffusion.cpp read vectors as F32, and bfloat16 loses nothing in it.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import gguf
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ideogram_q8.errors import ArtifactError
+from ideogram_q8.manifest import TensorRecord
+
+ARCHITECTURE = "ideogram4"
+_FILE_TYPES: Mapping[str, gguf.LlamaFileType] = {
+    "Q8_0": gguf.LlamaFileType.MOSTLY_Q8_0,
+    "Q4_K": gguf.LlamaFileType.MOSTLY_Q4_K_S,
+}
+
+
+def stored_bytes(record: TensorRecord) -> int:
+    """Bytes of a tensor's data."""
+    block_size, type_size = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[record.dtype]]
+    return math.prod(record.shape) // block_size * type_size
+
+
+def write(
+    path: Path, records: Sequence[TensorRecord], tensors: Iterable[tuple[str, torch.Tensor]], metadata: Mapping[str, str]
+) -> None:
+    """Writes `tensors` in the order of `records`, and syncs the file to disk.
+
+    Raises:
+        ValueError: `tensors` are not those of `records`.
+    """
+    writer = gguf.GGUFWriter(path, ARCHITECTURE)
+    try:
+        _describe(writer, records, metadata)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_ti_data_to_file()
+        for record, (name, tensor) in zip(records, tensors, strict=True):
+            data = _array(tensor)
+            if name != record.name or data.nbytes != stored_bytes(record):
+                raise ValueError(f"{name} has {data.nbytes} bytes, planned {record.name} with {stored_bytes(record)}")
+            writer.write_tensor_data(data)
+    finally:
+        writer.close()
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def _describe(writer: gguf.GGUFWriter, records: Sequence[TensorRecord], metadata: Mapping[str, str]) -> None:
+    writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
+    file_type = next((_FILE_TYPES[record.dtype] for record in records if record.dtype in _FILE_TYPES), None)
+    if file_type is not None:
+        writer.add_file_type(file_type)
+    for key, value in metadata.items():
+        writer.add_string(key, value)
+    for record in records:
+        kind = gguf.GGMLQuantizationType[record.dtype]
+        # any dtype but uint8 makes gguf-py take the shape as that of the values
+        writer.add_tensor_info(record.name, record.shape, np.dtype(np.int8), stored_bytes(record), raw_dtype=kind)
+
+
+def _array(tensor: torch.Tensor) -> npt.NDArray[np.generic]:
+    bits = tensor.view(torch.int16) if tensor.dtype == torch.bfloat16 else tensor  # numpy has no bfloat16
+    array: npt.NDArray[np.generic] = bits.contiguous().numpy()
+    return array
+
+
+class GgufFile:
+    """An opened GGUF file of this model; values stay on disk until they are used."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises ArtifactError: not a whole GGUF file, or of another architecture."""
+        try:
+            self._reader = gguf.GGUFReader(path, "c")  # copy on write: torch wants writable memory
+        except (ValueError, IndexError, KeyError, OverflowError, OSError) as error:
+            raise ArtifactError(f"{path} is not a whole GGUF file: {error}; build the artifact again") from None
+        self._tensors = {tensor.name: tensor for tensor in self._reader.tensors}
+        architecture = self._string("general.architecture")
+        if architecture != ARCHITECTURE:
+            raise ArtifactError(f"{path}: general.architecture is {architecture!r}, expected {ARCHITECTURE!r}")
+
+    def metadata(self) -> dict[str, str]:
+        """The text values of its header."""
+        values = {key: self._string(key) for key in self._reader.fields}
+        return {key: value for key, value in values.items() if value is not None}
+
+    def tensors(self) -> dict[str, tuple[str, tuple[int, ...]]]:
+        """dtype and shape by name, in torch's order of dimensions."""
+        return {name: (t.tensor_type.name, tuple(reversed(t.shape.tolist()))) for name, t in self._tensors.items()}
+
+    def read(self, name: str) -> torch.Tensor:
+        """float32 or bfloat16 values; uint8 [N, bytes of a row] for blocks."""
+        stored = self._tensors[name]
+        data = torch.from_numpy(stored.data)
+        return data.view(torch.bfloat16) if stored.tensor_type == gguf.GGMLQuantizationType.BF16 else data
+
+    def _string(self, key: str) -> str | None:
+        field = self._reader.get_field(key)
+        if field is None or field.types != [gguf.GGUFValueType.STRING]:
+            return None
+        return str(bytes(field.parts[-1]), "utf-8")

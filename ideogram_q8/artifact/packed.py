@@ -1,0 +1,59 @@
+"""The weights of a Linear as they are stored: small frozen records of tensors, without arithmetic.
+
+Rows of a weight are its outputs, so `row_slice` splits a fused qkv without touching a block or a scale.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True)
+class Int8Weight:
+    """codes int8 [N, K], scale float32 [N, 1]; weight = codes * scale (`numerics.int8`)."""
+
+    codes: torch.Tensor
+    scale: torch.Tensor
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.codes.shape[0], self.codes.shape[1]
+
+    def row_slice(self, start: int, stop: int) -> Int8Weight:
+        """Outputs start..stop, sharing memory."""
+        return Int8Weight(self.codes[start:stop], self.scale[start:stop])
+
+
+@dataclass(frozen=True)
+class GgmlWeight:
+    """data uint8 [N, bytes of a row] in blocks of type `block`, a key of `numerics.ggml.BLOCKS`; shape = (N, K) of the values."""
+
+    data: torch.Tensor
+    block: str
+    shape: tuple[int, int]
+
+    def row_slice(self, start: int, stop: int) -> GgmlWeight:
+        """Outputs start..stop, sharing memory."""
+        data = self.data[start:stop]
+        return GgmlWeight(data, self.block, (len(data), self.shape[1]))
+
+
+@dataclass(frozen=True)
+class Fp8Weight:
+    """weight float8_e4m3fn [N, K], scale float32 [N], multiplied as in `numerics.fp8.dequantize_per_row`."""
+
+    weight: torch.Tensor
+    scale: torch.Tensor
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.weight.shape[0], self.weight.shape[1]
+
+    def row_slice(self, start: int, stop: int) -> Fp8Weight:
+        """Outputs start..stop, sharing memory."""
+        return Fp8Weight(self.weight[start:stop], self.scale[start:stop])
+
+
+Packed = Int8Weight | GgmlWeight | Fp8Weight

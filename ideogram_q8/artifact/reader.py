@@ -1,0 +1,149 @@
+"""Opens an artifact's folder. The manifest says what to expect; sizes and headers of the files must agree with it.
+
+The contents are not hashed unless asked for: that would read gigabytes at every start.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from ideogram_q8.architecture import BRANCHES, Branch, Traits, TransformerConfig
+from ideogram_q8.artifact import layout
+from ideogram_q8.artifact.packed import GgmlWeight, Int8Weight, Packed
+from ideogram_q8.errors import ArtifactError, SourceError
+from ideogram_q8.manifest import FILE_NAME, FileRecord, Manifest, TensorRecord, decode, sha256_of
+from ideogram_q8.numerics.ggml import BLOCKS
+from ideogram_q8.recipe import SCHEMES, Recipe
+
+
+class ArtifactBranch:
+    """One transformer by official names. A tensor is read when asked for, and not kept."""
+
+    def __init__(self, path: Path, scheme: str, branch: Branch, layout_of: dict[str, tuple[TensorRecord, ...]]) -> None:
+        """Raises ArtifactError: the file's header is not that of `branch` in this layout."""
+        self.path = path
+        self._layout = layout_of
+        self._file = layout.open_file(scheme, path)
+        self._check(branch)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The base tensors of the transformer, whether packed or not."""
+        return tuple(self._layout)
+
+    def read(self, name: str) -> torch.Tensor:
+        """A tensor that is stored plainly: bfloat16 or float32.
+
+        Raises:
+            ArtifactError: the tensor is packed; ask `packed` for it.
+        """
+        record = self._layout[name][0]
+        if record.dtype not in ("BF16", "F32"):
+            raise ArtifactError(f"{name} is stored as {record.dtype}; read it with packed({name.removesuffix('.weight')!r})")
+        return self._file.read(name)
+
+    def packed(self, name: str) -> Packed | None:
+        """The weight of a Linear (name without `.weight`) as it is stored; None where it is plain."""
+        weight, *others = self._layout[f"{name}.weight"]
+        if weight.scheme == "w8a8":
+            scale, marker = others
+            self._check_marker(marker.name)
+            return Int8Weight(self._file.read(weight.name), self._file.read(scale.name))
+        if weight.scheme in BLOCKS:
+            return GgmlWeight(self._file.read(weight.name), weight.scheme, (weight.shape[0], weight.shape[1]))
+        return None
+
+    def _check(self, branch: Branch) -> None:
+        found = self._file.metadata().get(layout.BRANCH_KEY)
+        if found != branch:
+            raise ArtifactError(f"{self.path} holds the branch {found!r}, expected {branch!r}; were files swapped or renamed?")
+        stored = self._file.tensors()
+        expected = {record.name: record for records in self._layout.values() for record in records}
+        for name in sorted(expected.keys() ^ stored.keys()):
+            problem = "is missing" if name in expected else "is unknown"
+            raise ArtifactError(f"{self.path}: tensor {name} {problem}; build the artifact again")
+        for name, record in expected.items():
+            dtype, shape = stored[name]
+            if (dtype, shape) != (record.dtype, record.shape):
+                got, wanted = f"{dtype} {list(shape)}", f"{record.dtype} {list(record.shape)}"
+                raise ArtifactError(f"{self.path}: tensor {name} is {got}, expected {wanted}; build the artifact again")
+
+    def _check_marker(self, name: str) -> None:
+        marker = bytes(self._file.read(name).numpy())
+        if marker != layout.COMFY_QUANT:
+            raise ArtifactError(f"{self.path}: {name} is {marker!r}, expected {layout.COMFY_QUANT!r}")
+
+
+class Artifact:
+    """An opened artifact: its manifest, recipe and dimensions, and a view of each branch."""
+
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        """Raises ArtifactError: a file is missing, truncated or not what the manifest says."""
+        if manifest.scheme not in SCHEMES:
+            raise ArtifactError(f"{folder / FILE_NAME}: scheme is {manifest.scheme!r}, expected one of {', '.join(SCHEMES)}")
+        self.folder, self.manifest = folder, manifest
+        self.recipe = decode(Recipe, manifest.recipe, f"{FILE_NAME}: recipe", ArtifactError)
+        try:
+            self.config = TransformerConfig.from_json(manifest.transformer)
+        except SourceError as error:
+            raise ArtifactError(f"{FILE_NAME}: transformer: {error}") from None
+        self._branches = {branch: self._open(manifest.file(branch)) for branch in BRANCHES}
+
+    @property
+    def variant(self) -> str:
+        return self.manifest.variant
+
+    @property
+    def traits(self) -> Traits:
+        return self.manifest.traits
+
+    def branch(self, branch: Branch) -> ArtifactBranch:
+        return self._branches[branch]
+
+    def _open(self, file: FileRecord) -> ArtifactBranch:
+        path = self.folder / file.path
+        if not path.is_file():
+            raise ArtifactError(f"no file {path}, which {FILE_NAME} lists; build the artifact again")
+        size = path.stat().st_size
+        if size != file.size:
+            raise ArtifactError(f"{path} has {size} bytes, {FILE_NAME} says {file.size}; build the artifact again")
+        tensors = layout.stored_tensors(self.config, self.recipe)
+        listed = {record for records in tensors.values() for record in records}
+        if listed != set(self.manifest.tensors[file.path]):
+            raise ArtifactError(f"{FILE_NAME}: the tensors of {file.path} are not those that its recipe gives")
+        return ArtifactBranch(path, self.manifest.scheme, file.branch, tensors)
+
+
+def open_artifact(folder: str | Path, verify: bool = False) -> Artifact:
+    """Opens a folder written by `quantize`; `verify` also compares the sha256 of each weight file with the manifest.
+
+    Raises:
+        ArtifactError: the manifest or a weight file is missing, truncated or not what it claims to be.
+    """
+    place = Path(folder)
+    manifest = read_manifest(place)
+    artifact = Artifact(place, manifest)
+    for file in manifest.files if verify else ():
+        digest = sha256_of(place / file.path)
+        if digest != file.sha256:
+            raise ArtifactError(f"{place / file.path} has sha256 {digest}, {FILE_NAME} says {file.sha256}; build it again")
+    return artifact
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of a folder.
+
+    Raises:
+        ArtifactError: there is none, or it is not valid.
+    """
+    path = folder / FILE_NAME
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        hint = "expected a folder written by `python -m ideogram_q8 quantize`"
+        raise ArtifactError(f"cannot read {path}: {error.strerror}; {hint}") from None
+    except UnicodeDecodeError:
+        raise ArtifactError(f"{path} is not a text file; expected JSON") from None
+    return Manifest.from_json(text)

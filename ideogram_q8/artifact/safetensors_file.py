@@ -1,0 +1,86 @@
+"""safetensors as a stream: the header is known before the first tensor is computed, and no two tensors are held at once.
+
+safetensors' own `save_file` needs all tensors in memory. Reading goes through the library.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from ideogram_q8.errors import ArtifactError
+from ideogram_q8.manifest import TensorRecord
+
+_TYPES: Mapping[str, torch.dtype] = {"F32": torch.float32, "BF16": torch.bfloat16, "I8": torch.int8, "U8": torch.uint8}
+
+
+def stored_bytes(record: TensorRecord) -> int:
+    """Bytes of a tensor's data."""
+    return math.prod(record.shape) * _TYPES[record.dtype].itemsize
+
+
+def write(
+    path: Path, records: Sequence[TensorRecord], tensors: Iterable[tuple[str, torch.Tensor]], metadata: Mapping[str, str]
+) -> None:
+    """Writes `tensors`, in any order, to the places that `records` give them, and syncs the file to disk.
+
+    Raises:
+        ValueError: `tensors` are not those of `records`.
+    """
+    header, offsets = _header(records, {"format": "pt", **metadata})
+    expected = {record.name: record for record in records}
+    with path.open("wb") as file:
+        file.write(header)
+        for name, tensor in tensors:
+            record = expected.pop(name)
+            if tensor.dtype != _TYPES[record.dtype] or tuple(tensor.shape) != record.shape:
+                raise ValueError(f"{name} is {tensor.dtype} {list(tensor.shape)}, planned {record.dtype} {list(record.shape)}")
+            file.seek(len(header) + offsets[name])
+            file.write(tensor.contiguous().view(torch.uint8).numpy().data)
+        if expected:
+            raise ValueError(f"not written: {', '.join(expected)}")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _header(records: Sequence[TensorRecord], metadata: Mapping[str, str]) -> tuple[bytes, dict[str, int]]:
+    """The bytes before the data, and each tensor's offset in the data: widest types first, so that all are aligned."""
+    entries: dict[str, object] = {"__metadata__": dict(metadata)}
+    offsets, end = {}, 0
+    for record in sorted(records, key=lambda record: (-_TYPES[record.dtype].itemsize, record.name)):
+        begin, end = end, end + stored_bytes(record)
+        offsets[record.name] = begin
+        entries[record.name] = {"dtype": record.dtype, "shape": list(record.shape), "data_offsets": [begin, end]}
+    text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text, offsets
+
+
+class SafetensorsFile:
+    """An opened safetensors file."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises ArtifactError: not a whole safetensors file."""
+        try:
+            self._file: Any = safe_open(path, framework="pt")
+        except (SafetensorError, OSError) as error:
+            raise ArtifactError(f"{path} is not a whole safetensors file: {error}; build the artifact again") from None
+
+    def metadata(self) -> dict[str, str]:
+        return dict(self._file.metadata() or {})
+
+    def tensors(self) -> dict[str, tuple[str, tuple[int, ...]]]:
+        """dtype and shape by name."""
+        views = {name: self._file.get_slice(name) for name in self._file.keys()}  # noqa: SIM118
+        return {name: (view.get_dtype(), tuple(view.get_shape())) for name, view in views.items()}
+
+    def read(self, name: str) -> torch.Tensor:
+        tensor: torch.Tensor = self._file.get_tensor(name)
+        return tensor

@@ -1,0 +1,5 @@
+"""Lazy views of source checkpoints, a tensor at a time."""
+
+from ideogram_q8.checkpoint.source import BranchReader, Source, open_source
+
+__all__ = ["BranchReader", "Source", "open_source"]

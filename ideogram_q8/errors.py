@@ -1,0 +1,42 @@
+"""The exceptions of this package.
+
+    IdeogramQ8Error            anything this package refuses; its text says what was got, what was expected, what to do
+    ├── RequestError           a caption, size, preset, seed or variant that cannot be honoured
+    │   └── CaptionError       the caption is not one that Ideogram 4 understands
+    ├── SourceError            a checkpoint folder or file is missing, incomplete or not what it claims to be
+    ├── ArtifactError          the same for a quantized artifact (weights, manifest)
+    ├── ResourceError          not enough disk space or memory for what was asked
+    └── PublishError           a push that must not happen
+
+The command line turns each of them into one line on standard error and exit code 2; everything else is a defect and shows its traceback.
+"""
+
+from __future__ import annotations
+
+
+class IdeogramQ8Error(Exception):
+    """Base of all errors raised on purpose."""
+
+
+class RequestError(IdeogramQ8Error):
+    """A caption, size, preset, seed or variant that cannot be honoured."""
+
+
+class CaptionError(RequestError):
+    """The caption is not one that Ideogram 4 understands."""
+
+
+class SourceError(IdeogramQ8Error):
+    """A checkpoint that is missing, incomplete or not what it claims to be."""
+
+
+class ArtifactError(IdeogramQ8Error):
+    """A quantized artifact that is missing, incomplete or not what it claims to be."""
+
+
+class ResourceError(IdeogramQ8Error):
+    """Not enough disk space or memory for what was asked."""
+
+
+class PublishError(IdeogramQ8Error):
+    """A push that must not happen."""

@@ -1,0 +1,1 @@
+"""Measuring how much a variant's pictures differ from the original's."""

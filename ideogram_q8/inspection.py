@@ -1,0 +1,99 @@
+"""What a location is, as plain data for people and programs: a checkpoint, an artifact or a picture.
+
+Reads headers, manifests and metadata, never weights, so it answers at once for 20 GB. What each file must be is known to its
+own reader; here it is only told.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from ideogram_q8.architecture import BRANCHES, Traits, linears, tensor_shapes
+
+
+def describe(location: str) -> dict[str, object]:
+    """What `pocket`, a folder or a PNG is; the key `kind` says "source", "artifact" or "picture". Values are JSON.
+
+    Raises:
+        SourceError, ArtifactError, RequestError: nothing is there, or it is not what it claims to be.
+    """
+    path = Path(location)
+    if path.is_file():
+        return _describe_picture(path)
+    if (path / "manifest.json").is_file():
+        return _describe_artifact(path)
+    return _describe_source(location)
+
+
+def to_json(found: Mapping[str, object]) -> str:
+    """Indented JSON, keys in their order."""
+    return json.dumps(found, indent=2, ensure_ascii=False)
+
+
+def to_text(found: Mapping[str, object]) -> str:
+    """One `key: value` a line, deeper levels indented."""
+    return "\n".join(_lines(found, ""))
+
+
+def _lines(value: Mapping[str, object], indent: str) -> Iterator[str]:
+    for key, item in value.items():
+        if isinstance(item, dict):
+            yield f"{indent}{key}:"
+            yield from _lines(item, indent + "  ")
+        elif isinstance(item, int) and not isinstance(item, bool) and item >= 10_000 and key != "seed":
+            yield f"{indent}{key}: {item:,}"
+        else:
+            yield f"{indent}{key}: {'none' if item is None else item}"
+
+
+def _describe_source(location: str) -> dict[str, object]:
+    from ideogram_q8.checkpoint import open_source
+
+    source = open_source(location)
+    shapes = tensor_shapes(source.config)
+    return {
+        "kind": "source",
+        **_describe_traits(source.traits),
+        "folder": str(source.folder),
+        "transformer": source.config.to_json(),
+        "branches": ", ".join(BRANCHES),
+        "tensors_per_branch": len(shapes),
+        "linears_per_branch": len(linears(source.config)),
+        "parameters_per_branch": sum(map(math.prod, shapes.values())),
+    }
+
+
+def _describe_artifact(folder: Path) -> dict[str, object]:
+    from ideogram_q8.artifact import open_artifact
+
+    manifest = open_artifact(folder).manifest
+    return {
+        "kind": "artifact",
+        **_describe_traits(manifest.traits),
+        "folder": str(folder),
+        "variant": manifest.variant,
+        "scheme": manifest.scheme,
+        "artifact_sha256": manifest.artifact_sha256,
+        "source": manifest.source.location,
+        "source_revision": manifest.source.revision,
+        "tool_version": manifest.tool_version,
+        "files": {file.path: {"branch": file.branch, "bytes": file.size, "sha256": file.sha256} for file in manifest.files},
+    }
+
+
+def _describe_picture(path: Path) -> dict[str, object]:
+    from ideogram_q8.png import read_metadata
+
+    return {"kind": "picture", **read_metadata(path)}
+
+
+def _describe_traits(traits: Traits) -> dict[str, object]:
+    width, height = traits.default_size
+    return {
+        "name": traits.name,
+        "sides": f"{traits.min_side} to {traits.max_side} pixels",
+        "default_size": f"{width}x{height}",
+    }

@@ -1,0 +1,101 @@
+"""Linears that hold packed weights as plain buffers and stand where diffusers has `nn.Linear`.
+
+No tensor subclasses: buffers survive `.to(device)`, hooks and meta initialisation as they are. `.to(dtype)` would cast float8
+weights and float32 scales like any floating tensor; `PackedLinear` keeps what is packed in its own dtype.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from ideogram_q8.artifact.packed import Fp8Weight, GgmlWeight, Int8Weight, Packed
+from ideogram_q8.kernels import int8_linear
+from ideogram_q8.numerics import fp8, ggml
+
+
+class PackedLinear(nn.Module):
+    """A Linear [..., in_features] -> [..., out_features] whose packed buffers keep their dtypes under `.to(dtype)`."""
+
+    bias: torch.Tensor | None
+
+    def __init__(self, out_features: int, in_features: int, packed: dict[str, torch.Tensor], bias: torch.Tensor | None) -> None:
+        super().__init__()
+        self.out_features, self.in_features = out_features, in_features
+        self.packed_names = tuple(packed)
+        for name, tensor in packed.items():
+            self.register_buffer(name, tensor)
+        self.register_buffer("bias", bias)
+
+    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Any:
+        before = {name: self._buffers[name] for name in self.packed_names}
+        super()._apply(fn, recurse)
+        for name, old in before.items():
+            new = self._buffers[name]
+            if old is not None and new is not None and new.dtype != old.dtype:
+                self._buffers[name] = old.to(new.device)
+        return self
+
+    def extra_repr(self) -> str:
+        return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
+
+
+class Int8Linear(PackedLinear):
+    """W8A8: `codes` int8 [N, K], `scale` float32 [N, 1]."""
+
+    codes: torch.Tensor
+    scale: torch.Tensor
+
+    def __init__(self, packed: Int8Weight, bias: torch.Tensor | None) -> None:
+        super().__init__(*packed.shape, {"codes": packed.codes, "scale": packed.scale}, bias)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return int8_linear(x, self.codes, self.scale, self.bias)
+
+
+class GgmlLinear(PackedLinear):
+    """A ggml block type: `data` uint8 [N, bytes], expanded to the dtype of the activations at each call."""
+
+    data: torch.Tensor
+
+    def __init__(self, packed: GgmlWeight, bias: torch.Tensor | None) -> None:
+        super().__init__(*packed.shape, {"data": packed.data}, bias)
+        self.block = ggml.BLOCKS[packed.block]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return _linear(x, ggml.decode(self.data, self.block), self.bias)
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, block={self.block.name}"
+
+
+class Fp8Linear(PackedLinear):
+    """The official FP8 layer: `weight` e4m3 [N, K] times `scale` float32 [N], both rounded to bfloat16, product too."""
+
+    weight: torch.Tensor
+    scale: torch.Tensor
+
+    def __init__(self, packed: Fp8Weight, bias: torch.Tensor | None) -> None:
+        super().__init__(*packed.shape, {"weight": packed.weight, "scale": packed.scale}, bias)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return _linear(x, fp8.dequantize_per_row(self.weight, self.scale), self.bias)
+
+
+def _linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    return functional.linear(x, weight.to(x.dtype), None if bias is None else bias.to(x.dtype))
+
+
+def from_packed(packed: Packed, bias: torch.Tensor | None = None) -> PackedLinear:
+    """The layer for a packed weight; `bias` floating [N] or None."""
+    match packed:
+        case Int8Weight():
+            return Int8Linear(packed, bias)
+        case GgmlWeight():
+            return GgmlLinear(packed, bias)
+        case Fp8Weight():
+            return Fp8Linear(packed, bias)

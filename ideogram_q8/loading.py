@@ -1,0 +1,284 @@
+"""From a location to a model on a device: diffusers' and transformers' own modules with packed Linears put in.
+
+Modules are built without storage and filled a tensor at a time, so nothing is held twice. The text encoder is loaded when first
+used and can be freed; its vision tower, which Ideogram 4 never runs, is not loaded at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from diffusers import AutoencoderKLFlux2, Ideogram4Transformer2DModel
+from safetensors import SafetensorError, safe_open
+from torch import nn
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, Qwen3VLConfig, Qwen3VLTextModel
+
+from ideogram_q8 import memory
+from ideogram_q8.architecture import BRANCHES, Branch, Traits, TransformerConfig, diffusers_names, linears
+from ideogram_q8.artifact import open_artifact
+from ideogram_q8.artifact.packed import Fp8Weight, Packed
+from ideogram_q8.checkpoint import BranchReader, Source, open_source
+from ideogram_q8.decoding import LinearDecoder
+from ideogram_q8.errors import ArtifactError, IdeogramQ8Error, SourceError
+from ideogram_q8.layers import from_packed
+from ideogram_q8.manifest import FILE_NAME, parse_json
+
+
+class WeightReader(Protocol):
+    """One branch by official names: plain tensors, and the packed weight of a Linear where it has one."""
+
+    @property
+    def path(self) -> Path: ...
+
+    @property
+    def names(self) -> tuple[str, ...]: ...
+
+    def read(self, name: str) -> torch.Tensor: ...
+
+    def packed(self, name: str) -> Packed | None: ...
+
+
+@dataclass(frozen=True)
+class _Fp8Branch:
+    """A source's branch, its e4m3 Linears handed out as they are stored."""
+
+    reader: BranchReader
+
+    @property
+    def path(self) -> Path:
+        return self.reader.path
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.reader.names
+
+    def read(self, name: str) -> torch.Tensor:
+        return self.reader.read(name)
+
+    def packed(self, name: str) -> Packed | None:
+        stored = self.reader.read_fp8(f"{name}.weight")
+        return None if stored is None else Fp8Weight(*stored)
+
+
+@dataclass
+class Model:
+    """Everything that a picture needs, on one device. `dtype` is that of the activations and of unpacked weights."""
+
+    variant: str
+    artifact_sha256: str
+    source: str
+    folder: Path
+    traits: Traits
+    config: TransformerConfig
+    device: torch.device
+    dtype: torch.dtype
+    branches: dict[Branch, Ideogram4Transformer2DModel]
+    vae: AutoencoderKLFlux2
+    tokenizer: PreTrainedTokenizerBase
+    preview: LinearDecoder | None = field(default=None, repr=False)
+    """Fitted when the first preview is asked for."""
+    _text_encoder: Qwen3VLTextModel | None = field(default=None, repr=False)
+
+    @property
+    def text_encoder(self) -> Qwen3VLTextModel:
+        """The language model of the text encoder, loaded on first use."""
+        if self._text_encoder is None:
+            self._text_encoder = load_text_encoder(self.folder / "text_encoder", self.device, self.dtype)
+        return self._text_encoder
+
+    def free_text_encoder(self) -> None:
+        """Gives its memory back; the next use loads it again."""
+        self._text_encoder = None
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def placement(self, width: int, height: int) -> memory.Placement:
+        """What a picture of this size takes.
+
+        Raises:
+            ResourceError: more than the device has.
+        """
+        transformers = memory.module_bytes(*self.branches.values())
+        vae = memory.module_bytes(self.vae)
+        loaded = 0 if self._text_encoder is None else memory.module_bytes(self._text_encoder)
+        encoder = loaded or memory.weight_bytes([_encoder_file(self.folder / "text_encoder")])
+        weights = memory.Weights(transformers, encoder, vae)
+        available = memory.available_bytes(self.device) + transformers + vae + loaded
+        channels = max((self.vae.config.decoder_block_out_channels or self.vae.config.block_out_channels)[:2])
+        placement = memory.predict(weights, self.config, channels, (width, height), self.dtype, available)
+        memory.check(placement.peak_bytes, available, f"a picture of {width}x{height}", self.device)
+        return placement
+
+
+def load(location: str | Path, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> Model:
+    """Loads `pocket`, a source folder (variant fp8) or an artifact folder.
+
+    Raises:
+        SourceError, ArtifactError: the folder or one of its files is missing or not what it claims to be.
+        ResourceError: the weights do not fit the device.
+    """
+    place = torch.device(device)
+    if (Path(location) / FILE_NAME).is_file():
+        artifact = open_artifact(location)
+        source, traits, config = open_source(artifact.manifest.source.location), artifact.traits, artifact.config
+        variant, digest = artifact.variant, artifact.manifest.artifact_sha256
+        readers: Mapping[Branch, WeightReader] = {branch: artifact.branch(branch) for branch in BRANCHES}
+    else:
+        source = open_source(location)
+        traits, config = source.traits, source.config
+        variant, digest = "fp8", _source_digest(source)
+        readers = {branch: _Fp8Branch(source.branch(branch)) for branch in BRANCHES}
+    weights = memory.weight_bytes([reader.path for reader in readers.values()])
+    memory.check(weights, memory.available_bytes(place), f"variant {variant}", place)
+    return Model(
+        variant=variant,
+        artifact_sha256=digest,
+        source=source.location,
+        folder=source.folder,
+        traits=traits,
+        config=config,
+        device=place,
+        dtype=dtype,
+        branches={branch: build_transformer(reader, config, place, dtype) for branch, reader in readers.items()},
+        vae=load_vae(source.folder / "vae", place, dtype),
+        tokenizer=_load_tokenizer(source.folder / "tokenizer"),
+    )
+
+
+def _source_digest(source: Source) -> str:
+    """The identity of a source, by the rule of `Manifest.artifact_sha256`: sha256 over its files' sorted sha256s."""
+    return hashlib.sha256("".join(sorted(source.record().files.values())).encode("ascii")).hexdigest()
+
+
+def build_transformer(
+    reader: WeightReader, config: TransformerConfig, device: torch.device, dtype: torch.dtype
+) -> Ideogram4Transformer2DModel:
+    """diffusers' transformer with the weights of `reader`; a fused qkv becomes three layers that share its memory.
+
+    Raises:
+        ArtifactError: `reader` lacks a tensor.
+    """
+    with torch.device("meta"):
+        transformer = Ideogram4Transformer2DModel.from_config(config.to_json())
+    rotary = transformer.rotary_emb  # its frequencies are computed, not stored: build it again, on a real device
+    transformer.rotary_emb = type(rotary)(config.attention_head_dim, config.rope_theta, config.mrope_section)
+    packed_names = set()
+    for linear in linears(config):
+        packed = reader.packed(linear.name)
+        if packed is None:
+            continue
+        packed_names.add(f"{linear.name}.weight")
+        bias = reader.read(f"{linear.name}.bias").to(device, dtype) if linear.bias else None
+        parts = diffusers_names(f"{linear.name}.weight")
+        rows = linear.out_features // len(parts)
+        for i, part in enumerate(parts):
+            layer = from_packed(packed.row_slice(i * rows, (i + 1) * rows), bias)
+            transformer.set_submodule(part.removesuffix(".weight"), layer.to(device), strict=True)
+    for name in reader.names:
+        if name not in packed_names:
+            _install_tensor(transformer, diffusers_names(name), reader.read(name).to(device, dtype))
+    _require_filled(transformer, ArtifactError, "the transformer")
+    return transformer.to(device).eval().requires_grad_(False)
+
+
+def _install_tensor(module: nn.Module, names: Iterable[str], tensor: torch.Tensor) -> None:
+    """Sets the parameters `names` to equal shares of the rows of `tensor`; biases that a packed layer holds stay."""
+    parts = tuple(names)
+    for name, rows in zip(parts, tensor.chunk(len(parts)), strict=True):
+        owner, _, leaf = name.rpartition(".")
+        child = module.get_submodule(owner)
+        if leaf in child._parameters:
+            child.register_parameter(leaf, nn.Parameter(rows, requires_grad=False))
+
+
+def _require_filled(module: nn.Module, error: type[IdeogramQ8Error], what: str) -> None:
+    tensors = (*module.named_parameters(), *module.named_buffers())
+    missing = [name for name, tensor in tensors if tensor.is_meta]
+    if missing:
+        raise error(f"{what} lacks {len(missing)} tensors, the first is {missing[0]}; download or build the folder again")
+
+
+# ---- the parts that come from the source as they are ----
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    path = folder / "config.json"
+    try:
+        values = parse_json(path.read_text(encoding="utf-8"), str(path), SourceError)
+    except (OSError, UnicodeDecodeError) as error:
+        raise SourceError(f"{path}: cannot be read ({error}); download the folder again") from error
+    if not isinstance(values, dict):
+        raise SourceError(f"{path}: holds {type(values).__name__}, expected an object")
+    return values
+
+
+def _open_weights(path: Path) -> Any:
+    try:
+        return safe_open(path, framework="pt")
+    except (OSError, SafetensorError) as error:
+        raise SourceError(f"{path}: not a complete safetensors file ({error}); download it again") from error
+
+
+def load_vae(folder: Path, device: torch.device, dtype: torch.dtype) -> AutoencoderKLFlux2:
+    """The VAE of a folder with config.json and one weight file.
+
+    Raises:
+        SourceError: a file is missing or does not fit its config.
+    """
+    with torch.device("meta"):
+        vae = AutoencoderKLFlux2.from_config(_read_config(folder))
+    path = folder / "diffusion_pytorch_model.safetensors"
+    with _open_weights(path) as file:
+        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (safe_open is not a mapping)
+    state = {name: value.to(device, dtype if value.is_floating_point() else value.dtype) for name, value in state.items()}
+    try:
+        vae.load_state_dict(state, assign=True)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise SourceError(f"{path} does not fit its config.json: {reason}") from error
+    return vae.eval().requires_grad_(False)
+
+
+def _load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    if not (folder / "tokenizer.json").is_file():
+        raise SourceError(f"{folder / 'tokenizer.json'}: missing; download the folder again")
+    return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+
+
+_ENCODER_PREFIX = "language_model."
+
+
+def _encoder_file(folder: Path) -> Path:
+    return folder / "model.safetensors"
+
+
+def load_text_encoder(folder: Path, device: torch.device, dtype: torch.dtype) -> Qwen3VLTextModel:
+    """The language model of a Qwen3-VL body in the official FP8 layout (or plain bfloat16), without its vision tower.
+
+    Raises:
+        SourceError: a file is missing or a tensor that the config asks for is.
+    """
+    values = _read_config(folder)
+    config = Qwen3VLConfig.from_dict(values).text_config
+    with torch.device("meta"):
+        model = Qwen3VLTextModel(config)
+    model.rotary_emb = type(model.rotary_emb)(config)  # computed, not stored
+    path = _encoder_file(folder)
+    with _open_weights(path) as file:
+        stored = {name.removeprefix(_ENCODER_PREFIX) for name in file.keys() if name.startswith(_ENCODER_PREFIX)}  # noqa: SIM118
+        for name in sorted(n for n in stored if not n.endswith("_scale")):
+            tensor = file.get_tensor(_ENCODER_PREFIX + name)
+            if f"{name}_scale" in stored:
+                packed = Fp8Weight(tensor, file.get_tensor(f"{_ENCODER_PREFIX}{name}_scale"))
+                linear = name.removesuffix(".weight")
+                bias = file.get_tensor(f"{_ENCODER_PREFIX}{linear}.bias").to(dtype) if f"{linear}.bias" in stored else None
+                model.set_submodule(linear, from_packed(packed, bias).to(device), strict=True)
+            else:
+                _install_tensor(model, [name], tensor.to(device, dtype))
+    _require_filled(model, SourceError, str(path))
+    return model.to(device).eval().requires_grad_(False)

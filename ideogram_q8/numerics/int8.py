@@ -1,0 +1,46 @@
+"""Symmetric int8: weights by output row, activations by token, and their exact integer product.
+
+Codes are in [-127, 127], the scale is amax / 127 in float32, rounding is to the nearest even. A row of zeros has scale 1.
+"""
+
+from __future__ import annotations
+
+import torch
+
+CODE_MAX = 127
+EXACT_WIDTH = 1024
+"""Longest dot product of int8 codes that float32 holds exactly: 1024 * 128^2 = 2^24."""
+
+
+def quantize_per_channel(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Float [N, K] -> (codes int8 [N, K], scale float32 [N, 1])."""
+    return quantize_per_token(weight)
+
+
+def quantize_per_token(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Float [..., K] -> (codes int8 [..., K], scale float32 [..., 1]); |codes * scale - x| <= scale / 2."""
+    values = x.float()
+    amax = values.abs().amax(-1, keepdim=True)
+    # by a tensor: CUDA turns division by a number into a product with its reciprocal, which rounds twice
+    scale = amax / torch.full_like(amax, CODE_MAX)
+    scale = torch.where(scale == 0, torch.ones_like(scale), scale)
+    codes = (values / scale).round().clamp(-CODE_MAX, CODE_MAX)
+    return codes.to(torch.int8), scale
+
+
+def dequantize(codes: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    """int8 [..., K], float32 [..., 1] -> float32 [..., K]."""
+    return codes.float() * scale
+
+
+def matmul(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """int8 [M, K] times int8 [N, K] transposed -> int32 [M, N], exact on every device.
+
+    By float32 products of at most EXACT_WIDTH columns, whose partial sums are integers that float32 represents.
+    `torch._int_mm` is no reference: some CPUs saturate in it silently.
+    """
+    total = torch.zeros(a.shape[0], b.shape[0], dtype=torch.int32, device=a.device)
+    for start in range(0, a.shape[1], EXACT_WIDTH):
+        columns = slice(start, start + EXACT_WIDTH)
+        total += (a[:, columns].float() @ b[:, columns].float().T).to(torch.int32)
+    return total

@@ -1,0 +1,149 @@
+"""The Generate tab: one variant, one picture, with previews of every step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+
+import gradio as gr
+
+from ideogram_q8.ui import fragments
+from ideogram_q8.ui.form import RequestForm, card_choices, friendly_errors, read_request, variant_cards
+from ideogram_q8.ui.jobs import Jobs
+from ideogram_q8.ui.studio import Painting, Picture, Studio
+
+_IDLE = fragments.panel(
+    "idle",
+    "Ready",
+    notes=["Press Generate. The first picture with a variant takes a few seconds more: it is built and loaded."],
+)
+
+
+@dataclass(frozen=True)
+class _Parts:
+    variant: gr.Radio
+    go: gr.Button
+    cancel: gr.Button
+    picture: gr.Image
+    status: gr.HTML
+    download: gr.DownloadButton
+    metadata: gr.JSON
+
+
+def build_generate_tab(studio: Studio, form: RequestForm, chosen: str) -> None:
+    """Adds the tab's components and events to the current Blocks context.
+
+    Args:
+        chosen: name of the variant that is picked at the start.
+    """
+    parts = _layout(studio, chosen)
+    jobs = Jobs()
+
+    def generate(
+        variant: str, caption: str, preset: str, width: float, height: float, seed: float, request: gr.Request
+    ) -> Iterator[dict[object, object]]:
+        """Paint a picture. The last message holds its file, a summary as HTML, the file again and its metadata."""
+        yield from _generate(studio, jobs, parts, request.session_hash, variant, (caption, preset, width, height, seed))
+
+    def cancel(request: gr.Request) -> dict[object, object]:
+        """Stop this session's picture at its next step."""
+        job = jobs.cancel(request.session_hash)
+        status = {} if job is None else {parts.status: fragments.cancelled(job.note)}
+        return status | _idle_buttons(parts)
+
+    busy = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+    start = parts.go.click(lambda: _busy_buttons(parts), None, [parts.go, parts.cancel], **busy)
+    run = start.then(
+        generate,
+        [parts.variant, *form.inputs],
+        [parts.picture, parts.status, parts.download, parts.metadata],
+        api_name="generate",
+        concurrency_id="device",
+        concurrency_limit=1,
+        show_progress="hidden",
+    )
+    run.then(
+        lambda: _idle_buttons(parts) | {parts.variant: gr.update(choices=card_choices(studio.variants()))},
+        None,
+        [parts.go, parts.cancel, parts.variant],
+        **busy,
+    )
+    parts.cancel.click(
+        cancel,
+        None,
+        [parts.status, parts.go, parts.cancel],
+        cancels=[run],
+        api_name="cancel_generate",
+        queue=False,
+        show_progress="hidden",
+    )
+
+
+def _layout(studio: Studio, chosen: str) -> _Parts:
+    variant = variant_cards(studio.variants(), chosen, "Variant", "q8-variant", columns=4)
+    with gr.Row():
+        go = gr.Button("Generate", variant="primary", elem_id="q8-generate", scale=3)
+        cancel = gr.Button("Cancel", variant="stop", interactive=False, elem_id="q8-generate-cancel", scale=1)
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=11, min_width=320):
+            picture = gr.Image(
+                label="Picture",
+                show_label=False,
+                type="filepath",
+                format="png",
+                height=490,
+                interactive=False,
+                buttons=["fullscreen"],
+                elem_id="q8-picture",
+            )
+        with gr.Column(scale=9, min_width=300):
+            status = gr.HTML(_IDLE, elem_id="q8-generate-status", elem_classes="q8-flat", padding=False)
+            download = gr.DownloadButton("Download PNG", interactive=False, elem_id="q8-download")
+            with gr.Accordion("What the PNG says about itself", open=False):
+                metadata = gr.JSON(show_label=False, elem_id="q8-metadata")
+    return _Parts(variant, go, cancel, picture, status, download, metadata)
+
+
+def _generate(
+    studio: Studio, jobs: Jobs, parts: _Parts, session: str | None, variant: str, fields: tuple[str, str, float, float, float]
+) -> Iterator[dict[object, object]]:
+    titles = {v.name: v.title for v in studio.variants()}
+    label = titles.get(variant, variant)
+    with friendly_errors(), jobs.running(session) as job:
+        try:
+            request = read_request(*fields)
+            yield {parts.download: gr.update(value=None, interactive=False), parts.metadata: None}
+            with closing(studio.paint(variant, request)) as events:
+                for event in events:
+                    if isinstance(event, Picture):
+                        yield _result(parts, event, label)
+                        return
+                    job.note = fragments.where(event)
+                    if job.cancelled:
+                        yield {parts.status: fragments.cancelled(job.note)}
+                        return
+                    update: dict[object, object] = {parts.status: fragments.progress(event, label)}
+                    if isinstance(event, Painting):
+                        update[parts.picture] = event.preview
+                    yield update
+        except Exception:
+            yield {parts.status: fragments.panel("failed", "That did not work", notes=["The message says why."])}
+            raise
+
+
+def _result(parts: _Parts, picture: Picture, label: str) -> dict[object, object]:
+    return {
+        parts.picture: str(picture.path),
+        parts.status: fragments.finished(picture, label),
+        parts.download: gr.update(value=str(picture.path), interactive=True),
+        parts.metadata: picture.metadata,
+    }
+
+
+def _busy_buttons(parts: _Parts) -> dict[object, object]:
+    return {parts.go: gr.update(interactive=False), parts.cancel: gr.update(interactive=True)}
+
+
+def _idle_buttons(parts: _Parts) -> dict[object, object]:
+    return {parts.go: gr.update(interactive=True), parts.cancel: gr.update(interactive=False)}

@@ -1,0 +1,120 @@
+"""Theme and style sheet. Only system fonts and Gradio's own colour variables, so nothing is fetched and dark mode follows."""
+
+from __future__ import annotations
+
+import gradio as gr
+
+_FONT = ("ui-sans-serif", "system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica", "Arial", "sans-serif")
+_MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "DejaVu Sans Mono", "Consolas", "monospace")
+
+
+def theme() -> gr.themes.Base:
+    """Soft, with quieter labels and outlined blocks."""
+    soft = gr.themes.Soft(primary_hue="indigo", secondary_hue="indigo", neutral_hue="slate", font=_FONT, font_mono=_MONO)
+    return soft.set(
+        body_background_fill="#f6f7fb",
+        block_border_width="1px",
+        block_border_width_dark="1px",
+        block_radius="12px",
+        block_shadow="none",
+        block_shadow_dark="none",
+        block_title_background_fill="none",
+        block_title_background_fill_dark="none",
+        block_title_padding="0",
+        block_title_text_color="*body_text_color",
+        block_title_text_color_dark="*body_text_color",
+        block_title_text_weight="600",
+        button_large_radius="10px",
+        button_large_text_weight="600",
+        input_border_width="1px",
+        input_border_width_dark="1px",
+        input_border_color="*border_color_primary",
+        input_shadow="none",
+        checkbox_border_color="*neutral_400",
+        checkbox_border_color_dark="*neutral_500",
+    )
+
+
+_DIE = (
+    "url(\"data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 24 24'%3E%3Cpath fill-rule='evenodd' "
+    "d='M5 2h14a3 3 0 0 1 3 3v14a3 3 0 0 1-3 3H5a3 3 0 0 1-3-3V5a3 3 0 0 1 3-3zm2.5 3.7a1.8 1.8 0 1 0 0 3.6 1.8 1.8 0 0 0 "
+    "0-3.6zm9 0a1.8 1.8 0 1 0 0 3.6 1.8 1.8 0 0 0 0-3.6zm-4.5 4.5a1.8 1.8 0 1 0 0 3.6 1.8 1.8 0 0 0 0-3.6zm-4.5 4.5a1.8 1.8 0 "
+    "1 0 0 3.6 1.8 1.8 0 0 0 0-3.6zm9 0a1.8 1.8 0 1 0 0 3.6 1.8 1.8 0 0 0 0-3.6z'/%3E%3C/svg%3E\")"
+)
+
+CSS = (
+    """
+.gradio-container { max-width: 1400px !important; margin: 0 auto !important; }
+.q8-title { display: flex; align-items: baseline; flex-wrap: wrap; gap: 4px 16px; padding: 4px 2px; }
+.q8-title h1 { font-size: 24px; font-weight: 700; letter-spacing: -0.02em; margin: 0; }
+.q8-title p { margin: 0; color: var(--body-text-color-subdued); }
+.q8-title .q8-chip { margin-left: auto; padding: 3px 12px; border-radius: 99px; font-size: 13px;
+  color: var(--body-text-color-subdued); border: 1px solid var(--border-color-primary); }
+
+/* Radio buttons as cards: name, format, size on three lines. */
+.q8-cards .wrap { display: grid !important; grid-template-columns: repeat(4, minmax(0, 1fr)); gap: 10px; }
+.q8-cards label { align-items: flex-start !important; gap: 9px !important; margin: 0 !important;
+  padding: 11px 13px !important; border-radius: 12px !important;
+  border: 1px solid var(--border-color-primary) !important; background: var(--background-fill-primary) !important;
+  color: var(--body-text-color) !important; box-shadow: none !important; transition: border-color .12s, background .12s; }
+.q8-cards label:hover { border-color: var(--primary-400) !important; }
+.q8-cards label.selected { border-color: var(--primary-500) !important; box-shadow: inset 0 0 0 1px var(--primary-500) !important;
+  background: color-mix(in srgb, var(--primary-500) 9%, var(--background-fill-primary)) !important; }
+.q8-cards label input { margin-top: 3px; accent-color: var(--primary-500); }
+.q8-cards label span { display: block; white-space: pre-line; font-size: 12.5px; line-height: 1.5; color: inherit;
+  font-weight: 400; margin: 0 !important; }
+.q8-cards.q8-two .wrap { grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 8px; }
+.q8-cards.q8-two label { padding: 7px 11px !important; }
+.q8-cards label span::first-line { font-size: 15px; font-weight: 650; }
+
+/* The form. */
+#q8-caption textarea { font-family: var(--font-mono); font-size: 12.5px; line-height: 1.55; }
+#q8-preset .wrap { display: grid !important; grid-template-columns: repeat(3, minmax(0, 1fr)); gap: 8px; }
+#q8-preset label { justify-content: center; padding: 8px 6px !important; border-radius: 10px !important; box-shadow: none !important;
+  border: 1px solid var(--border-color-primary); }
+#q8-preset label input { display: none; }
+#q8-preset label span { margin: 0 !important; }
+#q8-examples .label { color: var(--body-text-color); font-weight: 600; }
+#q8-examples .label svg { display: none; }
+#q8-examples .gallery-item, #q8-examples button { border-radius: 99px !important; font-size: 13px; padding: 3px 12px !important; }
+#q8-examples .gallery { gap: 6px; }
+.q8-seed { align-items: stretch; }
+#q8-roll { height: auto; font-size: 15px; box-shadow: none; border: 1px solid var(--border-color-primary); border-radius: 12px; }
+#q8-roll::before { content: ""; width: 16px; height: 16px; margin-right: 7px; background: currentColor;
+  mask: DIE center / contain no-repeat; }
+
+/* Progress, results, tables. */
+.q8-panel { border: 1px solid var(--border-color-primary); border-radius: 12px; padding: 14px 16px;
+  background: var(--block-background-fill); color: var(--body-text-color); }
+.q8-panel .q8-head { display: flex; justify-content: space-between; gap: 12px; font-weight: 600; }
+.q8-panel .q8-head span { font-variant-numeric: tabular-nums; font-weight: 500; color: var(--body-text-color-subdued); }
+.q8-panel .q8-note { color: var(--body-text-color-subdued); font-size: 13.5px; margin-top: 6px; min-height: 20px;
+  font-variant-numeric: tabular-nums; display: flex; justify-content: space-between; gap: 12px; }
+.q8-bar { height: 7px; border-radius: 99px; overflow: hidden; margin-top: 10px; background: var(--border-color-primary); }
+.q8-bar i { display: block; height: 100%; border-radius: 99px; background: var(--primary-500); transition: width .15s linear; }
+.q8-panel[data-state=cancelled] .q8-bar i { background: var(--neutral-400); }
+.q8-panel[data-state=failed] { border-color: #ef4444; }
+.q8-tiles { display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 12px; margin-top: 12px; }
+.q8-tiles dt { font-size: 12.5px; color: var(--body-text-color-subdued); }
+.q8-tiles dd { margin: 2px 0 0; font-size: 19px; font-weight: 650; letter-spacing: -0.01em; font-variant-numeric: tabular-nums; }
+.q8-flat .html-container { padding: 0 !important; }
+.q8-table tr { border: 0 !important; }
+.q8-flat { padding: 0 !important; border: 0 !important; background: none !important; }
+.q8-table { width: 100%; margin: 0 !important; table-layout: fixed; border-collapse: collapse; font-variant-numeric: tabular-nums;
+  border: 0 !important; }
+.q8-table th, .q8-table td { padding: 8px 10px !important; text-align: right !important; border: 0 !important;
+  border-bottom: 1px solid var(--border-color-primary) !important; }
+.q8-table th:first-child { text-align: left !important; font-weight: 500; color: var(--body-text-color-subdued); white-space: nowrap; }
+.q8-table thead th { font-weight: 650; color: var(--body-text-color); }
+.q8-table tbody tr:last-child th, .q8-table tbody tr:last-child td { border-bottom: 0 !important; }
+.q8-table td[colspan] { font-weight: 650; background: color-mix(in srgb, var(--primary-500) 7%, transparent); }
+.q8-small { font-size: 12.5px; line-height: 1.5; color: var(--body-text-color-subdued); margin: 10px 0 0; }
+.q8-sides { display: flex; justify-content: space-between; font-weight: 600; padding: 0 4px; }
+.q8-sides b { color: var(--primary-500); margin-right: 6px; }
+
+/* Small pictures are shown large, pixel by pixel: nothing is smoothed over. */
+#q8-picture img { width: 100% !important; height: 100% !important; object-fit: contain; image-rendering: pixelated; }
+#q8-slider img { image-rendering: pixelated; }
+footer { display: none !important; }
+"""
+).replace("DIE", _DIE)

@@ -1,0 +1,142 @@
+"""The variants of a source that a person can choose from, and their builds in the user's cache folder.
+
+A build is made on first use and kept: it is found again by the sha256 of the source's files in its manifest, so a changed
+source is built anew. Nothing is ever written into the source folder or the working tree. What this module does not know:
+how to quantize (`quantization`), how to load (`loading`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+from filelock import FileLock
+
+from ideogram_q8.architecture import BRANCHES, COMPONENT_FOLDERS, TransformerConfig
+from ideogram_q8.artifact import layout
+from ideogram_q8.checkpoint import Source, open_source
+from ideogram_q8.errors import ArtifactError, RequestError
+from ideogram_q8.manifest import FILE_NAME, Manifest
+from ideogram_q8.quantization import OnProgress, quantize
+from ideogram_q8.recipe import choose
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to run a model.
+
+    Attributes:
+        name: "fp8", "int8", "q8_0" or "q4_k".
+        title, format: what people read, for example "INT8" and "safetensors, W8A8".
+        location: what `loading.load` takes; None until the variant is built.
+        size_bytes: size of both transformers' files; of a variant that is not built yet, the size of its tensors.
+    """
+
+    name: str
+    title: str
+    format: str
+    location: str | None
+    size_bytes: int
+
+
+_TITLES = {
+    "fp8": ("FP8", "the original · safetensors"),
+    "int8": ("INT8", "W8A8 · safetensors"),
+    "q8_0": ("Q8_0", "8.5 bits · GGUF"),
+    "q4_k": ("Q4_K", "4.5 bits · GGUF"),
+}
+VARIANT_NAMES: tuple[str, ...] = tuple(_TITLES)
+
+
+def default_cache() -> Path:
+    """The user's cache folder for builds, by the conventions of the operating system."""
+    return platformdirs.user_cache_path("ideogram-q8") / "variants"
+
+
+def catalogue(source: str = "pocket", cache: Path | None = None) -> list[Variant]:
+    """All variants of a source in the order of `VARIANT_NAMES`, built or not. Hashes nothing, so it is quick.
+
+    Raises:
+        SourceError: the source is missing or not what it claims to be.
+    """
+    opened = open_source(source)
+    return [_describe(name, opened, _folder(name, opened, cache)) for name in VARIANT_NAMES]
+
+
+def _describe(name: str, source: Source, folder: Path) -> Variant:
+    title, form = _TITLES[name]
+    if name == "fp8":
+        return Variant(name, title, form, source.location, _source_bytes(source))
+    manifest = _read_manifest(folder)
+    if manifest is None:
+        return Variant(name, title, form, None, expected_bytes(name, source.config))
+    return Variant(name, title, form, str(folder), sum(record.size for record in manifest.files))
+
+
+def prepare(name: str, source: str = "pocket", cache: Path | None = None, on_progress: OnProgress | None = None) -> str:
+    """Builds a variant unless the cache has it, and returns its location for `loading.load`.
+
+    Two processes may ask at once: one builds, the other waits and finds the result. An exception raised by `on_progress`
+    cancels the build and leaves nothing behind.
+
+    Args:
+        name: one of `VARIANT_NAMES`; "fp8" is the source itself and needs no build.
+        source: `pocket` or a folder in the official tree.
+        cache: folder for builds; None is `default_cache()`.
+        on_progress: called after each tensor of a build, and never when the build is found.
+
+    Raises:
+        RequestError: an unknown name.
+        SourceError, ArtifactError, ResourceError: from reading the source and writing the build.
+    """
+    if name not in _TITLES:
+        raise RequestError(f"unknown variant {name!r}; expected one of {', '.join(VARIANT_NAMES)}")
+    opened = open_source(source)
+    if name == "fp8":
+        return opened.location
+    folder = _folder(name, opened, cache)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_suffix(".lock")):
+        if not _is_build_of(folder, opened):
+            quantize(opened, name, folder, on_progress=on_progress, overwrite=folder.exists())
+    return str(folder)
+
+
+def expected_bytes(name: str, config: TransformerConfig) -> int:
+    """Bytes of both transformers' tensors in a scheme, from the shapes alone."""
+    recipe = choose(name, config)
+    container = layout.container(recipe.scheme)
+    records = [record for stored in layout.stored_tensors(config, recipe).values() for record in stored]
+    return len(BRANCHES) * sum(map(container.stored_bytes, records))
+
+
+def _folder(name: str, source: Source, cache: Path | None) -> Path:
+    """A folder for each source location, so that two sources do not take turns in one."""
+    digest = hashlib.sha256(source.location.encode()).hexdigest()[:8]
+    label = "".join(c if c.isalnum() else "-" for c in source.traits.name.lower())
+    return (cache or default_cache()) / f"{label}-{digest}" / name
+
+
+def _source_bytes(source: Source) -> int:
+    folders = [source.folder / COMPONENT_FOLDERS[branch] for branch in BRANCHES]
+    return sum(path.stat().st_size for folder in folders for path in folder.glob("*.safetensors"))
+
+
+def _read_manifest(folder: Path) -> Manifest | None:
+    """The manifest of a finished build; None where there is none that this version can read."""
+    try:
+        return Manifest.from_json((folder / FILE_NAME).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ArtifactError):
+        return None
+
+
+def _is_build_of(folder: Path, source: Source) -> bool:
+    manifest = _read_manifest(folder)
+    if manifest is None:
+        return False
+    complete = all(
+        (folder / record.path).is_file() and (folder / record.path).stat().st_size == record.size for record in manifest.files
+    )
+    return complete and manifest.source.files == source.record().files

@@ -1,0 +1,136 @@
+"""The description of Ideogram 4 against published counts and against diffusers' own class."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+import pytest
+import torch
+
+from ideogram_q8.architecture import (
+    IDEOGRAM4,
+    IDEOGRAM4_TRAITS,
+    PRESETS,
+    TEXT_TAPS,
+    Traits,
+    TransformerConfig,
+    check_size,
+    diffusers_names,
+    linears,
+    parse_size,
+    preset,
+    schedule_mean,
+    tensor_shapes,
+)
+from ideogram_q8.errors import RequestError, SourceError
+
+SMALL = TransformerConfig(16, 2, 32, 8, 512, 64, 104, 100, (6, 5, 5), 1e-5)
+
+
+def test_ideogram_4_has_the_published_counts():
+    shapes = tensor_shapes(IDEOGRAM4)
+    assert len(shapes) == 458
+    assert sum(map(math.prod, shapes.values())) == 9_279_288_448
+    assert len(linears(IDEOGRAM4)) == 211
+    assert sum(linear.out_features * linear.in_features for linear in linears(IDEOGRAM4)) == 9_277_931_520
+    assert IDEOGRAM4.llm_features_dim == len(TEXT_TAPS) * 4096
+
+
+def test_linears_are_grouped_by_what_they_see():
+    kinds = Counter((linear.in_block, linear.sees_tokens) for linear in linears(IDEOGRAM4))
+    assert kinds == {(False, False): 7, (True, False): 34, (True, True): 170}
+    assert {linear.kind for linear in linears(SMALL) if linear.sees_tokens} == {
+        "attention.qkv",
+        "attention.o",
+        "feed_forward.w1",
+        "feed_forward.w2",
+        "feed_forward.w3",
+    }
+
+
+def test_names_and_shapes_are_those_of_diffusers():
+    from diffusers import Ideogram4Transformer2DModel
+
+    with torch.device("meta"):
+        module = Ideogram4Transformer2DModel.from_config(SMALL.to_json())
+    ours = {}
+    for name, shape in tensor_shapes(SMALL).items():
+        parts = diffusers_names(name)
+        ours |= {part: (shape[0] // len(parts), *shape[1:]) for part in parts}
+    assert ours == {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+
+
+def test_a_config_survives_json():
+    assert TransformerConfig.from_json(IDEOGRAM4.to_json()) == IDEOGRAM4
+
+
+def test_the_official_spelling_of_a_dimension_is_read():
+    values = SMALL.to_json()
+    values["adanln_dim"] = values.pop("adaln_dim")
+    assert TransformerConfig.from_json(values) == SMALL
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("num_layers", 0),
+        ("num_layers", True),
+        ("in_channels", "128"),
+        ("rope_theta", None),
+        ("mrope_section", [1, 2]),
+        ("norm_eps", 5),
+    ],
+)
+def test_a_wrong_dimension_is_named(name: str, value: object):
+    with pytest.raises(SourceError, match=f"config.json: {name} is "):
+        TransformerConfig.from_json({**SMALL.to_json(), name: value})
+
+
+def test_presets_are_the_official_ones():
+    assert {name: (p.steps, p.final_steps, p.mu, p.std) for name, p in PRESETS.items()} == {
+        "turbo-12": (12, 1, 0.5, 1.75),
+        "default-20": (20, 2, 0.0, 1.75),
+        "quality-48": (48, 3, 0.0, 1.5),
+    }
+    assert preset("default-20").guidance(IDEOGRAM4_TRAITS) == (7.0,) * 18 + (3.0,) * 2
+    with pytest.raises(RequestError, match="unknown preset 'fast'; expected one of turbo-12, default-20, quality-48"):
+        preset("fast")
+
+
+def test_the_schedule_moves_with_resolution():
+    assert schedule_mean(preset("turbo-12"), 512, 512) == 0.5
+    assert schedule_mean(preset("turbo-12"), 1024, 1024) == pytest.approx(0.5 + math.log(2))
+
+
+@pytest.mark.parametrize("size", [(256, 256), (2048, 2048), (1600, 400), (1536, 256)])
+def test_good_sizes(size: tuple[int, int]):
+    check_size(*size)
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        ((1000, 1024), "width is 1000; Ideogram 4 paints 256 to 2048 pixels a side in multiples of 16: use 992"),
+        ((1024, 2064), "height is 2064; .*: use 2048"),
+        ((16, 256), "width is 16; .*: use 256"),
+        ((2048, 256), "2048x256 is longer than 6:1"),
+    ],
+)
+def test_bad_sizes_say_what_to_use(size: tuple[int, int], expected: str):
+    with pytest.raises(RequestError, match=expected):
+        check_size(*size)
+
+
+def test_traits_set_the_range():
+    tiny = Traits("Tiny", 64, 128, (64, 64), (3.0, 2.0))
+    check_size(64, 128, tiny)
+    with pytest.raises(RequestError, match="Tiny paints 64 to 128"):
+        check_size(256, 256, tiny)
+
+
+def test_sizes_are_written_width_first():
+    assert parse_size(" 1024x768 ") == parse_size("1024×768") == (1024, 768)
+    for text in ("1024", "x", "-1x5", "1024x768x3", "1e3x16", "123456x16"):
+        with pytest.raises(RequestError, match="expected WIDTHxHEIGHT"):
+            parse_size(text)

@@ -1,0 +1,255 @@
+"""The command line: its verbs on real files, its refusals, its exit codes."""
+
+from __future__ import annotations
+
+import errno
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+from ideogram_q8 import __main__ as command_line
+from ideogram_q8.errors import RequestError, SourceError
+from ideogram_q8.recipe import SCHEMES
+from tests.synthetic import write_source
+
+SENTENCE = "a red star on a white background"
+
+
+def run(*arguments: object) -> int:
+    return command_line.main([str(argument) for argument in arguments])
+
+
+def refusal(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """Runs a command that must be refused; returns its one line without the prefix."""
+    assert run(*arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("error: ")
+    assert captured.err.count("\n") == 1
+    return captured.err.removeprefix("error: ").strip()
+
+
+# ---- what works ----
+
+
+class Bar:
+    """Stands in for tqdm and remembers how far it got."""
+
+    made: ClassVar[list[Bar]] = []
+
+    def __init__(self, **_: object) -> None:
+        self.n, self.total = 0, 0
+        self.made.append(self)
+
+    def __enter__(self) -> Bar:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def update(self, count: int) -> None:
+        self.n += count
+
+
+def test_progress_ends_at_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("tqdm.tqdm", Bar)
+    assert run("quantize", write_source(tmp_path / "source"), "--scheme", "int8", "--out", tmp_path / "artifact") == 0
+    assert Bar.made[-1].n == Bar.made[-1].total > 0
+
+
+def test_a_source_is_quantized_and_inspected(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    source, out = write_source(tmp_path / "source"), tmp_path / "artifact"
+    assert run("quantize", source, "--scheme", "int8", "--out", out) == 0
+    assert capsys.readouterr().out.startswith(f"{out}: int8, ")
+
+    assert run("inspect", out, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["kind"], found["variant"], found["source"]) == ("artifact", "int8", str(source))
+    assert {file["branch"] for file in found["files"].values()} == {"conditional", "unconditional"}
+    assert all((out / name).stat().st_size == file["bytes"] for name, file in found["files"].items())
+
+    before = {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
+    assert str(out) in refusal(capsys, "quantize", source, "--scheme", "int8", "--out", out)
+    assert {path.name: path.stat().st_mtime_ns for path in out.iterdir()} == before
+    assert run("quantize", source, "--scheme", "q8_0", "--out", out, "--overwrite") == 0
+    capsys.readouterr()
+    assert run("inspect", out) == 0
+    assert "variant: q8_0\n" in capsys.readouterr().out
+
+
+def test_a_source_is_inspected(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    source = write_source(tmp_path)
+    assert run("inspect", source, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["kind"], found["name"], found["default_size"]) == ("source", "Tiny", "64x64")
+    assert run("inspect", source) == 0
+    text = capsys.readouterr().out
+    assert "kind: source\n" in text
+    assert "  num_layers: 2\n" in text
+
+
+def test_the_embedded_model_paints_the_same_picture_twice(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    from PIL import Image
+
+    caption_file = tmp_path / "caption.json"
+    caption = {
+        "compositional_deconstruction": {
+            "background": "plain white",
+            "elements": [{"type": "obj", "bbox": [250, 250, 250, 750], "desc": "a red star"}],
+        }
+    }
+    caption_file.write_text(json.dumps(caption, indent=2), encoding="utf-8")
+    pictures = tmp_path / "first.png", tmp_path / "second.png"
+    for path in pictures:
+        arguments = ("--caption", caption_file, "--seed", 7, "--preset", "turbo-12", "--out", path)
+        assert run("generate", "pocket", *arguments) == 0
+        captured = capsys.readouterr()
+        assert captured.out.startswith(f"{path}: ")
+        assert "12/12" in captured.err
+        assert f"warning: compositional_deconstruction.elements[0].bbox: {[250, 250, 250, 750]} has no area" in captured.err
+    assert pictures[0].read_bytes() == pictures[1].read_bytes()
+
+    assert run("inspect", pictures[0], "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert json.loads(found["caption"]) == caption
+    assert (found["kind"], found["variant"], found["seed"], found["preset"]) == ("picture", "fp8", 7, "turbo-12")
+    with Image.open(pictures[0]) as picture:
+        assert picture.size == (found["width"], found["height"])
+
+
+def test_help_is_there_before_torch():
+    code = """
+import sys
+from ideogram_q8.__main__ import main
+for verb in ([], ["quantize"], ["generate"], ["inspect"]):
+    try:
+        main([*verb, "--help"])
+    except SystemExit as end:
+        assert end.code == 0
+assert main(["generate", "pocket", "--caption", "{", "--out", "x.png"]) == 2
+assert not {"torch", "numpy", "PIL", "tqdm"} & set(sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "--scheme" in done.stdout
+
+
+def test_the_schemes_are_those_of_the_recipes():
+    # written out on the command line, because the recipes import torch
+    assert command_line._SCHEMES == SCHEMES
+
+
+# ---- what is refused ----
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], "VERB; see python -m ideogram_q8 --help"),
+        (["paint"], "invalid choice: 'paint'"),
+        (["quantize", "pocket", "--out", "x"], "--scheme; see python -m ideogram_q8 quantize --help"),
+        (["quantize", "pocket", "--scheme", "int4", "--out", "x"], "invalid choice: 'int4'"),
+        (["generate", "pocket", "--caption", "a", "--out", "x.png", "--preset", "fast"], "invalid choice: 'fast'"),
+        (["generate", "pocket", "--caption", "a", "--out", "x.png", "--seed", "one"], "invalid int value: 'one'"),
+        (["generate", "pocket", "--caption", "a", "--out", "x.png", "--size", "128"], "expected WIDTHxHEIGHT"),
+        (["generate", "pocket", "--caption", "a", "--out", "x.jpg"], "--out is x.jpg; expected the name of a PNG"),
+        (["generate", "pocket", "--caption", "a", "--out", "no/x.png"], "there is no folder no; make it"),
+        (["generate", "pocket", "--caption", "", "--out", "x.png"], "caption is empty"),
+        (["generate", "pocket", "--caption", "{}", "--out", "x.png"], "the key compositional_deconstruction is missing"),
+        (["generate", "pocket", "--caption", "poster.json", "--out", "x.png"], "poster.json: there is no such caption file"),
+        (["generate", "nowhere", "--caption", "a", "--out", "x.png"], "nowhere"),
+        (["generate", "pocket", "--caption", "a", "--out", "x.png", "--seed", "-1"], "seed is -1"),
+        (["generate", "pocket", "--caption", "a", "--out", "x.png", "--size", "100x128"], "width is 100"),
+        (["generate", "pocket", "--caption", "a", "--out", "x.png", "--size", "4096x4096"], "width is 4096"),
+        (["quantize", "nowhere", "--scheme", "int8", "--out", "x"], "nowhere"),
+        (["inspect", "nowhere"], "nowhere"),
+    ],
+)
+def test_a_refusal_is_one_line_and_leaves_nothing(
+    arguments: list[str],
+    expected: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    monkeypatch.chdir(tmp_path)
+    assert expected in refusal(capsys, *arguments)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_damaged_weights_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    source, out = write_source(tmp_path / "source"), tmp_path / "artifact"
+    weights = source / "transformer" / "diffusion_pytorch_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    assert str(weights) in refusal(capsys, "quantize", source, "--scheme", "int8", "--out", out)
+    assert not out.exists()
+
+
+def test_a_stranger_to_inspect_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    text = tmp_path / "notes.png"
+    text.write_text("no picture", encoding="utf-8")
+    assert "not a PNG file" in refusal(capsys, "inspect", text)
+
+
+# ---- what goes wrong on the way ----
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch):
+    def install(error: BaseException) -> None:
+        def verb(_: object) -> None:
+            raise error
+
+        monkeypatch.setattr(command_line, "_inspect", verb)
+
+    return install
+
+
+def test_an_error_of_many_lines_becomes_one(failing, capsys: pytest.CaptureFixture[str]):
+    failing(SourceError("two problems:\n  first\n  second"))
+    assert refusal(capsys, "inspect", "pocket") == "two problems: first second"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EROFS])
+def test_a_full_or_closed_disk_is_a_refusal(number: int, failing, capsys: pytest.CaptureFixture[str]):
+    failing(OSError(number, "the reason", "/disk/file"))
+    assert refusal(capsys, "inspect", "pocket") == "/disk/file: the reason; free space or choose another place"
+
+
+def test_ctrl_c_exits_with_130(failing, capsys: pytest.CaptureFixture[str]):
+    failing(KeyboardInterrupt())
+    assert run("inspect", "pocket") == 130
+    assert capsys.readouterr().err == "interrupted\n"
+
+
+@pytest.mark.parametrize("defect", [ValueError("a defect"), OSError(errno.EBADF, "a defect")])
+def test_a_defect_is_not_hidden(defect: Exception, failing):
+    failing(defect)
+    with pytest.raises(type(defect), match="a defect"):
+        run("inspect", "pocket")
+
+
+# ---- captions ----
+
+
+def test_a_caption_is_read_from_a_file_or_taken_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    Path("caption.txt").write_bytes("\ufeffein Café".encode())
+    assert command_line.read_caption("caption.txt") == "ein Café"
+    for text in (SENTENCE, "a file named poster.json", "x" * 5000, "a\0b", ""):
+        assert command_line.read_caption(text) == text
+
+
+def test_a_caption_file_that_is_no_text_is_refused(tmp_path: Path):
+    path = tmp_path / "caption.json"
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(RequestError, match="not UTF-8 text"):
+        command_line.read_caption(str(path))
+
+
+def test_a_huge_caption_file_is_not_read_to_its_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    path = tmp_path / "caption.txt"
+    path.write_bytes(b"x" * 10_000_000)
+    assert "characters; expected at most" in refusal(capsys, "generate", "pocket", "--caption", path, "--out", "x.png")

@@ -1,0 +1,77 @@
+"""Packed Linears compute what their format means and keep their bytes under `.to`."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional
+
+from ideogram_q8.artifact.packed import Fp8Weight, GgmlWeight, Int8Weight, Packed
+from ideogram_q8.layers import PackedLinear, from_packed
+from ideogram_q8.numerics import fp8, ggml, int8
+
+OUTPUTS, INPUTS = 96, 512
+FORMATS = ("fp8", "int8", "q8_0", "q4_k")
+
+
+def weight() -> torch.Tensor:
+    return torch.randn(OUTPUTS, INPUTS, generator=torch.Generator().manual_seed(1)) / 20
+
+
+def packed(name: str) -> tuple[Packed, torch.Tensor]:
+    """The weight in a format, and the float32 [N, K] that it stands for."""
+    if name == "fp8":
+        codes, scale = fp8.quantize_per_row(weight())
+        return Fp8Weight(codes, scale), fp8.dequantize_per_row(codes, scale).float()
+    if name == "int8":
+        codes, scale = int8.quantize_per_channel(weight())
+        return Int8Weight(codes, scale), int8.dequantize(codes, scale)
+    data = ggml.encode(weight(), ggml.BLOCKS[name])
+    return GgmlWeight(data, name, (OUTPUTS, INPUTS)), ggml.decode(data, ggml.BLOCKS[name])
+
+
+def inputs() -> torch.Tensor:
+    return torch.randn(2, 20, INPUTS, generator=torch.Generator().manual_seed(2))
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("with_bias", [False, True])
+def test_computes_what_the_format_means(name: str, with_bias: bool) -> None:
+    stored, meaning = packed(name)
+    bias = torch.linspace(-1, 1, OUTPUTS) if with_bias else None
+    exact = functional.linear(inputs(), meaning, bias)
+    error = from_packed(stored, bias)(inputs()) - exact
+    # only int8 rounds its activations as well
+    assert error.norm() / exact.norm() < (0.01 if name == "int8" else 1e-6)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_rows_can_be_sliced(name: str) -> None:
+    stored, _ = packed(name)
+    whole = from_packed(stored)(inputs())
+    part = from_packed(stored.row_slice(32, 64))(inputs())
+    assert torch.allclose(part, whole[..., 32:64], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_cast_keeps_what_is_packed(name: str) -> None:
+    stored, _ = packed(name)
+    layer = from_packed(stored, torch.zeros(OUTPUTS))
+    before = {key: (value.dtype, value.clone()) for key, value in layer.named_buffers() if key != "bias"}
+    layer.to(torch.bfloat16)
+    assert layer.bias is not None and layer.bias.dtype == torch.bfloat16
+    for key, (dtype, value) in before.items():
+        after = layer.get_buffer(key)
+        assert after.dtype == dtype and torch.equal(after.view(torch.uint8), value.view(torch.uint8))
+    y = layer(inputs().to(torch.bfloat16))
+    assert y.dtype == torch.bfloat16 and y.isfinite().all()
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_stands_where_a_linear_stood(name: str) -> None:
+    layer: PackedLinear = from_packed(packed(name)[0])
+    assert (layer.in_features, layer.out_features, layer.bias) == (INPUTS, OUTPUTS, None)
+    assert not list(layer.parameters())
+    assert f"in_features={INPUTS}, out_features={OUTPUTS}, bias=False" in repr(layer)
+    moved = layer.to("meta")
+    assert all(buffer.is_meta for buffer in moved.buffers())

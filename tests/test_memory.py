@@ -1,0 +1,76 @@
+"""Sizes come from headers and shapes; what cannot fit is refused before it is tried."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from ideogram_q8 import memory
+from ideogram_q8.architecture import IDEOGRAM4
+from ideogram_q8.errors import ArtifactError, ResourceError
+
+GB = 10**9
+INT8 = memory.Weights(transformers=2 * 9_902_000_000, text_encoder=8_200_000_000, vae=168_000_000)
+
+
+def placement(side: int, available: int, weights: memory.Weights = INT8) -> memory.Placement:
+    return memory.predict(weights, IDEOGRAM4, 256, (side, side), torch.bfloat16, available)
+
+
+def test_weight_bytes_leave_out_the_header(tmp_path: Path) -> None:
+    save_file({"a": torch.zeros(3, 5), "b": torch.zeros(7, dtype=torch.int8)}, tmp_path / "x.safetensors", {"format": "pt"})
+    (tmp_path / "x.gguf").write_bytes(b"12345")
+    assert memory.weight_bytes([tmp_path / "x.safetensors", tmp_path / "x.gguf"]) == 3 * 5 * 4 + 7 + 5
+
+
+@pytest.mark.parametrize("content", [b"", b"\1\2", b"\xff" * 20, b"\2\0\0\0\0\0\0\0[]", b"\5\0\0\0\0\0\0\0{nope"])
+def test_a_damaged_file_is_named(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(ArtifactError, match=r"x\.safetensors"):
+        memory.weight_bytes([path])
+    with pytest.raises(ArtifactError, match=r"y\.gguf"):
+        memory.weight_bytes([tmp_path / "y.gguf"])
+
+
+def test_shared_memory_counts_once() -> None:
+    first, second = torch.nn.Linear(8, 4, bias=False), torch.nn.Linear(8, 2, bias=False)
+    second.weight = torch.nn.Parameter(first.weight[:2].detach())
+    assert memory.module_bytes(first, second) == 8 * 4 * 4
+
+
+def test_the_text_encoder_stays_only_where_there_is_room() -> None:
+    small, large = placement(1024, 24 * GB), placement(1024, 48 * GB)
+    assert not small.keep_text_encoder and large.keep_text_encoder
+    assert large.denoise_bytes - small.denoise_bytes == INT8.text_encoder
+    assert small.peak_bytes == small.text_bytes
+
+
+def test_larger_pictures_take_more() -> None:
+    sizes = [placement(side, 10**12).denoise_bytes for side in (256, 1024, 2048)]
+    assert sizes == sorted(sizes) and sizes[0] < sizes[-1]
+
+
+def test_what_cannot_fit_is_refused() -> None:
+    fits = placement(1024, 48 * GB)
+    cuda = torch.device("cuda")
+    memory.check(fits.peak_bytes, 48 * GB, "a picture", cuda)
+    with pytest.raises(ResourceError, match=r"cuda has 10\.0 GB free, a picture needs about \d+\.\d GB: choose a smaller"):
+        memory.check(placement(1024, 10 * GB).peak_bytes, 10 * GB, "a picture", cuda)
+    tiny = placement(1024, 24 * GB, replace(INT8, transformers=0, text_encoder=0))
+    assert tiny.keep_text_encoder and tiny.peak_bytes < 4 * GB
+
+
+def test_the_peak_follows_what_is_allocated() -> None:
+    cpu = torch.device("cpu")
+    assert memory.available_bytes(cpu) > 0
+    memory.reset_peak(cpu)
+    before = memory.peak_bytes(cpu)
+    block = torch.ones(64 * 2**20, dtype=torch.uint8)
+    assert memory.peak_bytes(cpu) >= before
+    assert block.sum() > 0
+    assert memory.peak_bytes(cpu) > 64 * 2**20

@@ -1,0 +1,123 @@
+"""Variants are built once, found again, and built anew when the source or a file changed."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from ideogram_q8 import variants
+from ideogram_q8.errors import RequestError
+from ideogram_q8.manifest import FILE_NAME, Manifest
+from ideogram_q8.quantization import Progress
+from tests.synthetic import write_source
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return write_source(tmp_path / "source")
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    return tmp_path / "cache"
+
+
+def names_of(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock")
+
+
+def test_the_catalogue_lists_all_variants_before_and_after_building(source: Path, cache: Path) -> None:
+    before = variants.catalogue(str(source), cache)
+    assert [v.name for v in before] == ["fp8", "int8", "q8_0", "q4_k"]
+    assert [v.location is None for v in before] == [False, True, True, True]
+    assert before[0].size_bytes == sum(path.stat().st_size for path in source.rglob("*.safetensors"))
+    for name in ("int8", "q8_0", "q4_k"):
+        variants.prepare(name, str(source), cache)
+    for expected, built in zip(before[1:], variants.catalogue(str(source), cache)[1:], strict=True):
+        assert built.location is not None
+        files = sum(path.stat().st_size for path in Path(built.location).iterdir() if path.name != FILE_NAME)
+        assert built.size_bytes == files
+        assert expected.size_bytes <= files <= expected.size_bytes + 200_000  # headers
+
+
+def test_the_original_needs_no_build(source: Path, cache: Path) -> None:
+    assert variants.prepare("fp8", str(source), cache) == str(source)
+    assert not cache.exists()
+
+
+def test_a_build_is_reported_and_then_found(source: Path, cache: Path) -> None:
+    seen: list[Progress] = []
+    location = variants.prepare("int8", str(source), cache, seen.append)
+    assert seen and seen[-1].done_bytes == seen[-1].total_bytes
+    assert Manifest.from_json((Path(location) / FILE_NAME).read_text(encoding="utf-8")).variant == "int8"
+    seen.clear()
+    assert variants.prepare("int8", str(source), cache, seen.append) == location
+    assert seen == []
+
+
+def test_a_changed_source_is_built_anew(source: Path, cache: Path) -> None:
+    location = Path(variants.prepare("q8_0", str(source), cache))
+    first = (location / FILE_NAME).read_bytes()
+    write_source(source, seed=1)
+    assert Path(variants.prepare("q8_0", str(source), cache)) == location
+    assert (location / FILE_NAME).read_bytes() != first
+
+
+@pytest.mark.parametrize("damage", ["truncate", "remove", "manifest"])
+def test_a_damaged_build_is_built_anew(source: Path, cache: Path, damage: str) -> None:
+    location = Path(variants.prepare("int8", str(source), cache))
+    weights = next(location.glob("*.safetensors"))
+    original = weights.read_bytes()
+    if damage == "truncate":
+        weights.write_bytes(original[:-1])
+    elif damage == "remove":
+        weights.unlink()
+    else:
+        (location / FILE_NAME).write_text("{}", encoding="utf-8")
+    variants.prepare("int8", str(source), cache)
+    assert weights.read_bytes() == original
+
+
+def test_cancelling_leaves_nothing_behind(source: Path, cache: Path) -> None:
+    def cancel(progress: Progress) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        variants.prepare("int8", str(source), cache, cancel)
+    assert names_of(cache) == []
+    assert variants.catalogue(str(source), cache)[1].location is None
+
+
+def test_two_at_once_build_once(source: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    builds = []
+    quantize = variants.quantize
+
+    def counted(*args: object, **options: object) -> object:
+        builds.append(args)
+        return quantize(*args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(variants, "quantize", counted)
+    threads = [threading.Thread(target=variants.prepare, args=("int8", str(source), cache)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(builds) == 1
+    assert variants.catalogue(str(source), cache)[1].location is not None
+
+
+def test_two_sources_do_not_share_a_folder(tmp_path: Path, cache: Path) -> None:
+    folders = {variants.prepare("int8", str(write_source(tmp_path / name, seed=i)), cache) for i, name in enumerate("ab")}
+    assert len(folders) == 2
+
+
+def test_an_unknown_variant_is_refused(source: Path, cache: Path) -> None:
+    with pytest.raises(RequestError, match=r"unknown variant 'fp4'; expected one of fp8, int8, q8_0, q4_k"):
+        variants.prepare("fp4", str(source), cache)
+
+
+def test_the_default_cache_is_the_users(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(variants.platformdirs, "user_cache_path", lambda name: tmp_path / name)
+    assert variants.default_cache() == tmp_path / "ideogram-q8" / "variants"

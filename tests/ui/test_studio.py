@@ -1,0 +1,75 @@
+"""The engine behind the page, on the embedded model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from ideogram_q8.caption import to_caption
+from ideogram_q8.errors import RequestError
+from ideogram_q8.generation import Request
+from ideogram_q8.png import read_metadata
+from ideogram_q8.ui.studio import Building, Loading, Painting, Picture, Studio
+
+REQUEST = Request(to_caption("a red heart on a white background"), 3, "turbo-12", 64, 80)
+
+
+@pytest.fixture(scope="module")
+def studio(tmp_path_factory: pytest.TempPathFactory) -> Studio:
+    folder = tmp_path_factory.mktemp("studio")
+    return Studio("pocket", folder / "outputs", folder / "cache")
+
+
+def test_everything_is_reported_in_order(studio: Studio) -> None:
+    events = list(studio.paint("int8", REQUEST))
+    kinds = [type(event) for event in events]
+    assert kinds == sorted(kinds, key=[Building, Loading, Painting, Picture].index)
+    assert kinds.count(Painting) == 12 and kinds[-1] is Picture and kinds.count(Building) > 1
+    steps = [event for event in events if isinstance(event, Painting)]
+    assert [step.index for step in steps] == list(range(1, 13))
+    assert steps[0].seconds_left > 0 and steps[-1].seconds_left == 0
+    assert steps[0].preview.size == (64, 80)
+    picture = events[-1]
+    assert isinstance(picture, Picture) and not picture.reused
+    assert picture.path.parent == studio.outputs and picture.peak_bytes > 0
+    with Image.open(picture.path) as image:
+        assert image.size == (64, 80)
+    assert read_metadata(picture.path) == picture.metadata
+    assert picture.metadata["variant"] == "int8" and picture.metadata["seed"] == 3
+    assert studio.loaded_variant == "int8"
+
+
+def test_a_picture_is_painted_once_when_it_may_be_reused(studio: Studio) -> None:
+    (first,) = [event for event in studio.paint("fp8", REQUEST) if isinstance(event, Picture)]
+    (again,) = list(studio.paint("fp8", REQUEST, reuse=True))
+    assert isinstance(again, Picture) and again.reused and again.path == first.path
+    first.path.unlink()
+    assert len(list(studio.paint("fp8", REQUEST, reuse=True))) > 12
+
+
+def test_closing_stops_and_the_next_picture_is_not_harmed(studio: Studio) -> None:
+    before = set(studio.outputs.iterdir())
+    events = studio.paint("fp8", REQUEST)
+    while not isinstance(next(events), Painting):
+        pass
+    events.close()
+    pictures = [event for event in studio.paint("fp8", REQUEST) if isinstance(event, Picture)]
+    assert {picture.path for picture in pictures} == set(studio.outputs.iterdir()) - before
+
+
+def test_a_bad_request_is_refused_before_anything_is_built(studio: Studio) -> None:
+    with pytest.raises(RequestError, match="multiples of 16: use 96"):
+        next(studio.paint("q4_k", Request("{}", 0, "turbo-12", 100, 64)))
+    assert next(v for v in studio.variants() if v.name == "q4_k").location is None
+
+
+def test_an_unknown_variant_is_refused(studio: Studio) -> None:
+    with pytest.raises(RequestError, match="unknown variant 'bf16'"):
+        list(studio.paint("bf16", REQUEST))
+
+
+def test_outputs_folder_is_made(tmp_path: Path) -> None:
+    Studio("pocket", tmp_path / "new" / "outputs")
+    assert (tmp_path / "new" / "outputs").is_dir()
