@@ -11,15 +11,14 @@ import errno
 import os
 import secrets
 import shutil
+import sys
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from ideogram_q8.errors import ArtifactError, ResourceError
 
-try:
+if sys.platform != "win32":
     import fcntl
-except ImportError:  # Windows: folders cannot be locked there, so remains of killed runs are left alone
-    fcntl = None  # type: ignore[assignment]
 
 
 def check_target(folder: Path, own_names: Collection[str], overwrite: bool) -> None:
@@ -105,7 +104,7 @@ def _remove_remains(folder: Path) -> None:
 
 def _lock(folder: Path) -> int | None:
     """A file descriptor that locks `folder`; None where it is locked already or cannot be."""
-    if fcntl is None:
+    if sys.platform == "win32":  # folders cannot be locked there, so remains of killed runs are left alone
         return None
     try:
         descriptor = os.open(folder, os.O_RDONLY)
@@ -142,7 +141,8 @@ def disk_errors(folder: Path) -> Iterator[None]:
 
 _REFUSALS: Mapping[int | None, str] = {
     errno.ENOSPC: "the disk is full",
-    None: "the disk is full",  # numpy's `tofile` does not say why it wrote less than asked
+    None: "the disk took less than was written",  # numpy's `tofile` does not say why
+    errno.EFBIG: "the disk does not take files of this size",
     errno.EDQUOT: "the disk quota is used up",
     errno.EROFS: "the disk is read-only",
     errno.EACCES: "permission denied",

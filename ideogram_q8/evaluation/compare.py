@@ -1,6 +1,6 @@
 """Paints a suite with several variants and writes report.json: fidelity to the reference, words read, time and memory.
 
-    python -m ideogram_q8.evaluation.compare --count 64 --preset default-20 --out FOLDER
+    python -m ideogram_q8.evaluation.compare --count 64 --preset default-20 --out report.json
 
 One variant is in memory at a time; same caption, seed and settings for all. Intervals are percentile bootstraps over
 captions (10,000 resamples, fixed seed). Equal pictures have an infinite PSNR, which has no mean: they count as if a single
@@ -10,7 +10,6 @@ colour value differed by one, the largest finite PSNR of their size.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import importlib.metadata
 import math
 import os
@@ -129,22 +128,8 @@ def hardware() -> report.Hardware:
     return report.Hardware("cpu", platform.system(), name, torch.get_num_threads(), memory, None, None)
 
 
-def save_samples(run: Run, out: Path, count: int) -> tuple[report.Sample, ...]:
-    """The first `count` pictures as PNG files under `out`/samples."""
-    samples = []
-    for result in run.results[:count]:
-        path = out / "samples" / f"{run.name}-{result.request.seed}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        result.image.save(path, optimize=True)
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        name = path.relative_to(out).as_posix()
-        samples.append(report.Sample(name, digest, result.request.caption, result.request.seed))
-    return tuple(samples)
-
-
-def compare(source: str, suite: CaptionSuite, preset: str, out: Path, samples: int = 4) -> report.Report:
-    """Measures all variants of `source`, building those that are missing, and writes `out`/report.json."""
-    out.mkdir(parents=True, exist_ok=True)
+def compare(source: str, suite: CaptionSuite, preset: str) -> report.Report:
+    """Measures all variants of `source`, building those that are missing."""
     read = ocr.reader()
     reference: Run | None = None
     entries = []
@@ -153,10 +138,9 @@ def compare(source: str, suite: CaptionSuite, preset: str, out: Path, samples: i
         location = prepare(name, source)
         run = paint(name, location, suite, preset, size)
         reference = reference or run
-        shown = save_samples(run, out, samples)
         found = figures(run, reference, suite, read)
-        entries.append(report.VariantReport(name, run.results[0].artifact_sha256, weight_files(location), shown, found))
-    result = report.Report(
+        entries.append(report.VariantReport(name, run.results[0].artifact_sha256, weight_files(location), (), found))
+    return report.Report(
         format_version=report.FORMAT_VERSION,
         tool_version=TOOL_VERSION,
         created=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
@@ -166,8 +150,6 @@ def compare(source: str, suite: CaptionSuite, preset: str, out: Path, samples: i
         settings=report.Settings(preset, *size, tuple(case.seed for case in suite.cases), "float32", REFERENCE, INTERVALS),
         variants=tuple(entries),
     )
-    (out / "report.json").write_text(result.to_json(), encoding="utf-8")
-    return result
 
 
 def table(result: report.Report) -> str:
@@ -192,9 +174,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Compare all variants of the pocket on held-out captions.")
     parser.add_argument("--count", type=int, default=64)
     parser.add_argument("--preset", default="default-20")
-    parser.add_argument("--out", type=Path, required=True, help="folder for report.json and sample pictures")
+    parser.add_argument("--out", type=Path, required=True, help="the report, JSON")
     arguments = parser.parse_args()
-    print(table(compare("pocket", pocket_suite(arguments.count), arguments.preset, arguments.out)))
+    result = compare("pocket", pocket_suite(arguments.count), arguments.preset)
+    arguments.out.write_text(result.to_json(), encoding="utf-8")
+    print(table(result))
 
 
 if __name__ == "__main__":

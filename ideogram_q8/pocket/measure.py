@@ -12,13 +12,14 @@ import argparse
 import json
 import math
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
+from torch import nn
 from tqdm import tqdm
 
 from ideogram_q8.evaluation import ocr
@@ -121,6 +122,46 @@ def paint(model: Model, scene: data.Scene, seed: int, preset: str) -> Image.Imag
     return generate(model, request).image
 
 
+def activation_spikes(model: Model, scenes: Sequence[data.Scene], preset: str) -> dict[str, dict[str, float]]:
+    """How far the inputs of each kind of Linear spike, in the conditional branch, over captions and steps.
+
+    `token_peak_to_mean`: mean over tokens of max |x| / mean |x| (1.25 to 3 for noise without outliers).
+    `channel_peak_to_median`: max over channels of the largest |x|, divided by the median channel's largest.
+    """
+    ratios: dict[str, list[float]] = {}
+    largest: dict[str, torch.Tensor] = {}
+
+    def watch(name: str) -> Callable[[nn.Module, tuple[torch.Tensor, ...]], None]:
+        def hook(_module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+            size = inputs[0].detach().abs().float().reshape(-1, inputs[0].shape[-1])
+            ratios.setdefault(name, []).append((size.amax(1) / size.mean(1).clamp_min(1e-12)).mean().item())
+            largest[name] = torch.maximum(largest.get(name, size.new_zeros(())), size.amax(0))
+
+        return hook
+
+    layers = model.branches["conditional"].layers
+    suffixes = {"attention.to_q": "qkv", "attention.to_out.0": "o", "feed_forward.w1": "w1 and w3", "feed_forward.w2": "w2"}
+    handles = []
+    for i, block in enumerate(layers):
+        for suffix, kind in suffixes.items():
+            handles.append(block.get_submodule(suffix).register_forward_pre_hook(watch(f"{i} {kind}")))
+    try:
+        for seed, scene in enumerate(scenes):
+            paint(model, scene, seed, preset)
+    finally:
+        for handle in handles:
+            handle.remove()
+    result = {}
+    for kind in suffixes.values():
+        names = [name for name in ratios if name.endswith(f" {kind}")]
+        channel = [(largest[name].max() / largest[name].median()).item() for name in names]
+        result[kind] = {
+            "token_peak_to_mean": round(sum(sum(ratios[n]) / len(ratios[n]) for n in names) / len(names), 2),
+            "channel_peak_to_median": round(max(channel), 2),
+        }
+    return result
+
+
 def measure(model: Model, count: int, preset: str, reader: ocr.Reader, pictures: Path | None = None) -> dict[str, object]:
     """Scores of `count` held-out captions, the readers' ceiling on perfect pictures, and the autoencoder's PSNR."""
     scenes = data.held_out_scenes(count)
@@ -139,6 +180,7 @@ def measure(model: Model, count: int, preset: str, reader: ocr.Reader, pictures:
         "artifact_sha256": model.artifact_sha256,
         "vae_round_trip_psnr_db": round(autoencoder_psnr(model, scenes), 2),
         "share_right": {name: round(share(readings, name), 4) for name in SCORES},
+        "activation_spikes": activation_spikes(model, scenes[:8], preset),
         "ceiling_on_perfect_pictures": {name: round(share(perfect, name), 4) for name in SCORES},
         "words_read": [[s.word.text, r.word_read] for s, r in zip(scenes, readings, strict=True) if s.word],
         "torch": torch.__version__,

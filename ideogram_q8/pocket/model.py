@@ -136,6 +136,8 @@ def _project(convolution: nn.Conv2d, basis: PatchBasis, groups: int) -> float:
 
     Each of `groups` channel groups holds its components, their negatives, and constants of alternating sign.
     """
+    bias = convolution.bias
+    assert bias is not None
     components = basis.weight.shape[1]
     size, each = convolution.out_channels // groups, components // groups
     constants = size - 2 * each
@@ -145,8 +147,8 @@ def _project(convolution: nn.Conv2d, basis: PatchBasis, groups: int) -> float:
         signed[group * size : group * size + each, own] = torch.eye(each)
         signed[group * size + each : group * size + 2 * each, own] = -torch.eye(each)
         alternating = _LARGE * (1.0 - 2.0 * (torch.arange(constants) % 2))
-        convolution.bias[group * size + 2 * each : (group + 1) * size] = alternating
-    convolution.bias -= signed @ (basis.mean @ basis.weight)
+        bias[group * size + 2 * each : (group + 1) * size] = alternating
+    bias -= signed @ (basis.mean @ basis.weight)
     # rows and columns of a patch as bits, coarse to fine, then colour: the first two regroupings took the fine bits
     weight = basis.weight.reshape(2, 2, 2, 2, 2, 2, 3, components).permute(0, 3, 1, 4, 2, 5, 6, 7)
     weight = weight.reshape(2, 2, convolution.in_channels, components)

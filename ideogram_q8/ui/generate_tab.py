@@ -29,6 +29,8 @@ class _Parts:
     status: gr.HTML
     download: gr.DownloadButton
     metadata: gr.JSON
+    saved: gr.State
+    """Path of the finished picture; None while there is none."""
 
 
 def build_generate_tab(studio: Studio, form: RequestForm, chosen: str) -> None:
@@ -43,7 +45,7 @@ def build_generate_tab(studio: Studio, form: RequestForm, chosen: str) -> None:
     def generate(
         variant: str, caption: str, preset: str, width: float, height: float, seed: float, request: gr.Request
     ) -> Iterator[dict[object, object]]:
-        """Paint a picture. The last message holds its file, a summary as HTML, the file again and its metadata."""
+        """Paint a picture. The last message holds its file, a summary as HTML and the metadata in the file."""
         yield from _generate(studio, jobs, parts, request.session_hash, variant, (caption, preset, width, height, seed))
 
     def cancel(request: gr.Request) -> dict[object, object]:
@@ -53,20 +55,20 @@ def build_generate_tab(studio: Studio, form: RequestForm, chosen: str) -> None:
         return status | _idle_buttons(parts)
 
     busy = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-    start = parts.go.click(lambda: _busy_buttons(parts), None, [parts.go, parts.cancel], **busy)
+    start = parts.go.click(lambda: _busy_buttons(parts), None, [parts.go, parts.cancel, parts.download], **busy)
     run = start.then(
         generate,
         [parts.variant, *form.inputs],
-        [parts.picture, parts.status, parts.download, parts.metadata],
+        [parts.picture, parts.status, parts.metadata, parts.saved],
         api_name="generate",
         concurrency_id="device",
         concurrency_limit=1,
         show_progress="hidden",
     )
     run.then(
-        lambda: _idle_buttons(parts) | {parts.variant: gr.update(choices=card_choices(studio.variants()))},
-        None,
-        [parts.go, parts.cancel, parts.variant],
+        lambda saved: _idle_buttons(parts) | _after(parts, studio, saved),
+        parts.saved,
+        [parts.go, parts.cancel, parts.variant, parts.download],
         **busy,
     )
     parts.cancel.click(
@@ -102,7 +104,7 @@ def _layout(studio: Studio, chosen: str) -> _Parts:
             download = gr.DownloadButton("Download PNG", interactive=False, elem_id="q8-download")
             with gr.Accordion("What the PNG says about itself", open=False):
                 metadata = gr.JSON(show_label=False, elem_id="q8-metadata")
-    return _Parts(variant, go, cancel, picture, status, download, metadata)
+    return _Parts(variant, go, cancel, picture, status, download, metadata, gr.State())
 
 
 def _generate(
@@ -113,7 +115,7 @@ def _generate(
     with friendly_errors(), jobs.running(session) as job:
         try:
             request = read_request(*fields)
-            yield {parts.download: gr.update(value=None, interactive=False), parts.metadata: None}
+            yield {parts.metadata: None, parts.saved: None}
             with closing(studio.paint(variant, request)) as events:
                 for event in events:
                     if isinstance(event, Picture):
@@ -136,13 +138,25 @@ def _result(parts: _Parts, picture: Picture, label: str) -> dict[object, object]
     return {
         parts.picture: str(picture.path),
         parts.status: fragments.finished(picture, label),
-        parts.download: gr.update(value=str(picture.path), interactive=True),
         parts.metadata: picture.metadata,
+        parts.saved: str(picture.path),
+    }
+
+
+def _after(parts: _Parts, studio: Studio, saved: str | None) -> dict[object, object]:
+    """What changes when the work has ended, well or not."""
+    return {
+        parts.variant: gr.update(choices=card_choices(studio.variants())),
+        parts.download: gr.update(value=saved, interactive=saved is not None),
     }
 
 
 def _busy_buttons(parts: _Parts) -> dict[object, object]:
-    return {parts.go: gr.update(interactive=False), parts.cancel: gr.update(interactive=True)}
+    return {
+        parts.go: gr.update(interactive=False),
+        parts.cancel: gr.update(interactive=True),
+        parts.download: gr.update(interactive=False),
+    }
 
 
 def _idle_buttons(parts: _Parts) -> dict[object, object]:

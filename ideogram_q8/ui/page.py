@@ -26,6 +26,14 @@ def build_page(studio: Studio, chosen: str = "fp8") -> gr.Blocks:
     Args:
         chosen: name of the variant that is picked at the start.
     """
+
+    def variants() -> list[dict[str, Any]]:
+        """The variants to choose from, and whether they are built."""
+        return [
+            {"name": v.name, "title": v.title, "format": v.format, "size_bytes": v.size_bytes, "built": v.location is not None}
+            for v in studio.variants()
+        ]
+
     with gr.Blocks(title="Ideogram Q8", analytics_enabled=False, fill_width=True) as page:
         gr.HTML(fragments.title(studio.traits), elem_classes="q8-flat", padding=False)
         with gr.Row(equal_height=False):
@@ -36,17 +44,9 @@ def build_page(studio: Studio, chosen: str = "fp8") -> gr.Blocks:
                     build_generate_tab(studio, form, chosen)
                 with gr.Tab("Compare", id="compare"):
                     build_compare_tab(studio, form)
-        gr.api(lambda: _variants(studio), api_name="variants", queue=False)
+        gr.api(variants, api_name="variants", queue=False)
     page.queue(max_size=MAX_WAITING)
     return page
-
-
-def _variants(studio: Studio) -> list[dict[str, Any]]:
-    """The variants to choose from, and whether they are built."""
-    return [
-        {"name": v.name, "title": v.title, "format": v.format, "size_bytes": v.size_bytes, "built": v.location is not None}
-        for v in studio.variants()
-    ]
 
 
 def serve(page: gr.Blocks, studio: Studio, host: str, port: int) -> str:

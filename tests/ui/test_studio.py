@@ -42,20 +42,20 @@ def test_everything_is_reported_in_order(studio: Studio) -> None:
 
 
 def test_a_picture_is_painted_once_when_it_may_be_reused(studio: Studio) -> None:
-    (first,) = [event for event in studio.paint("fp8", REQUEST) if isinstance(event, Picture)]
-    (again,) = list(studio.paint("fp8", REQUEST, reuse=True))
+    (first,) = [event for event in studio.paint("int8", REQUEST) if isinstance(event, Picture)]
+    (again,) = list(studio.paint("int8", REQUEST, reuse=True))
     assert isinstance(again, Picture) and again.reused and again.path == first.path
     first.path.unlink()
-    assert len(list(studio.paint("fp8", REQUEST, reuse=True))) > 12
+    assert len(list(studio.paint("int8", REQUEST, reuse=True))) > 12
 
 
 def test_closing_stops_and_the_next_picture_is_not_harmed(studio: Studio) -> None:
     before = set(studio.outputs.iterdir())
-    events = studio.paint("fp8", REQUEST)
+    events = studio.paint("int8", REQUEST)
     while not isinstance(next(events), Painting):
         pass
     events.close()
-    pictures = [event for event in studio.paint("fp8", REQUEST) if isinstance(event, Picture)]
+    pictures = [event for event in studio.paint("int8", REQUEST) if isinstance(event, Picture)]
     assert {picture.path for picture in pictures} == set(studio.outputs.iterdir()) - before
 
 

@@ -1,0 +1,110 @@
+"""Folders that appear whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+
+import pytest
+
+from ideogram_q8.artifact.folder import check_space, disk_errors, new_folder
+from ideogram_q8.errors import ArtifactError, ResourceError
+
+NAMES = ("a", "b")
+
+
+def build(out, text, overwrite=False, fail=None):
+    with new_folder(out, NAMES, overwrite) as folder:
+        (folder / "a").write_text(text, encoding="utf-8")
+        if fail is not None:
+            raise fail
+
+
+def build_slowly(out):
+    """Is overtaken by another run."""
+    with new_folder(out, NAMES) as running:
+        assert not (out.parent / ".out.partial-dead").exists()
+        build(out, "the faster one")
+        assert running.exists()
+
+
+def test_the_folder_appears_at_the_end(tmp_path):
+    out = tmp_path / "deep" / "out"
+    with new_folder(out, NAMES) as folder:
+        assert not out.exists()
+        assert folder.parent == out.parent and folder.name.startswith(".out.partial-")
+        (folder / "a").write_text("x", encoding="utf-8")
+    assert [path.name for path in out.parent.iterdir()] == ["out"]
+    assert [path.name for path in out.iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
+def test_nothing_is_left_of_a_failure(tmp_path, error):
+    with pytest.raises(error):
+        build(tmp_path / "out", "x", fail=error)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_empty_folder_is_filled_and_an_old_one_replaced_if_asked(tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    build(out, "1")
+    (out / "b").write_text("of the old one", encoding="utf-8")
+    with pytest.raises(ArtifactError, match="holds an artifact already; use --overwrite"):
+        build(out, "2")
+    assert (out / "a").read_text(encoding="utf-8") == "1"
+    build(out, "3", overwrite=True)
+    assert (out / "a").read_text(encoding="utf-8") == "3"
+    assert not (out / "b").exists()
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_a_failure_keeps_the_old_one(tmp_path):
+    out = tmp_path / "out"
+    build(out, "1")
+    with pytest.raises(RuntimeError):
+        build(out, "2", overwrite=True, fail=RuntimeError)
+    assert (out / "a").read_text(encoding="utf-8") == "1"
+    assert list(tmp_path.iterdir()) == [out]
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_foreign_folders_and_files_are_refused(tmp_path, overwrite):
+    (tmp_path / "thesis.txt").write_text("x", encoding="utf-8")
+    with pytest.raises(ArtifactError, match=r"holds 'thesis\.txt', which is not part of an artifact"):
+        build(tmp_path, "1", overwrite)
+    with pytest.raises(ArtifactError, match="is a file; name a new folder"):
+        build(tmp_path / "thesis.txt", "1", overwrite)
+    with pytest.raises(ResourceError, match="a part of the path is not a folder"):
+        build(tmp_path / "thesis.txt" / "out", "1", overwrite)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="folders cannot be locked here")
+def test_remains_of_killed_runs_go_and_running_ones_stay(tmp_path):
+    out = tmp_path / "out"
+    (tmp_path / ".out.partial-dead").mkdir()
+    (tmp_path / ".other.partial-dead").mkdir()
+    with pytest.raises(ArtifactError, match="holds an artifact already"):
+        build_slowly(out)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".other.partial-dead", "out"]
+    assert (out / "a").read_text(encoding="utf-8") == "the faster one"
+
+
+def test_space_is_checked_where_the_folder_will_be(tmp_path):
+    check_space(tmp_path / "not" / "yet", 1)
+    with pytest.raises(ResourceError, match=r"needs 1000000000\.000 GB of disk, .* GB are free; free some"):
+        check_space(tmp_path / "not" / "yet", 10**18)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES])
+def test_refusals_of_the_disk_are_one_line(tmp_path, number):
+    with pytest.raises(ResourceError, match=r"cannot write into .*; make room or name another folder$"), disk_errors(tmp_path):
+        raise OSError(number, os.strerror(number))
+
+
+def test_other_errors_pass(tmp_path):
+    with pytest.raises(BrokenPipeError), disk_errors(tmp_path):
+        raise BrokenPipeError(errno.EPIPE, "closed")

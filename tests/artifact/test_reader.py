@@ -1,0 +1,215 @@
+"""Opening artifacts: what is read back, and every way a folder can be wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from ideogram_q8.architecture import BRANCHES, IDEOGRAM4, linears
+from ideogram_q8.artifact import layout, open_artifact
+from ideogram_q8.artifact.packed import Fp8Weight, GgmlWeight, Int8Weight
+from ideogram_q8.checkpoint import open_source
+from ideogram_q8.errors import ArtifactError
+from ideogram_q8.numerics import ggml, int8
+from ideogram_q8.quantization import quantize
+from ideogram_q8.recipe import SCHEMES, choose
+from tests.synthetic import TINY, write_source
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    return open_source(write_source(tmp_path_factory.mktemp("source")))
+
+
+@pytest.fixture(scope="module")
+def built(source, tmp_path_factory) -> dict[str, Path]:
+    """A folder for each scheme, not to be changed."""
+    folder = tmp_path_factory.mktemp("built")
+    for scheme in SCHEMES:
+        quantize(source, scheme, folder / scheme)
+    return {scheme: folder / scheme for scheme in SCHEMES}
+
+
+@pytest.fixture(params=SCHEMES)
+def copy(request, built, tmp_path) -> Path:
+    """A folder of each scheme, to be spoiled."""
+    return Path(shutil.copytree(built[request.param], tmp_path / request.param))
+
+
+def weight_files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.name != "manifest.json")
+
+
+def refusal(folder: Path, verify: bool = False) -> str:
+    with pytest.raises(ArtifactError) as caught:
+        open_artifact(folder, verify)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def edit_manifest(folder: Path, change) -> None:
+    path = folder / "manifest.json"
+    value = json.loads(path.read_text(encoding="utf-8"))
+    change(value)
+    path.write_text(json.dumps(value), encoding="utf-8")
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_plain_tensors_are_the_sources(source, built, scheme):
+    artifact = open_artifact(built[scheme], verify=True)
+    assert (artifact.variant, artifact.traits, artifact.config) == (scheme, source.traits, source.config)
+    for branch in BRANCHES:
+        view, reader = artifact.branch(branch), source.branch(branch)
+        assert view.names == reader.names
+        packed = {f"{linear.name}.weight" for linear in linears(TINY) if view.packed(linear.name) is not None}
+        assert len(packed) == {"int8": 10, "q8_0": 12, "q4_k": 10}[scheme]
+        for name in set(view.names) - packed:
+            assert torch.equal(view.read(name).float(), reader.read(name).float())
+        for name in packed:
+            with pytest.raises(ArtifactError, match="read it with packed"):
+                view.read(name)
+
+
+def test_int8_linears_are_those_of_the_definition(source, built):
+    view = open_artifact(built["int8"]).branch("unconditional")
+    for linear in filter(lambda linear: linear.sees_tokens, linears(TINY)):
+        packed = view.packed(linear.name)
+        codes, scale = int8.quantize_per_channel(source.branch("unconditional").read(f"{linear.name}.weight"))
+        assert isinstance(packed, Int8Weight) and packed.shape == (linear.out_features, linear.in_features)
+        assert torch.equal(packed.codes, codes) and torch.equal(packed.scale, scale)
+
+
+@pytest.mark.parametrize("scheme", ["q8_0", "q4_k"])
+def test_blocks_are_those_of_the_definition(source, built, scheme):
+    view = open_artifact(built[scheme]).branch("conditional")
+    packed = view.packed("layers.1.attention.qkv")
+    weight = source.branch("conditional").read("layers.1.attention.qkv.weight")
+    assert isinstance(packed, GgmlWeight) and packed.shape == tuple(weight.shape) and packed.block == scheme
+    assert torch.equal(packed.data, ggml.encode(weight.float(), ggml.BLOCKS[scheme]))
+
+
+def test_rows_of_packed_weights_are_rows_of_the_weight(built):
+    stored = open_artifact(built["q8_0"]).branch("conditional").packed("layers.0.attention.qkv")
+    part = stored.row_slice(256, 512)
+    assert part.shape == (256, 256) and torch.equal(part.data, stored.data[256:512])
+    assert part.data.untyped_storage().data_ptr() == stored.data.untyped_storage().data_ptr()
+    int8_part = Int8Weight(torch.ones(6, 2, dtype=torch.int8), torch.arange(6.0)[:, None]).row_slice(2, 4)
+    assert int8_part.shape == (2, 2) and int8_part.scale.tolist() == [[2], [3]]
+    fp8_part = Fp8Weight(torch.ones(6, 2).to(torch.float8_e4m3fn), torch.arange(6.0)).row_slice(2, 4)
+    assert fp8_part.shape == (2, 2) and fp8_part.scale.tolist() == [2, 3]
+
+
+def test_sizes_at_full_scale_are_the_published_ones():
+    """Tensor data of one branch of Ideogram 4, computed from shapes by others (int8: 170 Linears, without markers)."""
+    records = [r for part in layout.stored_tensors(IDEOGRAM4, choose("int8", IDEOGRAM4)).values() for r in part]
+    sizes = [layout.container("int8").stored_bytes(r) for r in records if not r.name.endswith("comfy_quant")]
+    assert sum(sizes) == 9_901_717_760
+    records = [r for part in layout.stored_tensors(IDEOGRAM4, choose("q8_0", IDEOGRAM4)).values() for r in part]
+    as_bf16 = [layout.container("q8_0").stored_bytes(r) // (2 if r.scheme == "f32" else 1) for r in records]
+    assert sum(as_bf16) == 10_135_890_176
+
+
+def test_a_missing_manifest_or_file_is_named(copy):
+    path = weight_files(copy)[0]
+    path.unlink()
+    assert f"no file {path}, which manifest.json lists" in refusal(copy)
+    (copy / "manifest.json").unlink()
+    assert "manifest.json: No such file or directory; expected a folder written by" in refusal(copy)
+    (copy / "manifest.json").write_bytes(b"\xff")
+    assert "not a text file" in refusal(copy)
+    assert "No such file" in refusal(copy / "nowhere")
+
+
+@pytest.mark.parametrize("lost", [1, 1000])
+def test_truncated_files_are_refused(copy, lost):
+    path = weight_files(copy)[1]
+    size = path.stat().st_size
+    os.truncate(path, size - lost)
+    assert f"has {size - lost} bytes, manifest.json says {size}" in refusal(copy)
+
+
+@pytest.mark.parametrize("size", [0, 3, 40, 1000, 100_000, -8])
+def test_truncated_files_are_refused_though_the_manifest_agrees(copy, size):
+    path = weight_files(copy)[0]
+    os.truncate(path, size if size >= 0 else path.stat().st_size + size)
+
+    def agree(value):
+        next(file for file in value["files"] if file["path"] == path.name)["size"] = path.stat().st_size
+
+    edit_manifest(copy, agree)
+    assert "is not a whole" in refusal(copy)
+
+
+def test_other_files_of_the_same_size_are_refused(copy):
+    for path in weight_files(copy):
+        path.write_bytes(bytes(path.stat().st_size))
+    assert "is not a whole" in refusal(copy)
+
+
+def test_swapped_branches_are_refused(copy):
+    first, second = weight_files(copy)
+    aside = copy / "aside"
+    first.rename(aside)
+    second.rename(first)
+    aside.rename(second)
+    edit_manifest(copy, lambda value: [file.update(size=(copy / file["path"]).stat().st_size) for file in value["files"]])
+    assert "holds the branch" in refusal(copy)
+
+
+def test_renamed_tensors_are_refused(copy):
+    path = weight_files(copy)[0]
+    path.write_bytes(path.read_bytes().replace(b"adaln_proj.bias", b"adaln_proj.bIas", 1))
+    assert "tensor adaln_proj.bIas is unknown" in refusal(copy)
+
+
+def test_mislabelled_types_are_refused(copy):
+    path = weight_files(copy)[0]
+    data = path.read_bytes()
+    if path.suffix == ".safetensors":
+        spoiled = data.replace(b'"dtype":"I8"', b'"dtype":"U8"', 1)
+    else:
+        start = data.index(b"adaln_proj.weight") + len(b"adaln_proj.weight") + 4 + 2 * 8
+        assert data[start] == 30  # BF16
+        spoiled = data[:start] + bytes([1]) + data[start + 1 :]  # F16
+    path.write_bytes(spoiled)
+    assert "expected I8" in refusal(copy) or "is F16 [64, 256], expected BF16 [64, 256]" in refusal(copy)
+
+
+def test_changed_bytes_are_found_by_their_hash(copy):
+    path = weight_files(copy)[0]
+    with path.open("rb+") as file:
+        file.seek(-100, os.SEEK_END)
+        byte = file.read(1)
+        file.seek(-100, os.SEEK_END)
+        file.write(bytes([byte[0] ^ 1]))
+    open_artifact(copy)
+    assert f"{path} has sha256" in refusal(copy, verify=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda value: value.update(scheme="q9_0"), "scheme is 'q9_0', expected one of int8, q8_0, q4_k"),
+        (lambda value: value["transformer"].update(num_layers=0), "transformer: config.json: num_layers is 0"),
+        (lambda value: value["transformer"].update(num_layers=1), "are not those that its recipe gives"),
+        (lambda value: value["recipe"].update(layers=[]), "are not those that its recipe gives"),
+        (lambda value: value["recipe"].pop("layers"), "recipe: key 'layers' is missing"),
+    ],
+)
+def test_manifests_that_contradict_themselves_are_refused(copy, change, message):
+    edit_manifest(copy, change)
+    assert message in refusal(copy)
+
+
+def test_other_kinds_of_int8_are_refused(built, tmp_path):
+    folder = Path(shutil.copytree(built["int8"], tmp_path / "int8"))
+    for path in weight_files(folder):
+        path.write_bytes(path.read_bytes().replace(b"int8_tensorwise", b"int8_rotatedOnX"))
+    view = open_artifact(folder).branch("conditional")
+    with pytest.raises(ArtifactError, match=r"comfy_quant is .*int8_rotatedOnX"):
+        view.packed("layers.0.attention.o")

@@ -1,0 +1,66 @@
+"""The real server in a child process, with temporary cache and outputs folders."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+START_SECONDS = 300
+"""Importing torch takes long on a busy machine."""
+
+
+@dataclass(frozen=True)
+class Server:
+    address: str
+    outputs: Path
+    cache: Path
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("app")
+    environment = os.environ | {"XDG_CACHE_HOME": str(folder / "cache"), "PYTHONUNBUFFERED": "1"}
+    command = [sys.executable, "app.py", "--port", "0", "--variant", "int8", "--outputs", str(folder / "outputs")]
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert process.stdout is not None
+    reader = threading.Thread(target=process.stdout.read, daemon=True)
+    watchdog = threading.Timer(START_SECONDS, process.kill)
+    watchdog.start()
+    try:
+        address = _address(process.stdout)
+        watchdog.cancel()
+        reader.start()  # keeps the pipe empty
+        yield Server(address, folder / "outputs", folder / "cache")
+    finally:
+        watchdog.cancel()
+        process.send_signal(signal.SIGINT)
+        try:
+            code = process.wait(60)
+        finally:
+            process.kill()
+            if reader.is_alive():
+                reader.join(60)
+            process.stdout.close()
+    assert code == 130, f"Ctrl-C ended the server with {code}"
+
+
+def _address(output: IO[str]) -> str:
+    """Reads what the server prints until it says where it listens."""
+    printed = []
+    for line in output:
+        printed.append(line)
+        found = re.search(r"ready at (http://127\.0\.0\.1:\d+/)", line)
+        if found:
+            return found[1]
+    raise AssertionError("the server ended before it was ready:\n" + "".join(printed))
