@@ -33,7 +33,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def main() -> int:
-    """Serves until Ctrl-C; returns the exit code."""
+    """Serves until Ctrl-C; returns the exit code: 2 for a refusal, 130 for Ctrl-C."""
     options = parse()
     try:
         studio = Studio("pocket", options.outputs.resolve())
@@ -45,8 +45,8 @@ def main() -> int:
     try:
         threading.Event().wait()
     except KeyboardInterrupt:
-        return 130
-    return 0
+        studio.close()
+    return 130
 
 
 if __name__ == "__main__":

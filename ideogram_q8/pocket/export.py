@@ -54,6 +54,7 @@ def write_weights(path: Path, state: dict[str, torch.Tensor]) -> None:
     """One safetensors file and the index that maps every tensor to it, as the official repository has them."""
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file(state, path, metadata={"format": "pt"})
+    path.chmod(0o644)  # safetensors leaves it readable by its owner only
     size = sum(value.numel() * value.element_size() for value in state.values())
     index = {"metadata": {"total_size": size}, "weight_map": dict.fromkeys(sorted(state), path.name)}
     write_json(path.with_name(f"{path.name}.index.json"), index)

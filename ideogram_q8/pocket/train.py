@@ -40,8 +40,8 @@ class Settings:
     decoder_steps: int = 4200
     decoder_batch: int = 8
     decoder_rate: float = 2e-3
-    dit_steps: int = 2600
-    uncond_steps: int = 200
+    dit_steps: int = 2400
+    uncond_steps: int = 150
     batch: int = 32
     rate: float = 3e-3
     scenes: int = 24576
@@ -116,11 +116,14 @@ def train_decoder(settings: Settings, folder: Path) -> AutoencoderKLFlux2:
 
 @dataclass(frozen=True)
 class Cache:
-    """What the transformers train on: latents float32 [N, 64 tokens, 64], text float16 [N, T, features] right-aligned, lengths [N]."""
+    """What the transformers train on: latents float32 [N, 64 tokens, 64] and their `weights` [N, 64] in the loss, text features
+    float16 [N, T, features] right-aligned, their `lengths` [N]; `shift` and `scale` undo the latents' normalisation.
+    """
 
     latents: torch.Tensor
     text: torch.Tensor
     lengths: torch.Tensor
+    weights: torch.Tensor
     shift: torch.Tensor
     scale: float
 
@@ -171,7 +174,17 @@ def build_cache(settings: Settings, basis: model.PatchBasis) -> Cache:
     shift = tokens.mean((0, 1))
     scale = (tokens - shift).square().mean().sqrt().item()
     lengths = torch.tensor([len(row) for row in rows])
-    return Cache((tokens - shift) / scale, torch.cat(text), lengths, shift, scale)
+    weights = torch.stack([token_weights(scene) for scene in scenes])
+    return Cache((tokens - shift) / scale, torch.cat(text), lengths, weights, shift, scale)
+
+
+def token_weights(scene: data.Scene) -> torch.Tensor:
+    """float32 [64]: how much each token counts. A shape's tokens count threefold, for shapes are learned last."""
+    weights = torch.ones(8, 8)
+    if scene.shape is not None:
+        top, left, bottom, right = (value // data.TILE for value in scene.shape.bbox)
+        weights[top:bottom, left:right] = 3.0
+    return weights.reshape(-1)
 
 
 def velocity_loss(
@@ -193,7 +206,9 @@ def velocity_loss(
     inputs = torch.cat([padding, noisy], 1), torch.cat([text, torch.zeros(settings.batch, 64, text.shape[-1])], 1)
     hidden, text = (part.to(settings.device) for part in inputs)
     output = transformer(hidden, t.to(settings.device), text, positions, segments, indicator, return_dict=False)[0]
-    return (output[:, width:] - (clean - noise).to(settings.device)).square().mean()
+    error = (output[:, width:] - (clean - noise).to(settings.device)).square().mean(-1)
+    weights = cache.weights[pick].to(settings.device)
+    return (error * weights).sum() / weights.sum()
 
 
 def train_transformer(

@@ -6,6 +6,7 @@ import math
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from typing import Any
 
 import gradio as gr
 from PIL import Image
@@ -46,14 +47,17 @@ def build_compare_tab(studio: Studio, form: RequestForm) -> None:
         """Paint one request with two variants. The last message holds both files, HTML for people, and the numbers."""
         yield from _compare(studio, jobs, parts, request.session_hash, (a, b), (caption, preset, width, height, seed))
 
-    def cancel(request: gr.Request) -> dict[object, object]:
-        """Stop this session's comparison at its next step."""
-        job = jobs.cancel(request.session_hash)
-        status = {} if job is None else {parts.status: fragments.cancelled(job.note)}
-        return status | _idle_buttons(parts)
+    def start_job(request: gr.Request) -> dict[object, object]:
+        jobs.expect(request.session_hash)
+        return _busy_buttons(parts)
 
-    busy = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-    start = parts.go.click(lambda: _busy_buttons(parts), None, [parts.go, parts.cancel], **busy)
+    def cancel(request: gr.Request) -> dict[str, object]:
+        """Stop this session's comparison at its next step."""
+        jobs.cancel(request.session_hash)
+        return gr.update(interactive=False)
+
+    quiet: dict[str, Any] = {"queue": False, "show_progress": "hidden"}
+    start = parts.go.click(start_job, None, [parts.go, parts.cancel], **quiet, api_visibility="private")
     run = start.then(
         compare,
         [parts.first, parts.second, *form.inputs],
@@ -67,17 +71,10 @@ def build_compare_tab(studio: Studio, form: RequestForm) -> None:
         lambda: _idle_buttons(parts) | _fresh_cards(parts, studio),
         None,
         [parts.go, parts.cancel, parts.first, parts.second],
-        **busy,
+        **quiet,
+        api_visibility="private",
     )
-    parts.cancel.click(
-        cancel,
-        None,
-        [parts.status, parts.go, parts.cancel],
-        cancels=[run],
-        api_name="cancel_compare",
-        queue=False,
-        show_progress="hidden",
-    )
+    parts.cancel.click(cancel, None, parts.cancel, **quiet, api_name="cancel_compare")
 
 
 def _layout(studio: Studio) -> _Parts:
@@ -140,6 +137,8 @@ def _paint(
     studio: Studio, parts: _Parts, job: Job, name: str, label: str, request: Request, before: list[Picture]
 ) -> Generator[dict[object, object], None, Picture | None]:
     """Paints one side, yielding updates; returns the picture, or None when the job was cancelled."""
+    if job.cancelled:
+        return None
     with closing(studio.paint(name, request, reuse=True)) as events:
         for event in events:
             if isinstance(event, Picture):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from typing import Any
 
 import gradio as gr
 
@@ -48,14 +49,17 @@ def build_generate_tab(studio: Studio, form: RequestForm, chosen: str) -> None:
         """Paint a picture. The last message holds its file, a summary as HTML and the metadata in the file."""
         yield from _generate(studio, jobs, parts, request.session_hash, variant, (caption, preset, width, height, seed))
 
-    def cancel(request: gr.Request) -> dict[object, object]:
-        """Stop this session's picture at its next step."""
-        job = jobs.cancel(request.session_hash)
-        status = {} if job is None else {parts.status: fragments.cancelled(job.note)}
-        return status | _idle_buttons(parts)
+    def start_job(request: gr.Request) -> dict[object, object]:
+        jobs.expect(request.session_hash)
+        return _busy_buttons(parts)
 
-    busy = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-    start = parts.go.click(lambda: _busy_buttons(parts), None, [parts.go, parts.cancel, parts.download], **busy)
+    def cancel(request: gr.Request) -> dict[str, object]:
+        """Stop this session's picture at its next step."""
+        jobs.cancel(request.session_hash)
+        return gr.update(interactive=False)
+
+    quiet: dict[str, Any] = {"queue": False, "show_progress": "hidden"}
+    start = parts.go.click(start_job, None, [parts.go, parts.cancel, parts.download], **quiet, api_visibility="private")
     run = start.then(
         generate,
         [parts.variant, *form.inputs],
@@ -69,17 +73,10 @@ def build_generate_tab(studio: Studio, form: RequestForm, chosen: str) -> None:
         lambda saved: _idle_buttons(parts) | _after(parts, studio, saved),
         parts.saved,
         [parts.go, parts.cancel, parts.variant, parts.download],
-        **busy,
+        **quiet,
+        api_visibility="private",
     )
-    parts.cancel.click(
-        cancel,
-        None,
-        [parts.status, parts.go, parts.cancel],
-        cancels=[run],
-        api_name="cancel_generate",
-        queue=False,
-        show_progress="hidden",
-    )
+    parts.cancel.click(cancel, None, parts.cancel, **quiet, api_name="cancel_generate")
 
 
 def _layout(studio: Studio, chosen: str) -> _Parts:
@@ -116,6 +113,9 @@ def _generate(
         try:
             request = read_request(*fields)
             yield {parts.metadata: None, parts.saved: None}
+            if job.cancelled:
+                yield {parts.status: fragments.cancelled(job.note)}
+                return
             with closing(studio.paint(variant, request)) as events:
                 for event in events:
                     if isinstance(event, Picture):

@@ -1,47 +1,51 @@
-"""Who is running what: lets a browser session, or an API client, cancel its own work and nobody else's."""
+"""Who is running what: lets a browser session, or an API client, cancel its own work and nobody else's.
+
+Gradio's own `cancels` would close the generator before it can say how far it was; here the generator ends itself and says so.
+"""
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 
+@dataclass
 class Job:
     """One piece of work. `note` says how far it is, in words for people."""
 
-    def __init__(self) -> None:
-        self.note = ""
-        self._cancelled = threading.Event()
-
-    @property
-    def cancelled(self) -> bool:
-        return self._cancelled.is_set()
-
-    def cancel(self) -> None:
-        self._cancelled.set()
+    note: str = "before it started"
+    started: bool = False
+    cancelled: bool = False
 
 
 class Jobs:
-    """The running jobs of one tab, at most one per session."""
+    """The jobs of one tab, at most one per session."""
 
     def __init__(self) -> None:
-        self._running: dict[str, Job] = {}
+        self._jobs: dict[str, Job] = {}
+
+    def expect(self, session: str | None) -> None:
+        """Registers a job that waits for its turn, so that it can be cancelled before it starts."""
+        self._jobs[session or ""] = Job()
 
     @contextmanager
     def running(self, session: str | None) -> Iterator[Job]:
-        """Registers a job for as long as the context lasts. A newer job of the session replaces it."""
-        key, job = session or "", Job()
-        self._running[key] = job
+        """Starts the expected job, or a new one, and forgets it at the end of the context."""
+        key = session or ""
+        job = self._jobs.get(key)
+        if job is None or job.started:
+            job = self._jobs[key] = Job()
+        job.started = True
         try:
             yield job
         finally:
-            if self._running.get(key) is job:
-                del self._running[key]
+            if self._jobs.get(key) is job:
+                del self._jobs[key]
 
     def cancel(self, session: str | None) -> Job | None:
-        """Asks the session's job to stop at its next step; None when nothing is running."""
-        job = self._running.get(session or "")
+        """Asks the session's job to stop at its next step; None when there is none."""
+        job = self._jobs.get(session or "")
         if job is not None:
-            job.cancel()
+            job.cancelled = True
         return job

@@ -17,7 +17,7 @@ Emit = Callable[[T], None]
 
 
 class Cancelled(Exception):
-    """Raised inside the work, by its next report after the iterator was closed."""
+    """Raised inside the work, by its next report after the iterator was closed; the work may raise it itself to end early."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def stream(work: Callable[[Emit[T]], None]) -> Generator[T, None, None]:
         try:
             work(emit)
         except Cancelled:
-            return
+            events.put(None)
         except BaseException as error:  # noqa: BLE001 - handed over to the iterating thread, where it is raised again
             events.put(_Failure(error))
         else:

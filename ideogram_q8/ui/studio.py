@@ -24,7 +24,7 @@ from ideogram_q8.generation import Request, Step
 from ideogram_q8.loading import Model, load
 from ideogram_q8.png import write_png
 from ideogram_q8.quantization import Progress
-from ideogram_q8.ui.streaming import Emit, stream
+from ideogram_q8.ui.streaming import Cancelled, Emit, stream
 from ideogram_q8.variants import Variant
 
 REMEMBERED_PICTURES = 64
@@ -88,6 +88,7 @@ class Studio:
         self.traits: Traits = open_source(source).traits
         outputs.mkdir(parents=True, exist_ok=True)
         self._device = threading.Lock()
+        self._closed = threading.Event()
         self._model: Model | None = None
         self._model_variant: str | None = None
         self._pictures: OrderedDict[tuple[str, Request], Picture] = OrderedDict()
@@ -117,7 +118,21 @@ class Studio:
         if reuse and known is not None and known.path.is_file():
             yield dataclasses.replace(known, reused=True)
             return
-        yield from stream(lambda emit: self._work(variant, request, emit))
+        yield from stream(lambda emit: self._work(variant, request, self._until_closed(emit)))
+
+    def close(self) -> None:
+        """Ends running work at its next step and waits for that: a process must not end inside a computation of torch."""
+        self._closed.set()
+        with self._device:
+            self._model = self._model_variant = None
+
+    def _until_closed(self, emit: Emit[Event]) -> Emit[Event]:
+        def guarded(event: Event) -> None:
+            if self._closed.is_set():
+                raise Cancelled
+            emit(event)
+
+        return guarded
 
     def _work(self, variant: str, request: Request, emit: Emit[Event]) -> None:
         with self._device:

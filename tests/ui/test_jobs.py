@@ -12,6 +12,16 @@ def test_a_session_cancels_only_its_own_job() -> None:
         assert first.cancelled and not second.cancelled
 
 
+def test_a_job_is_cancelled_before_its_turn() -> None:
+    jobs = Jobs()
+    jobs.expect("a")
+    jobs.cancel("a")
+    with jobs.running("a") as job:
+        assert job.cancelled and job.note == "before it started"
+    with jobs.running("a") as job:
+        assert not job.cancelled
+
+
 def test_nothing_to_cancel() -> None:
     jobs = Jobs()
     assert jobs.cancel("a") is None
