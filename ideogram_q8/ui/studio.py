@@ -118,7 +118,11 @@ class Studio:
         if reuse and known is not None and known.path.is_file():
             yield dataclasses.replace(known, reused=True)
             return
-        yield from stream(lambda emit: self._work(variant, request, self._until_closed(emit)))
+
+        def work(emit: Emit[Event]) -> None:
+            self._work(variant, request, self._until_closed(emit))
+
+        yield from stream(work)
 
     def close(self) -> None:
         """Ends running work at its next step and waits for that: a process must not end inside a computation of torch."""
