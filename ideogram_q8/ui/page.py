@@ -68,6 +68,7 @@ def serve(page: gr.Blocks, studio: Studio, host: str, port: int) -> str:
         show_error=False,
         enable_monitoring=False,
         run_history=False,
+        _frontend=False,  # skips Gradio's test of its own page, which gives up after 3 seconds: too few on a busy machine
         allowed_paths=[str(studio.outputs)],
         theme=style.theme(),
         css=style.CSS,
