@@ -18,6 +18,8 @@ from ideogram_q8.ui.studio import Studio
 
 MAX_WAITING = 8
 """Requests in the queue before visitors are turned away."""
+_KEEP_SECONDS = (3600, 86400)
+"""Gradio copies every preview into its own folder: each hour it removes those older than a day."""
 
 
 def build_page(studio: Studio, chosen: str = "fp8") -> gr.Blocks:
@@ -34,7 +36,7 @@ def build_page(studio: Studio, chosen: str = "fp8") -> gr.Blocks:
             for v in studio.variants()
         ]
 
-    with gr.Blocks(title="Ideogram Q8", analytics_enabled=False, fill_width=True) as page:
+    with gr.Blocks(title="Ideogram Q8", analytics_enabled=False, fill_width=True, delete_cache=_KEEP_SECONDS) as page:
         gr.HTML(fragments.title(studio.traits), elem_classes="q8-flat", padding=False)
         with gr.Row(equal_height=False):
             with gr.Column(scale=4, min_width=340):

@@ -64,8 +64,7 @@ def test_a_generated_file_carries_its_metadata(client: Client, server: Server) -
     assert read_metadata(Path(path)) == metadata
     assert metadata["variant"] == "int8" and metadata["seed"] == 5 and CAPTION in metadata["caption"]
     assert "Painted with INT8" in status
-    (saved,) = server.outputs.glob("*.png")
-    assert read_metadata(saved) == metadata
+    assert read_metadata(server.outputs / Path(path).name) == metadata
     assert [path.name for path in server.cache.glob("*/*/*/int8/manifest.json")] == ["manifest.json"]
 
 
