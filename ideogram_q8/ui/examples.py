@@ -31,12 +31,12 @@ def _readable(caption: object) -> str:
 
 EXAMPLES: tuple[Example, ...] = (
     Example(
-        "Star, MOON",
-        _poster("black", "a yellow star", [125, 250, 625, 750], "MOON", "white", [750, 0, 1000, 1000]),
-    ),
-    Example(
         "House, OPEN",
         _poster("teal", "a red house", [375, 250, 875, 750], "OPEN", "white", [0, 0, 250, 1000]),
+    ),
+    Example(
+        "Star, MOON",
+        _poster("black", "a yellow star", [125, 250, 625, 750], "MOON", "white", [750, 0, 1000, 1000]),
     ),
     Example(
         "Flower, JOY",
