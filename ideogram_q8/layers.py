@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from ideogram_q8.artifact.packed import Fp8Weight, GgmlWeight, Int8Weight, Packed
 from ideogram_q8.kernels import int8_linear
-from ideogram_q8.numerics import fp8, ggml
+from ideogram_q8.numerics import fp8, ggml, int8, rotation
 
 
 class PackedLinear(nn.Module):
@@ -45,15 +45,23 @@ class PackedLinear(nn.Module):
 
 
 class Int8Linear(PackedLinear):
-    """W8A8: `codes` int8 [N, K], `scale` float32 [N, 1]."""
+    """W8A8, or W8A16 where activations are not quantized: `codes` int8 [N, K], `scale` float32 [N, 1].
+
+    Inputs are rotated first where the weight was.
+    """
 
     codes: torch.Tensor
     scale: torch.Tensor
 
     def __init__(self, packed: Int8Weight, bias: torch.Tensor | None) -> None:
         super().__init__(*packed.shape, {"codes": packed.codes, "scale": packed.scale}, bias)
+        self.rotation, self.weight_only = packed.rotation, packed.weight_only
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.rotation:
+            x = rotation.rotate(x, self.rotation)
+        if self.weight_only:
+            return _linear(x, int8.dequantize(self.codes, self.scale), self.bias)
         return int8_linear(x, self.codes, self.scale, self.bias)
 
 

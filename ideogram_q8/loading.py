@@ -26,7 +26,8 @@ from ideogram_q8.checkpoint import BranchReader, Source, open_source
 from ideogram_q8.decoding import LinearDecoder
 from ideogram_q8.errors import ArtifactError, IdeogramQ8Error, SourceError
 from ideogram_q8.layers import from_packed
-from ideogram_q8.manifest import FILE_NAME, parse_json
+from ideogram_q8.manifest import FILE_NAME
+from ideogram_q8.strict_json import parse_json
 
 
 class WeightReader(Protocol):

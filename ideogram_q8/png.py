@@ -20,7 +20,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from ideogram_q8.errors import RequestError
-from ideogram_q8.manifest import decode, parse_json
+from ideogram_q8.strict_json import decode, parse_json
 
 KEYWORD = "ideogram_q8"
 MAX_METADATA_BYTES = 256 * 1024

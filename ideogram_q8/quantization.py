@@ -1,4 +1,4 @@
-"""A source and a scheme in, an artifact's folder out: tensor by tensor, so that memory holds one weight at a time."""
+"""A source and a recipe in, an artifact's folder out: tensor by tensor, so that memory holds one weight at a time."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from ideogram_q8.artifact import layout
 from ideogram_q8.artifact.folder import check_space, check_target, disk_errors, new_folder, write_text
 from ideogram_q8.checkpoint import Source
 from ideogram_q8.errors import ArtifactError
-from ideogram_q8.manifest import FILE_NAME, FORMAT_VERSION, TOOL_VERSION, FileRecord, Manifest, sha256_of
+from ideogram_q8.folding import Folding
+from ideogram_q8.manifest import FILE_NAME, FORMAT_VERSION, TOOL_VERSION, FileRecord, Manifest, TensorRecord, sha256_of
 from ideogram_q8.numerics.ggml import BLOCKS
-from ideogram_q8.recipe import SCHEMES, Recipe, choose
+from ideogram_q8.recipe import SCHEMES, Recipe
 
 HEADER_ALLOWANCE = 1 << 20
 """Bytes of a folder beside the tensors' data, generously: headers, padding, the manifest."""
@@ -39,22 +40,21 @@ OnProgress = Callable[[Progress], None]
 
 
 def quantize(
-    source: Source, scheme: str, out: Path, *, on_progress: OnProgress | None = None, overwrite: bool = False
+    source: Source, recipe: Recipe, out: Path, *, on_progress: OnProgress | None = None, overwrite: bool = False
 ) -> Manifest:
     """Writes both branches of `source` and manifest.json into the folder `out`, which appears whole or not at all.
 
-    An exception raised by `on_progress` cancels. The same source and scheme give the same weight files.
+    An exception raised by `on_progress` cancels. The same source and recipe give the same weight files.
 
     Args:
-        scheme: one of `recipe.SCHEMES`.
+        recipe: for a model of the source's dimensions.
         overwrite: replaces an artifact in `out`; a folder with anything else in it is refused always.
 
     Raises:
-        RequestError: unknown scheme.
-        ArtifactError: `out` must not be written to, or a weight holds values that the scheme cannot store.
+        ArtifactError: the recipe is for another model, `out` must not be written to, or a weight holds values that the scheme cannot store.
         ResourceError: too little disk space.
     """
-    recipe = choose(scheme, source.config)
+    recipe.check(source.config)
     own_names = _own_names()
     check_target(out, own_names, overwrite)
     job = _Job(source, recipe, on_progress)
@@ -75,25 +75,30 @@ class _Job:
 
     def __init__(self, source: Source, recipe: Recipe, on_progress: OnProgress | None) -> None:
         self.source, self.recipe, self.on_progress = source, recipe, on_progress
-        self.stored = layout.stored_tensors(source.config, recipe)
-        self.records = tuple(record for records in self.stored.values() for record in records)
+        self.stored = {branch: layout.stored_tensors(source.config, recipe, branch) for branch in BRANCHES}
+        self.foldings = {branch: Folding(recipe.parts[branch], source.config) for branch in BRANCHES}
         self.container = layout.container(recipe.scheme)
-        self.total_bytes = len(BRANCHES) * sum(map(self.container.stored_bytes, self.records))
+        self.total_bytes = sum(self.container.stored_bytes(record) for branch in BRANCHES for record in self.records(branch))
         self.done_bytes = 0
         self.started = time.monotonic()
+
+    def records(self, branch: Branch) -> tuple[TensorRecord, ...]:
+        return tuple(record for records in self.stored[branch].values() for record in records)
 
     def write_branch(self, folder: Path, branch: Branch) -> FileRecord:
         path = folder / layout.file_name(self.recipe.scheme, branch)
         with disk_errors(folder):
-            self.container.write(path, self.records, self._tensors(branch), self._metadata(branch))
+            self.container.write(path, self.records(branch), self._tensors(branch), self._metadata(branch))
         return FileRecord(path.name, path.stat().st_size, sha256_of(path), branch)
 
     def _tensors(self, branch: Branch) -> Iterator[tuple[str, torch.Tensor]]:
         reader = self.source.branch(branch)
-        for name, records in self.stored.items():
-            tensor = reader.read(name)
+        plans = {f"{layer.linear}.weight": layer for layer in self.recipe.parts[branch].layers}
+        plain = layout.plain_scheme(self.recipe)
+        for name, records in self.stored[branch].items():
+            tensor = self.foldings[branch].apply(name, reader.read(name))
             _check_values(tensor, f"{reader.path}: {name}", records[0].scheme)
-            for record, part in zip(records, layout.pack(tensor, records), strict=True):
+            for record, part in zip(records, layout.pack(tensor, plans.get(name), plain), strict=True):
                 yield record.name, part
                 self.done_bytes += self.container.stored_bytes(record)
             if self.on_progress is not None:
@@ -114,14 +119,14 @@ class _Job:
         return Manifest(
             format_version=FORMAT_VERSION,
             tool_version=TOOL_VERSION,
-            variant=self.recipe.scheme,
+            variant=self.recipe.variant,
             scheme=self.recipe.scheme,
             source=self.source.record(),
             traits=self.source.traits,
             transformer=self.source.config.to_json(),
             recipe=self.recipe.to_value(),
             files=files,
-            tensors={file.path: self.records for file in files},
+            tensors={file.path: self.records(file.branch) for file in files},
         )
 
 

@@ -1,11 +1,12 @@
-"""Which scheme each Linear gets, and why: frozen data, chosen by a pure function of the architecture.
+"""Which scheme each Linear gets, and why: frozen data. `choose` makes the recipes that need no measurement.
 
     int8          attention and feed-forward Linears see thousands of tokens a step: int8 weights and activations (w8a8).
                   A modulation Linear sees one row per picture, so int8 saves it no time.
     q8_0, q4_k    all Linears inside the blocks whose width the block format divides.
 
-The seven Linears outside the blocks stay bfloat16 everywhere, as in stable-diffusion.cpp's recipe for this model. Nothing here
-knows about sensitivity: a recipe by measurement is another `choose`.
+The seven Linears outside the blocks stay bfloat16 everywhere, as in stable-diffusion.cpp's recipe for this model. Policies that
+look at measurements (`ideogram_q8.policies`) make recipes of the same form: protected and rotated Linears, and smoothing
+exponents, which lie in the recipe itself so that a recipe and a source are all that an artifact needs.
 """
 
 from __future__ import annotations
@@ -14,83 +15,192 @@ import hashlib
 import json
 import re
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-from ideogram_q8.architecture import Linear, TransformerConfig, linears
+from ideogram_q8.architecture import BRANCHES, Linear, TransformerConfig, linears
 from ideogram_q8.errors import ArtifactError, RequestError
-from ideogram_q8.manifest import decode, parse_json
 from ideogram_q8.numerics.ggml import BLOCKS
+from ideogram_q8.strict_json import decode, parse_json
 
-LayerScheme = Literal["w8a8", "bf16", "q8_0", "q4_k"]
-SCHEMES = ("int8", *BLOCKS)
-"""What `quantize` can be asked for."""
+FORMAT_VERSION = 1
+MAX_CHARACTERS = 1 << 24
+"""More than the recipe of the real model can have: an untrusted file is not read further."""
+LayerScheme = Literal["w8a8", "w8a16", "bf16", "q8_0", "q4_k"]
+SCHEMES = ("int8", "q8_0", "q4_k")
+"""What `quantize` can be asked for without a recipe."""
+NAIVE = "naive"
+"""The policy of `choose`: one rule for all Linears of a kind, nothing measured."""
 
 
 @dataclass(frozen=True)
 class LayerPlan:
-    """How one Linear (official name, without `.weight`) is stored."""
+    """How one Linear (official name, without `.weight`) is stored.
+
+    `w8a16` is int8 without quantized activations; `rotation` is the size of the groups of inputs that are rotated, 0 = none.
+    """
 
     linear: str
     scheme: LayerScheme
+    rotation: int
     reason: str
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """The plans of all Linears of one branch; both branches follow the same."""
+class Smoothing:
+    """Powers of two that move between a fold point's producer and its consumers.
 
-    scheme: str
+    `exponents` is the text form (`numerics.smoothing.encode`) of int8 [K]: the consumers' columns are multiplied by 2^e, the
+    producer by 2^-e, so that activations arrive divided by 2^e.
+    """
+
+    fold: str
+    exponents: str
+
+
+@dataclass(frozen=True)
+class Part:
+    """The plans of all Linears of one transformer."""
+
     layers: tuple[LayerPlan, ...]
+    smoothing: tuple[Smoothing, ...]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """`scheme` is the number format of the files, `policy` what chose; `parts` has one entry for each branch.
+
+    `stats_sha256` names the statistics that the policy looked at, if any.
+    """
+
+    format_version: int
+    scheme: str
+    policy: str
+    stats_sha256: str | None
+    parts: Mapping[str, Part]
+
+    @property
+    def variant(self) -> str:
+        """The name of what the recipe makes: `int8`, `int8-paper`, ..."""
+        return self.scheme if self.policy == NAIVE else f"{self.scheme}-{self.policy}"
 
     def to_value(self) -> dict[str, object]:
         """The JSON value of the recipe, as in a manifest."""
-        return {"scheme": self.scheme, "layers": [asdict(layer) for layer in self.layers]}
+        value: dict[str, object] = json.loads(self.to_json())
+        return value
 
     def to_json(self) -> str:
         """The text of recipe.json; `from_json` gives the same object back."""
-        return json.dumps(self.to_value(), indent=1, ensure_ascii=False) + "\n"
+        return json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> Recipe:
         """Raises ArtifactError naming the key that is unknown, missing or of a wrong type."""
-        return decode(cls, parse_json(text, "recipe", ArtifactError), "recipe", ArtifactError)
+        return cls.from_value(parse_json(text, "recipe", ArtifactError))
+
+    @classmethod
+    def from_value(cls, value: object) -> Recipe:
+        """Raises ArtifactError: see `from_json`."""
+        recipe = decode(cls, value, "recipe", ArtifactError)
+        if recipe.format_version != FORMAT_VERSION:
+            found = recipe.format_version
+            raise ArtifactError(f"recipe: format_version is {found}, expected {FORMAT_VERSION}; use another release")
+        if set(recipe.parts) != set(BRANCHES):
+            raise ArtifactError(f"recipe: parts are {', '.join(recipe.parts) or 'none'}; expected {', '.join(BRANCHES)}")
+        if not re.fullmatch(r"[a-z0-9_.-]{1,40}", recipe.policy):
+            raise ArtifactError(f"recipe: policy is {recipe.policy[:60]!r}, expected a short name in lower case")
+        return recipe
 
     @property
     def sha256(self) -> str:
         """The recipe's identity: sha256 of its JSON text."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
+    def check(self, config: TransformerConfig) -> None:
+        """Raises ArtifactError unless each part plans exactly the Linears of a model of these dimensions."""
+        expected = [linear.name for linear in linears(config)]
+        for name, part in self.parts.items():
+            found = [layer.linear for layer in part.layers]
+            for linear in sorted(set(found) ^ set(expected)):
+                problem = "has no plan" if linear in expected else "is no Linear of this model"
+                raise ArtifactError(f"recipe: {name}: {linear} {problem}; was it made for another model?")
+            if found != expected:
+                raise ArtifactError(f"recipe: {name}: Linears are planned twice or out of order; make the recipe again")
+
 
 def choose(scheme: str, config: TransformerConfig) -> Recipe:
-    """The recipe of a scheme for a model of these dimensions.
+    """The naive recipe of a scheme for a model of these dimensions; both branches get the same.
 
     Raises:
         RequestError: the scheme is none of `SCHEMES`.
     """
     if scheme not in SCHEMES:
         raise RequestError(f"unknown scheme {scheme!r}; expected one of {', '.join(SCHEMES)}")
-    return Recipe(scheme, tuple(_plan(scheme, linear) for linear in linears(config)))
+    part = Part(tuple(_plan(scheme, linear) for linear in linears(config)), ())
+    return Recipe(FORMAT_VERSION, scheme, NAIVE, None, dict.fromkeys(BRANCHES, part))
 
 
 def _plan(scheme: str, linear: Linear) -> LayerPlan:
     if not linear.in_block:
-        return LayerPlan(linear.name, "bf16", "outside the blocks")
+        return LayerPlan(linear.name, "bf16", 0, "outside the blocks")
     if scheme == "int8":
         if linear.sees_tokens:
-            return LayerPlan(linear.name, "w8a8", "sees every token at every step")
-        return LayerPlan(linear.name, "bf16", "one row per picture, int8 saves no time")
+            return LayerPlan(linear.name, "w8a8", 0, "sees every token at every step")
+        return LayerPlan(linear.name, "bf16", 0, "one row per picture, int8 saves no time")
     block = BLOCKS[scheme]
     if linear.in_features % block.block_size:
-        return LayerPlan(linear.name, "bf16", f"width {linear.in_features} is no multiple of {block.block_size}")
+        return LayerPlan(linear.name, "bf16", 0, f"width {linear.in_features} is no multiple of {block.block_size}")
     name: LayerScheme = "q8_0" if scheme == "q8_0" else "q4_k"
-    return LayerPlan(linear.name, name, "inside a block")
+    return LayerPlan(linear.name, name, 0, "inside a block")
 
 
 def explain(recipe: Recipe) -> str:
-    """A table of the recipe, equal Linears of all blocks in one row."""
-    rows = Counter((re.sub(r"\.\d+\.", ".*.", layer.linear), layer.scheme, layer.reason) for layer in recipe.layers)
+    """A table of each part; equal Linears of all blocks share a row."""
+    tables = []
+    parts = dict(recipe.parts)
+    if len({_identity(part) for part in parts.values()}) == 1:
+        parts = {" and ".join(parts): next(iter(parts.values()))}
+    for name, part in parts.items():
+        tables.append(f"{recipe.variant}, {name}\n\n{_table(part)}")
+    return "\n\n".join(tables)
+
+
+def _identity(part: Part) -> str:
+    return json.dumps(asdict(part))
+
+
+def _table(part: Part) -> str:
+    smoothed = {smoothing.fold for smoothing in part.smoothing}
+    rows = Counter(
+        (re.sub(r"\.\d+\.", ".*.", layer.linear), _treatment(layer, smoothed), layer.reason) for layer in part.layers
+    )
     table = [("Linear", "count", "scheme", "reason")]
-    table += [(linear, str(count), scheme, reason) for (linear, scheme, reason), count in rows.items()]
+    table += [(linear, str(count), treatment, reason) for (linear, treatment, reason), count in rows.items()]
     widths = [max(len(row[column]) for row in table) for column in range(3)]
     return "\n".join(f"{a:<{widths[0]}}  {b:>{widths[1]}}  {c:<{widths[2]}}  {d}" for a, b, c, d in table)
+
+
+def _treatment(layer: LayerPlan, smoothed: set[str]) -> str:
+    words = [layer.scheme]
+    if layer.scheme.startswith("w8") and fold_of(layer.linear) in smoothed:
+        words.append("smoothed")
+    if layer.rotation:
+        words.append(f"rotated by {layer.rotation}")
+    return " ".join(words)
+
+
+_FOLDS: Mapping[str, str] = {
+    "attention.qkv": "attention_norm1",
+    "attention.o": "attention.v",
+    "feed_forward.w1": "ffn_norm1",
+    "feed_forward.w3": "ffn_norm1",
+    "feed_forward.w2": "feed_forward.w3",
+}
+
+
+def fold_of(linear: str) -> str | None:
+    """The fold point whose exponents scale the columns of a Linear: `layers.3.attention.o` -> `layers.3.attention.v`."""
+    match = re.fullmatch(r"(layers\.\d+\.)(.+)", linear)
+    fold = _FOLDS.get(match.group(2)) if match else None
+    return f"{match.group(1)}{fold}" if match and fold else None

@@ -100,7 +100,7 @@ def prepare(name: str, source: str = "pocket", cache: Path | None = None, on_pro
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_suffix(".lock")):
         if not _is_build_of(folder, opened):
-            quantize(opened, name, folder, on_progress=on_progress, overwrite=folder.exists())
+            quantize(opened, choose(name, opened.config), folder, on_progress=on_progress, overwrite=folder.exists())
     return str(folder)
 
 
@@ -108,8 +108,8 @@ def expected_bytes(name: str, config: TransformerConfig) -> int:
     """Bytes of both transformers' tensors in a scheme, from the shapes alone."""
     recipe = choose(name, config)
     container = layout.container(recipe.scheme)
-    records = [record for stored in layout.stored_tensors(config, recipe).values() for record in stored]
-    return len(BRANCHES) * sum(map(container.stored_bytes, records))
+    stored = (records for branch in BRANCHES for records in layout.stored_tensors(config, recipe, branch).values())
+    return sum(container.stored_bytes(record) for records in stored for record in records)
 
 
 def _folder(name: str, source: Source, cache: Path | None) -> Path:

@@ -161,15 +161,16 @@ def metric_rows(report: Report) -> list[MetricRow]:
 
 
 def kept_rows(manifest: Manifest) -> list[KeptRow]:
-    """The Linears that the recipe left in bf16, grouped by kind and reason.
+    """The Linears of both branches that the recipe left in bf16, grouped by kind and reason.
 
     Raises:
-        PublishError: the manifest's recipe lists no layers with linear, scheme and reason.
+        PublishError: the parts of the manifest's recipe list no layers with linear, scheme and reason.
     """
     try:
-        layers: Any = manifest.recipe["layers"]
+        parts: Any = manifest.recipe["parts"]
+        layers = [layer for part in parts.values() for layer in part["layers"]]
         kept = [(layer["linear"], layer["scheme"], layer["reason"]) for layer in layers if layer["scheme"] == "bf16"]
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise PublishError(f"the manifest's recipe is not understood ({error!r}); quantize again with this version") from error
     groups = Counter((re.sub(r"\.\d+\.", ".*.", linear), scheme, reason) for linear, scheme, reason in kept)
     return [KeptRow(kind, number, scheme, reason) for (kind, scheme, reason), number in groups.items()]

@@ -12,6 +12,7 @@ from typing import ClassVar
 import pytest
 
 from ideogram_q8 import __main__ as command_line
+from ideogram_q8.commands import generate, inspect, quantize
 from ideogram_q8.errors import RequestError, SourceError
 from ideogram_q8.recipe import SCHEMES
 from tests.synthetic import write_source
@@ -138,7 +139,7 @@ assert not {"torch", "numpy", "PIL", "tqdm"} & set(sys.modules)
 
 def test_the_schemes_are_those_of_the_recipes():
     # written out on the command line, because the recipes import torch
-    assert command_line._SCHEMES == SCHEMES
+    assert quantize.SCHEMES == SCHEMES
 
 
 # ---- what is refused ----
@@ -149,12 +150,12 @@ def test_the_schemes_are_those_of_the_recipes():
     [
         ([], "VERB; see python -m ideogram_q8 --help"),
         (["paint"], "invalid choice: 'paint'"),
-        (["quantize", "pocket", "--out", "x"], "--scheme; see python -m ideogram_q8 quantize --help"),
+        (["quantize", "pocket", "--out", "x"], "--scheme --recipe is required; see python -m ideogram_q8 quantize --help"),
         (["quantize", "pocket", "--scheme", "int4", "--out", "x"], "invalid choice: 'int4'"),
         (["generate", "pocket", "--caption", "a", "--out", "x.png", "--preset", "fast"], "invalid choice: 'fast'"),
         (["generate", "pocket", "--caption", "a", "--out", "x.png", "--seed", "one"], "invalid int value: 'one'"),
         (["generate", "pocket", "--caption", "a", "--out", "x.png", "--size", "128"], "expected WIDTHxHEIGHT"),
-        (["generate", "pocket", "--caption", "a", "--out", "x.jpg"], "--out is x.jpg; expected the name of a PNG"),
+        (["generate", "pocket", "--caption", "a", "--out", "x.jpg"], "--out is x.jpg; expected a file name that ends with .png"),
         (["generate", "pocket", "--caption", "a", "--out", "no/x.png"], "there is no folder no; make it"),
         (["generate", "pocket", "--caption", "", "--out", "x.png"], "caption is empty"),
         (["generate", "pocket", "--caption", "{}", "--out", "x.png"], "the key compositional_deconstruction is missing"),
@@ -202,7 +203,7 @@ def failing(monkeypatch: pytest.MonkeyPatch):
         def verb(_: object) -> None:
             raise error
 
-        monkeypatch.setattr(command_line, "_inspect", verb)
+        monkeypatch.setattr(inspect, "run", verb)
 
     return install
 
@@ -237,16 +238,16 @@ def test_a_defect_is_not_hidden(defect: Exception, failing):
 def test_a_caption_is_read_from_a_file_or_taken_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     Path("caption.txt").write_bytes("\ufeffein Café".encode())
-    assert command_line.read_caption("caption.txt") == "ein Café"
+    assert generate.read_caption("caption.txt") == "ein Café"
     for text in (SENTENCE, "a file named poster.json", "x" * 5000, "a\0b", ""):
-        assert command_line.read_caption(text) == text
+        assert generate.read_caption(text) == text
 
 
 def test_a_caption_file_that_is_no_text_is_refused(tmp_path: Path):
     path = tmp_path / "caption.json"
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(RequestError, match="not UTF-8 text"):
-        command_line.read_caption(str(path))
+        generate.read_caption(str(path))
 
 
 def test_a_huge_caption_file_is_not_read_to_its_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

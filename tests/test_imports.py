@@ -16,6 +16,7 @@ PACKAGE = "ideogram_q8"
 # The longest matching name counts. Modules of one package may import each other.
 RANKS = {
     "ideogram_q8.errors": 0,
+    "ideogram_q8.strict_json": 0,
     "ideogram_q8.architecture": 0,
     "ideogram_q8.caption": 0,
     "ideogram_q8.manifest": 1,
@@ -26,6 +27,7 @@ RANKS = {
     "ideogram_q8.kernels": 2,
     "ideogram_q8.artifact.packed": 2,
     "ideogram_q8.layers": 3,
+    "ideogram_q8.folding": 3,
     "ideogram_q8.artifact": 3,
     "ideogram_q8.quantization": 4,
     "ideogram_q8.memory": 4,
@@ -44,7 +46,8 @@ RANKS = {
     "ideogram_q8.pocket.train": 6,
     "ideogram_q8.pocket.measure": 7,
     "ideogram_q8.ui": 7,
-    "ideogram_q8.__main__": 7,
+    "ideogram_q8.commands": 7,
+    "ideogram_q8.__main__": 8,
     "ideogram_q8": 7,
     "publish": 7,
     "app": 8,
@@ -53,7 +56,7 @@ WITHIN_A_RANK = {("ideogram_q8.generation", "ideogram_q8.loading")}
 """(importer, imported) of equal rank, allowed."""
 FOR_EVERYONE = "ideogram_q8.errors"
 PUBLISH_MAY_IMPORT = {"ideogram_q8.errors", "ideogram_q8.architecture", "ideogram_q8.manifest", "ideogram_q8.report"}
-WITHOUT_TORCH = {"errors", "architecture", "caption", "manifest", "report", "inspection", "__init__", "__main__"}
+WITHOUT_TORCH = {"errors", "strict_json", "architecture", "caption", "manifest", "report", "inspection", "__init__", "__main__"}
 
 FILES = sorted([*ROOT.glob("ideogram_q8/**/*.py"), *ROOT.glob("publish/**/*.py"), ROOT / "app.py"])
 

@@ -23,6 +23,7 @@ from ideogram_q8.layers import Fp8Linear, GgmlLinear, Int8Linear, PackedLinear
 from ideogram_q8.loading import load
 from ideogram_q8.pocket import WEIGHTS
 from ideogram_q8.quantization import quantize
+from ideogram_q8.recipe import choose
 from tests.stock import stock_pipeline, stock_transformer
 
 LAYERS = {"int8": Int8Linear, "q8_0": GgmlLinear, "q4_k": GgmlLinear}
@@ -32,8 +33,9 @@ PLAIN = '{"high_level_description":"a red star","compositional_deconstruction":{
 @pytest.fixture(scope="module")
 def artifacts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("artifacts")
+    source = open_source("pocket")
     for scheme in LAYERS:
-        quantize(open_source("pocket"), scheme, folder / scheme)
+        quantize(source, choose(scheme, source.config), folder / scheme)
     return {scheme: folder / scheme for scheme in LAYERS}
 
 

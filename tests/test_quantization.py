@@ -23,7 +23,7 @@ from ideogram_q8.checkpoint import open_source
 from ideogram_q8.errors import ArtifactError, RequestError, ResourceError
 from ideogram_q8.manifest import Manifest
 from ideogram_q8.quantization import Progress, quantize
-from ideogram_q8.recipe import SCHEMES
+from ideogram_q8.recipe import SCHEMES, choose
 from tests.synthetic import TINY, write_source
 
 TRANSFORMER_FILE = "transformer/diffusion_pytorch_model.safetensors"
@@ -38,7 +38,7 @@ def source(tmp_path_factory):
 def built(source, tmp_path_factory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("built")
     for scheme in SCHEMES:
-        quantize(source, scheme, folder / scheme)
+        quantize(source, choose(scheme, source.config), folder / scheme)
     return {scheme: folder / scheme for scheme in SCHEMES}
 
 
@@ -117,13 +117,13 @@ def test_the_order_of_errors_is_that_of_the_bits(source, built):
 @pytest.mark.parametrize("scheme", ["int8", "q8_0"])
 def test_equal_sources_give_equal_files(built, tmp_path, scheme):
     other = open_source(write_source(tmp_path / "elsewhere"))
-    manifest = quantize(other, scheme, tmp_path / "out")
+    manifest = quantize(other, choose(scheme, other.config), tmp_path / "out")
     assert manifest.artifact_sha256 == open_artifact(built[scheme]).manifest.artifact_sha256
 
 
 def test_progress_runs_from_the_first_tensor_to_the_last(source, tmp_path):
     seen: list[Progress] = []
-    quantize(source, "int8", tmp_path / "out", on_progress=seen.append)
+    quantize(source, choose("int8", source.config), tmp_path / "out", on_progress=seen.append)
     assert [progress.name for progress in seen] == 2 * list(source.branch("conditional").names)
     done = [progress.done_bytes for progress in seen]
     assert done == sorted(done) and done[-1] == seen[-1].total_bytes
@@ -140,26 +140,26 @@ def test_cancelling_leaves_nothing(source, tmp_path, scheme, error):
             raise error
 
     with pytest.raises(error):
-        quantize(source, scheme, tmp_path / "out", on_progress=cancel)
+        quantize(source, choose(scheme, source.config), tmp_path / "out", on_progress=cancel)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_bad_requests_leave_nothing(source, tmp_path):
     with pytest.raises(RequestError, match="unknown scheme 'int9'"):
-        quantize(source, "int9", tmp_path / "out")
+        quantize(source, choose("int9", source.config), tmp_path / "out")
     (tmp_path / "notes").write_text("mine", encoding="utf-8")
     with pytest.raises(ArtifactError, match="holds 'notes'"):
-        quantize(source, "int8", tmp_path, overwrite=True)
+        quantize(source, choose("int8", source.config), tmp_path, overwrite=True)
     with pytest.raises(ArtifactError, match="is not part of an artifact"):
-        quantize(source, "int8", source.folder, overwrite=True)
+        quantize(source, choose("int8", source.config), source.folder, overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == ["notes"]
 
 
 def test_overwriting_replaces_another_scheme(source, tmp_path):
-    quantize(source, "int8", tmp_path / "out")
+    quantize(source, choose("int8", source.config), tmp_path / "out")
     with pytest.raises(ArtifactError, match="use --overwrite"):
-        quantize(source, "q8_0", tmp_path / "out")
-    quantize(source, "q8_0", tmp_path / "out", overwrite=True)
+        quantize(source, choose("q8_0", source.config), tmp_path / "out")
+    quantize(source, choose("q8_0", source.config), tmp_path / "out", overwrite=True)
     assert open_artifact(tmp_path / "out").variant == "q8_0"
     assert not list((tmp_path / "out").glob("*.safetensors"))
 
@@ -171,14 +171,14 @@ def test_weights_that_cannot_be_stored_are_named(tmp_path, value, scheme):
     tensors["layers.1.feed_forward.w2.weight_scale"][3] = value
     save_file(tensors, folder / TRANSFORMER_FILE)
     with pytest.raises(ArtifactError, match=r"diffusion_pytorch_model\.safetensors: layers\.1\.feed_forward\.w2\.weight"):
-        quantize(open_source(folder), scheme, tmp_path / "out")
+        quantize(open_source(folder), choose(scheme, TINY), tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
 
 
 def test_too_little_space_is_found_before_writing(source, tmp_path, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 1_000_000}))
     with pytest.raises(ResourceError, match=r"out needs 0\.00\d GB of disk, 0\.001 GB are free; free some"):
-        quantize(source, "int8", tmp_path / "out")
+        quantize(source, choose("int8", source.config), tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -191,7 +191,7 @@ def test_a_disk_that_fills_up_leaves_nothing(source, tmp_path, scheme):
     resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, hard))
     try:
         with pytest.raises(ResourceError, match="cannot write into"):
-            quantize(source, scheme, tmp_path / "out")
+            quantize(source, choose(scheme, source.config), tmp_path / "out")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert list(tmp_path.iterdir()) == []
@@ -202,9 +202,11 @@ def test_a_killed_run_leaves_nothing_that_looks_finished(source, tmp_path):
     program = (
         "import os, signal, sys; from pathlib import Path\n"
         "from ideogram_q8.checkpoint import open_source; from ideogram_q8.quantization import quantize\n"
+        "from ideogram_q8.recipe import choose\n"
         "def kill(progress):\n"
         "    if progress.done_bytes * 3 > progress.total_bytes * 2: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "quantize(open_source(sys.argv[1]), 'int8', Path(sys.argv[2]), on_progress=kill)\n"
+        "source = open_source(sys.argv[1])\n"
+        "quantize(source, choose('int8', source.config), Path(sys.argv[2]), on_progress=kill)\n"
     )
     out = tmp_path / "out"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
@@ -215,5 +217,5 @@ def test_a_killed_run_leaves_nothing_that_looks_finished(source, tmp_path):
     assert "manifest.json" not in os.listdir(remains)
     with pytest.raises(ArtifactError):
         open_artifact(out)
-    quantize(source, "int8", out)
+    quantize(source, choose("int8", source.config), out)
     assert list(tmp_path.iterdir()) == [out]

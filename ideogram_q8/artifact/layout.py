@@ -1,7 +1,7 @@
 """What lies in an artifact's folder: file names, the stored tensors of each source tensor, and their packing.
 
-    int8          ideogram4-int8.safetensors, ideogram4-unconditional-int8.safetensors; w8a8 Linears as ComfyUI's int8_tensorwise
-                  (X.weight I8 [N, K], X.weight_scale F32 [N, 1], X.comfy_quant U8 with its JSON), everything else BF16
+    int8          ideogram4-int8.safetensors, ideogram4-unconditional-int8.safetensors; w8a8 and w8a16 Linears as ComfyUI's
+                  int8_tensorwise (X.weight I8 [N, K], X.weight_scale F32 [N, 1], X.comfy_quant U8 with its JSON), else BF16
     q8_0, q4_k    ideogram4-Q8_0.gguf, ideogram4-unconditional-Q8_0.gguf, ...; blocks, kept Linears BF16, everything else F32
 
 Which Linear gets which scheme is the recipe's affair.
@@ -9,6 +9,7 @@ Which Linear gets which scheme is the recipe's affair.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -19,10 +20,13 @@ from ideogram_q8.architecture import Branch, TransformerConfig, tensor_shapes
 from ideogram_q8.artifact import gguf_file, safetensors_file
 from ideogram_q8.manifest import TensorRecord
 from ideogram_q8.numerics import ggml, int8
-from ideogram_q8.recipe import Recipe
+from ideogram_q8.numerics.rotation import rotate
+from ideogram_q8.recipe import LayerPlan, Recipe
 
-COMFY_QUANT = b'{"format":"int8_tensorwise"}'
-"""ComfyUI's marker of an int8 Linear: one float32 scale per output row, activations quantized per token."""
+ROTATION_GROUP = 256
+"""The only group size that ComfyUI's and stable-diffusion.cpp's fast paths rotate."""
+INT8_SCHEMES = ("w8a8", "w8a16")
+"""Linears stored as int8: with activations quantized at run time, or not."""
 BRANCH_KEY = "ideogram_q8.branch"
 """The metadata key of a weight file that says which branch it holds."""
 
@@ -58,30 +62,46 @@ def file_name(scheme: str, branch: Branch) -> str:
     return f"{_STEMS[branch]}-{scheme.upper()}.gguf" if scheme in ggml.BLOCKS else f"{_STEMS[branch]}-{scheme}.safetensors"
 
 
-def stored_tensors(config: TransformerConfig, recipe: Recipe) -> dict[str, tuple[TensorRecord, ...]]:
-    """The tensors that a weight file has for each tensor of the source."""
-    schemes: dict[str, str] = {f"{layer.linear}.weight": layer.scheme for layer in recipe.layers}
-    plain = "f32" if recipe.scheme in ggml.BLOCKS else "bf16"
-    return {name: _stored(name, shape, schemes.get(name, plain)) for name, shape in tensor_shapes(config).items()}
+def comfy_quant(plan: LayerPlan) -> bytes:
+    """ComfyUI's marker of an int8 Linear: one float32 scale per output row, activations quantized per token unless weight-only."""
+    marker: dict[str, object] = {"format": "int8_tensorwise"}
+    if plan.rotation:
+        marker |= {"convrot": True, "convrot_groupsize": plan.rotation}
+    if plan.scheme == "w8a16":
+        marker["full_precision_matrix_mult"] = True
+    return json.dumps(marker, separators=(",", ":")).encode()
 
 
-def _stored(name: str, shape: tuple[int, ...], scheme: str) -> tuple[TensorRecord, ...]:
-    if scheme != "w8a8":
+def plain_scheme(recipe: Recipe) -> str:
+    """The scheme of the tensors that are no Linear's weight."""
+    return "f32" if recipe.scheme in ggml.BLOCKS else "bf16"
+
+
+def stored_tensors(config: TransformerConfig, recipe: Recipe, branch: Branch) -> dict[str, tuple[TensorRecord, ...]]:
+    """The tensors that a branch's weight file has for each tensor of the source."""
+    plans = {f"{layer.linear}.weight": layer for layer in recipe.parts[branch].layers}
+    plain = plain_scheme(recipe)
+    return {name: _stored(name, shape, plans.get(name), plain) for name, shape in tensor_shapes(config).items()}
+
+
+def _stored(name: str, shape: tuple[int, ...], plan: LayerPlan | None, plain: str) -> tuple[TensorRecord, ...]:
+    scheme = plan.scheme if plan else plain
+    if plan is None or scheme not in INT8_SCHEMES:
         return (TensorRecord(name, shape, scheme.upper(), scheme),)
-    linear = name.removesuffix(".weight")
     return (
         TensorRecord(name, shape, "I8", scheme),
         TensorRecord(f"{name}_scale", (shape[0], 1), "F32", scheme),
-        TensorRecord(f"{linear}.comfy_quant", (len(COMFY_QUANT),), "U8", scheme),
+        TensorRecord(f"{plan.linear}.comfy_quant", (len(comfy_quant(plan)),), "U8", scheme),
     )
 
 
-def pack(tensor: torch.Tensor, records: tuple[TensorRecord, ...]) -> tuple[torch.Tensor, ...]:
-    """A bfloat16 source tensor as the tensors of `records`, one of the values of `stored_tensors`."""
-    scheme = records[0].scheme
-    if scheme == "w8a8":
-        marker = torch.frombuffer(bytearray(COMFY_QUANT), dtype=torch.uint8)
-        return (*int8.quantize_per_channel(tensor), marker)
+def pack(tensor: torch.Tensor, plan: LayerPlan | None, plain: str) -> tuple[torch.Tensor, ...]:
+    """A bfloat16 source tensor as the tensors that `stored_tensors` plans for it; `plain` is the scheme of what is no Linear."""
+    scheme = plan.scheme if plan else plain
+    if plan is not None and scheme in INT8_SCHEMES:
+        values = rotate(tensor.float(), plan.rotation) if plan.rotation else tensor
+        marker = torch.frombuffer(bytearray(comfy_quant(plan)), dtype=torch.uint8)
+        return (*int8.quantize_per_channel(values), marker)
     if scheme in ggml.BLOCKS:
         return (ggml.encode(tensor.float(), ggml.BLOCKS[scheme]),)
     return (tensor.float() if scheme == "f32" else tensor,)

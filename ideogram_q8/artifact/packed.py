@@ -5,17 +5,23 @@ Rows of a weight are its outputs, so `row_slice` splits a fused qkv without touc
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 
 @dataclass(frozen=True)
 class Int8Weight:
-    """codes int8 [N, K], scale float32 [N, 1]; weight = codes * scale (`numerics.int8`)."""
+    """codes int8 [N, K], scale float32 [N, 1]; weight = codes * scale (`numerics.int8`).
+
+    With `rotation`, it is the weight after `numerics.rotation` in groups of so many inputs, and activations are rotated too.
+    With `weight_only`, activations stay as they are and the product is that of `weight`.
+    """
 
     codes: torch.Tensor
     scale: torch.Tensor
+    rotation: int = 0
+    weight_only: bool = False
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -23,7 +29,7 @@ class Int8Weight:
 
     def row_slice(self, start: int, stop: int) -> Int8Weight:
         """Outputs start..stop, sharing memory."""
-        return Int8Weight(self.codes[start:stop], self.scale[start:stop])
+        return replace(self, codes=self.codes[start:stop], scale=self.scale[start:stop])
 
 
 @dataclass(frozen=True)

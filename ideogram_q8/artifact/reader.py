@@ -13,7 +13,7 @@ from ideogram_q8.architecture import BRANCHES, Branch, Traits, TransformerConfig
 from ideogram_q8.artifact import layout
 from ideogram_q8.artifact.packed import GgmlWeight, Int8Weight, Packed
 from ideogram_q8.errors import ArtifactError, SourceError
-from ideogram_q8.manifest import FILE_NAME, FileRecord, Manifest, TensorRecord, decode, sha256_of
+from ideogram_q8.manifest import FILE_NAME, FileRecord, Manifest, sha256_of
 from ideogram_q8.numerics.ggml import BLOCKS
 from ideogram_q8.recipe import SCHEMES, Recipe
 
@@ -21,11 +21,12 @@ from ideogram_q8.recipe import SCHEMES, Recipe
 class ArtifactBranch:
     """One transformer by official names. A tensor is read when asked for, and not kept."""
 
-    def __init__(self, path: Path, scheme: str, branch: Branch, layout_of: dict[str, tuple[TensorRecord, ...]]) -> None:
-        """Raises ArtifactError: the file's header is not that of `branch` in this layout."""
+    def __init__(self, path: Path, recipe: Recipe, branch: Branch, config: TransformerConfig) -> None:
+        """Raises ArtifactError: the file's header is not that of `branch` by this recipe."""
         self.path = path
-        self._layout = layout_of
-        self._file = layout.open_file(scheme, path)
+        self._layout = layout.stored_tensors(config, recipe, branch)
+        self._plans = {layer.linear: layer for layer in recipe.parts[branch].layers}
+        self._file = layout.open_file(recipe.scheme, path)
         self._check(branch)
 
     @property
@@ -47,10 +48,11 @@ class ArtifactBranch:
     def packed(self, name: str) -> Packed | None:
         """The weight of a Linear (name without `.weight`) as it is stored; None where it is plain."""
         weight, *others = self._layout[f"{name}.weight"]
-        if weight.scheme == "w8a8":
-            scale, marker = others
-            self._check_marker(marker.name)
-            return Int8Weight(self._file.read(weight.name), self._file.read(scale.name))
+        if weight.scheme in layout.INT8_SCHEMES:
+            (scale, marker), plan = others, self._plans[name]
+            self._check_marker(marker.name, layout.comfy_quant(plan))
+            codes, scales = self._file.read(weight.name), self._file.read(scale.name)
+            return Int8Weight(codes, scales, plan.rotation, plan.scheme == "w8a16")
         if weight.scheme in BLOCKS:
             return GgmlWeight(self._file.read(weight.name), weight.scheme, (weight.shape[0], weight.shape[1]))
         return None
@@ -70,10 +72,10 @@ class ArtifactBranch:
                 got, wanted = f"{dtype} {list(shape)}", f"{record.dtype} {list(record.shape)}"
                 raise ArtifactError(f"{self.path}: tensor {name} is {got}, expected {wanted}; build the artifact again")
 
-    def _check_marker(self, name: str) -> None:
+    def _check_marker(self, name: str, expected: bytes) -> None:
         marker = bytes(self._file.read(name).numpy())
-        if marker != layout.COMFY_QUANT:
-            raise ArtifactError(f"{self.path}: {name} is {marker!r}, expected {layout.COMFY_QUANT!r}")
+        if marker != expected:
+            raise ArtifactError(f"{self.path}: {name} is {marker!r}, expected {expected!r}")
 
 
 class Artifact:
@@ -84,11 +86,12 @@ class Artifact:
         if manifest.scheme not in SCHEMES:
             raise ArtifactError(f"{folder / FILE_NAME}: scheme is {manifest.scheme!r}, expected one of {', '.join(SCHEMES)}")
         self.folder, self.manifest = folder, manifest
-        self.recipe = decode(Recipe, manifest.recipe, f"{FILE_NAME}: recipe", ArtifactError)
+        self.recipe = Recipe.from_value(manifest.recipe)
         try:
             self.config = TransformerConfig.from_json(manifest.transformer)
         except SourceError as error:
             raise ArtifactError(f"{FILE_NAME}: transformer: {error}") from None
+        self.recipe.check(self.config)
         self._branches = {branch: self._open(manifest.file(branch)) for branch in BRANCHES}
 
     @property
@@ -109,11 +112,11 @@ class Artifact:
         size = path.stat().st_size
         if size != file.size:
             raise ArtifactError(f"{path} has {size} bytes, {FILE_NAME} says {file.size}; build the artifact again")
-        tensors = layout.stored_tensors(self.config, self.recipe)
+        tensors = layout.stored_tensors(self.config, self.recipe, file.branch)
         listed = {record for records in tensors.values() for record in records}
         if listed != set(self.manifest.tensors[file.path]):
             raise ArtifactError(f"{FILE_NAME}: the tensors of {file.path} are not those that its recipe gives")
-        return ArtifactBranch(path, self.manifest.scheme, file.branch, tensors)
+        return ArtifactBranch(path, self.recipe, file.branch, self.config)
 
 
 def open_artifact(folder: str | Path, verify: bool = False) -> Artifact:

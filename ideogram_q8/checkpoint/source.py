@@ -25,9 +25,10 @@ from ideogram_q8.architecture import (
     tensor_shapes,
 )
 from ideogram_q8.errors import RequestError, SourceError
-from ideogram_q8.manifest import SourceRecord, decode, parse_json, sha256_of
+from ideogram_q8.manifest import SourceRecord, sha256_of
 from ideogram_q8.numerics import fp8
 from ideogram_q8.pocket import WEIGHTS
+from ideogram_q8.strict_json import decode, parse_json
 
 POCKET = "pocket"
 """The word that names the embedded model wherever a source is asked for."""

@@ -31,7 +31,7 @@ def built(source, tmp_path_factory) -> dict[str, Path]:
     """A folder for each scheme, not to be changed."""
     folder = tmp_path_factory.mktemp("built")
     for scheme in SCHEMES:
-        quantize(source, scheme, folder / scheme)
+        quantize(source, choose(scheme, source.config), folder / scheme)
     return {scheme: folder / scheme for scheme in SCHEMES}
 
 
@@ -106,10 +106,10 @@ def test_rows_of_packed_weights_are_rows_of_the_weight(built):
 
 def test_sizes_at_full_scale_are_the_published_ones():
     """Tensor data of one branch of Ideogram 4, computed from shapes by others (int8: 170 Linears, without markers)."""
-    records = [r for part in layout.stored_tensors(IDEOGRAM4, choose("int8", IDEOGRAM4)).values() for r in part]
+    records = [r for part in layout.stored_tensors(IDEOGRAM4, choose("int8", IDEOGRAM4), "conditional").values() for r in part]
     sizes = [layout.container("int8").stored_bytes(r) for r in records if not r.name.endswith("comfy_quant")]
     assert sum(sizes) == 9_901_717_760
-    records = [r for part in layout.stored_tensors(IDEOGRAM4, choose("q8_0", IDEOGRAM4)).values() for r in part]
+    records = [r for part in layout.stored_tensors(IDEOGRAM4, choose("q8_0", IDEOGRAM4), "conditional").values() for r in part]
     as_bf16 = [layout.container("q8_0").stored_bytes(r) // (2 if r.scheme == "f32" else 1) for r in records]
     assert sum(as_bf16) == 10_135_890_176
 
@@ -196,9 +196,14 @@ def test_changed_bytes_are_found_by_their_hash(copy):
     [
         (lambda value: value.update(scheme="q9_0"), "scheme is 'q9_0', expected one of int8, q8_0, q4_k"),
         (lambda value: value["transformer"].update(num_layers=0), "transformer: config.json: num_layers is 0"),
-        (lambda value: value["transformer"].update(num_layers=1), "are not those that its recipe gives"),
-        (lambda value: value["recipe"].update(layers=[]), "are not those that its recipe gives"),
-        (lambda value: value["recipe"].pop("layers"), "recipe: key 'layers' is missing"),
+        (lambda value: value["transformer"].update(num_layers=1), "layers.1.adaln_modulation is no Linear of this model"),
+        (lambda value: value["recipe"]["parts"]["conditional"].update(layers=[]), "adaln_proj has no plan"),
+        (lambda value: value["recipe"]["parts"]["conditional"].pop("layers"), "key 'layers' is missing"),
+        (lambda value: value["recipe"]["parts"].pop("conditional"), "parts are unconditional; expected"),
+        (lambda value: value["recipe"]["parts"]["conditional"]["layers"].reverse(), "planned twice or out of order"),
+        (lambda value: value["recipe"]["parts"]["conditional"]["layers"][7].update(scheme="bf16"), "its recipe gives"),
+        (lambda value: value["recipe"].update(format_version=2), "format_version is 2, expected 1"),
+        (lambda value: value["recipe"].update(policy="../x"), "policy is '../x'"),
     ],
 )
 def test_manifests_that_contradict_themselves_are_refused(copy, change, message):

@@ -40,7 +40,7 @@ def sha256(content: bytes) -> str:
 def manifest(location: str = "pocket", traits: Traits | None = None) -> Manifest:
     """An int8 build of `location`; Ideogram 4's traits unless it is the pocket or `traits` says otherwise."""
     pocket = Traits("Pocket", 64, 256, (128, 128), (3.0, 2.0))
-    layers = [{"linear": "input_proj", "scheme": "bf16", "reason": "outside the blocks"}]
+    layers: list[dict[str, object]] = [{"linear": "input_proj", "scheme": "bf16", "reason": "outside the blocks"}]
     layers += [{"linear": f"layers.{i}.adaln_modulation", "scheme": "bf16", "reason": "one row | picture"} for i in range(5)]
     layers += [{"linear": f"layers.{i}.attention.qkv", "scheme": "w8a8", "reason": "sees tokens"} for i in range(5)]
     tensors = (TensorRecord("x.weight", (16, 100), "I8", "w8a8"), TensorRecord("x.weight_scale", (16, 1), "F32", "w8a8"))
@@ -52,7 +52,7 @@ def manifest(location: str = "pocket", traits: Traits | None = None) -> Manifest
         source=SourceRecord(location, None, {"transformer/diffusion_pytorch_model.safetensors": "a" * 64}),
         traits=traits or (pocket if location == "pocket" else IDEOGRAM4_TRAITS),
         transformer={"num_layers": 5},
-        recipe={"scheme": "int8", "layers": layers},
+        recipe={"scheme": "int8", "parts": {key: {"layers": layers, "smoothing": []} for key in BRANCHES}},
         files=tuple(FileRecord(NAMES[b], len(CONTENTS[NAMES[b]]), sha256(CONTENTS[NAMES[b]]), b) for b in BRANCHES),
         tensors=dict.fromkeys(NAMES.values(), tensors),
     )

@@ -143,7 +143,7 @@ def test_tables_have_as_many_cells_as_headings() -> None:
 
 def test_kept_linears_are_grouped() -> None:
     rows = [(row.kind, row.linears) for row in kept_rows(manifest())]
-    assert rows == [("input_proj", 1), ("layers.*.adaln_modulation", 5)]
+    assert rows == [("input_proj", 2), ("layers.*.adaln_modulation", 10)]
 
 
 def test_a_recipe_of_another_form_is_refused() -> None:

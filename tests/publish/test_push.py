@@ -15,6 +15,7 @@ import pytest
 from ideogram_q8.architecture import Traits
 from ideogram_q8.checkpoint import open_source
 from ideogram_q8.quantization import quantize
+from ideogram_q8.recipe import choose
 from publish.push import main
 from tests.publish.example import AGREEMENT, NAMES, REPORT, manifest, sha256, write_build
 from tests.synthetic import write_source
@@ -68,12 +69,13 @@ def test_a_real_build_is_planned(tmp_path: Path, capsys: pytest.CaptureFixture[s
     source = write_source(tmp_path / "ideogram-4-fp8", traits=None)
     (source / "LICENSE.md").write_text(AGREEMENT, encoding="utf-8")
     for scheme in ("int8", "q8_0", "q4_k"):
-        build = quantize(open_source(source), scheme, tmp_path / scheme)
+        opened = open_source(source)
+        build = quantize(opened, choose(scheme, opened.config), tmp_path / scheme)
         values = plan(tmp_path / scheme, capsys)
         sizes = {file["path"]: file["size"] for file in values["files"]}
         assert {file.path: file.size for file in build.files}.items() <= sizes.items()
         assert values["artifact_sha256"] == build.artifact_sha256
-        assert re.search(r"\| `adaln_proj` \| 1 \| bf16 \|", values["card"])
+        assert re.search(r"\| `adaln_proj` \| 2 \| bf16 \|", values["card"])
 
 
 def test_card_can_be_written(pocket: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,80 @@
+"""`generate ARTIFACT --caption FILE|TEXT --out picture.png`: one picture."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from ideogram_q8.architecture import PRESETS, parse_size
+from ideogram_q8.caption import MAX_CHARACTERS, lint, parse, to_caption
+from ideogram_q8.commands.options import BAR_DELAY, add_device, check_device, check_new_file
+from ideogram_q8.errors import RequestError
+
+DEFAULT_PRESET = "default-20"
+DTYPES = ("float32", "bfloat16")
+
+
+def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Registers the verb."""
+    parser = verbs.add_parser("generate", help="paint one picture")
+    parser.add_argument("artifact", metavar="ARTIFACT", help="`pocket`, a checkpoint folder, or a folder that quantize wrote")
+    parser.add_argument("--caption", metavar="FILE|TEXT", required=True, help="a JSON caption or a plain sentence")
+    parser.add_argument("--seed", type=int, default=0, help="0 to 2^63-1; the same seed gives the same picture (default 0)")
+    parser.add_argument("--preset", choices=list(PRESETS), default=DEFAULT_PRESET, help=f"default {DEFAULT_PRESET}")
+    parser.add_argument("--size", metavar="WxH", help="pixels, for example 1024x768 (default: the model's own)")
+    add_device(parser, "the model runs")
+    parser.add_argument("--dtype", choices=DTYPES, help="of activations (default: float32 on cpu, bfloat16 on cuda)")
+    parser.add_argument("--out", type=Path, metavar="PNG", required=True, help="the picture to write")
+    parser.set_defaults(verb=run)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Raises IdeogramQ8Error."""
+    caption = to_caption(read_caption(arguments.caption))
+    for issue in lint(parse(caption)):
+        print(f"warning: {issue}", file=sys.stderr)
+    size = None if arguments.size is None else parse_size(arguments.size)
+    check_new_file(arguments.out, ".png")
+    device = check_device(arguments.device)
+
+    import torch
+    from tqdm import tqdm
+
+    from ideogram_q8.generation import Request, generate, metadata
+    from ideogram_q8.loading import load
+    from ideogram_q8.png import write_png
+
+    dtype = getattr(torch, arguments.dtype or ("bfloat16" if device == "cuda" else "float32"))
+    model = load(arguments.artifact, device=device, dtype=dtype)
+    width, height = size or model.traits.default_size
+    request = Request(caption=caption, seed=arguments.seed, preset=arguments.preset, width=width, height=height)
+    request.check(model.traits)
+    with tqdm(total=PRESETS[request.preset].steps, unit="step", desc=model.variant, delay=BAR_DELAY) as bar:
+        result = generate(model, request, on_step=lambda _: bar.update())
+    write_png(arguments.out, result.image, metadata(result))
+    print(
+        f"{arguments.out}: {width}x{height}, {result.variant}, {result.seconds_per_step:.3f} s per step, "
+        f"{result.total_seconds:.1f} s in all, {result.peak_bytes / 2**20:,.0f} MiB at most"
+    )
+
+
+def read_caption(argument: str) -> str:
+    """The content of the file that `argument` names, or else `argument` itself.
+
+    Raises:
+        RequestError: a file that is not UTF-8 text, cannot be read or is too long, or a file name without a file.
+    """
+    path = Path(argument)
+    try:
+        if not path.is_file():
+            if path.suffix in (".json", ".txt") and not any(character.isspace() for character in argument):
+                raise RequestError(f"{argument}: there is no such caption file; check the name, or write a sentence")
+            return argument
+    except (OSError, ValueError):  # too long or too strange for a file name, so it is a caption
+        return argument
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            return file.read(MAX_CHARACTERS + 1)
+    except UnicodeDecodeError:
+        raise RequestError(f"{path}: not UTF-8 text; save the caption as UTF-8") from None
