@@ -1,9 +1,13 @@
 """The command line: one sub-command per verb.
 
     python -m ideogram_q8 quantize SOURCE --scheme int8 --out DIR
+    python -m ideogram_q8 convert ARTIFACT --to diffusers|single --out DIR
     python -m ideogram_q8 generate ARTIFACT --caption FILE|TEXT --out picture.png
     python -m ideogram_q8 inspect PATH
+    python -m ideogram_q8 recipe make SOURCE --policy naive|paper|convrot|auto --stats FILE --out recipe.json
     python -m ideogram_q8 recipe explain FILE
+    python -m ideogram_q8 bench quantize SOURCE --scheme int8
+    python -m ideogram_q8 ablate SOURCE --stats FILE --out DIR
 
 SOURCE and ARTIFACT may be the word `pocket`, the embedded model. Exit codes: 0; 2 with one line on standard error when
 something is refused; 130 after Ctrl-C. Whatever else goes wrong is a defect and shows its traceback. Each verb is a
@@ -16,21 +20,14 @@ import argparse
 import errno
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
 
-from ideogram_q8.commands import generate, inspect, quantize, recipe
-from ideogram_q8.errors import IdeogramQ8Error, RequestError
+from ideogram_q8.commands import ablate, bench, convert, generate, inspect, quantize, recipe
+from ideogram_q8.commands.options import Parser
+from ideogram_q8.errors import IdeogramQ8Error
 
-VERBS = (quantize, generate, inspect, recipe)
+VERBS = (quantize, convert, generate, inspect, recipe, ablate, bench)
 _REFUSED_BY_THE_SYSTEM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
 """OSErrors that the user must settle (disk full, no permission); others point at a defect."""
-
-
-class _Parser(argparse.ArgumentParser):
-    """A parser whose refusals are errors like all others: one line, exit code 2."""
-
-    def error(self, message: str) -> NoReturn:
-        raise RequestError(f"{message}; see {self.prog} --help")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -52,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line as data; each sub-command sets `verb`, a function of the parsed arguments."""
-    parser = _Parser(prog="python -m ideogram_q8", description="Quantize Ideogram 4 and run it.")
+    parser = Parser(prog="python -m ideogram_q8", description="Quantize Ideogram 4 and run it.")
     verbs = parser.add_subparsers(required=True, metavar="VERB")
     for module in VERBS:
         module.add(verbs)

@@ -13,6 +13,8 @@ The command line turns each of them into one line on standard error and exit cod
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class IdeogramQ8Error(Exception):
     """Base of all errors raised on purpose."""
@@ -27,7 +29,14 @@ class CaptionError(RequestError):
 
 
 class SourceError(IdeogramQ8Error):
-    """A checkpoint that is missing, incomplete or not what it claims to be."""
+    """A checkpoint that is missing, incomplete or not what it claims to be.
+
+    `problems` lists all that is wrong with its tensors where the message names only the first few.
+    """
+
+    def __init__(self, message: str, problems: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.problems = tuple(problems)
 
 
 class ArtifactError(IdeogramQ8Error):

@@ -35,8 +35,11 @@ class Folding:
                 raise ArtifactError(f"recipe: smoothing {item.fold!r} {problem}; was it made for another model?")
             self._exponents[item.fold] = smoothing.decode(item.exponents, points[item.fold])
 
-    def apply(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
-        """The tensor `name` (official, with `.weight`) after folding; the tensor itself where nothing is folded into it."""
+    def apply(self, name: str, tensor: torch.Tensor, start: int = 0) -> torch.Tensor:
+        """The tensor `name` (official, with `.weight`) after folding; the tensor itself where nothing is folded into it.
+
+        `tensor` may be a part of it: its rows (of a vector, its elements) from `start` on.
+        """
         linear = name.removesuffix(".weight")
         incoming = self._exponents.get(fold_of(linear) or "")
         if incoming is not None:
@@ -46,7 +49,7 @@ class Folding:
             return tensor
         if linear.endswith("attention.qkv"):
             outgoing = torch.cat([torch.zeros(2 * len(outgoing), dtype=outgoing.dtype), outgoing])
-        return smoothing.scale_rows(tensor, -outgoing)
+        return smoothing.scale_rows(tensor, -outgoing[start : start + len(tensor)])
 
 
 def fold_points(config: TransformerConfig) -> dict[str, int]:

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from ideogram_q8.architecture import BRANCHES, Branch, Traits
 from ideogram_q8.errors import ArtifactError
-from ideogram_q8.strict_json import decode, parse_json
+from ideogram_q8.strict_json import check_version, decode, parse_json
 
 FILE_NAME = "manifest.json"
 FORMAT_VERSION = 1
@@ -83,9 +83,7 @@ class Manifest:
     def from_json(cls, text: str) -> Manifest:
         """Raises ArtifactError naming the key that is unknown, missing or of a wrong type."""
         value = parse_json(text, FILE_NAME, ArtifactError)
-        version = value.get("format_version") if isinstance(value, dict) else None
-        if isinstance(version, int) and version != FORMAT_VERSION:
-            raise ArtifactError(f"{FILE_NAME}: format_version is {version}, expected {FORMAT_VERSION}; use another release")
+        check_version(value, FORMAT_VERSION, FILE_NAME, ArtifactError, "use another release")
         manifest = decode(cls, value, FILE_NAME, ArtifactError)
         _check_files(manifest)
         return manifest

@@ -1,68 +1,108 @@
-"""A source and a recipe in, an artifact's folder out: tensor by tensor, so that memory holds one weight at a time."""
+"""A source and a recipe in, an artifact's folder out: a few rows at a time, reading, computing and writing at once.
+
+    threads of a pool    read rows of a tensor, decode, fold and pack them; each works on one core
+    the writer           puts them into the file, in the tensors' order (`artifact.sink`)
+    the syncer           waits for the disk and enters finished tensors in the journal
+    the hashers          sha256 of the source meanwhile, of each written file after its last tensor
+
+What is in memory is a fixed number of pieces, whatever the size of the tensors. A run that was stopped (Ctrl-C, a kill, a full disk)
+leaves its hidden folder, and the next one for the same source, recipe and folder goes on from its journal.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import math
+import os
 import time
+import zlib
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from ideogram_q8.architecture import BRANCHES, Branch
-from ideogram_q8.artifact import layout
+from ideogram_q8.artifact import journal, layout
 from ideogram_q8.artifact.folder import check_space, check_target, disk_errors, new_folder, write_text
+from ideogram_q8.artifact.placement import Placement
+from ideogram_q8.artifact.sink import Sink
 from ideogram_q8.checkpoint import Source
 from ideogram_q8.errors import ArtifactError
 from ideogram_q8.folding import Folding
-from ideogram_q8.manifest import FILE_NAME, FORMAT_VERSION, TOOL_VERSION, FileRecord, Manifest, TensorRecord, sha256_of
+from ideogram_q8.manifest import FILE_NAME, FORMAT_VERSION, TOOL_VERSION, FileRecord, Manifest, sha256_of
 from ideogram_q8.numerics.ggml import BLOCKS
 from ideogram_q8.recipe import SCHEMES, Recipe
+from ideogram_q8.threads import ahead, in_background, workers
 
 HEADER_ALLOWANCE = 1 << 20
 """Bytes of a folder beside the tensors' data, generously: headers, padding, the manifest."""
+_MOST_WORKERS = 4
+"""Threads that compute; more would only wait for the disk."""
+_PIECE = 1 << 22
+"""Elements of a tensor that are read, computed and written together."""
 _HALF_MAX = 65504.0
 _MODEL_TYPES: Mapping[Branch, str] = {"conditional": "ideogram4_cond", "unconditional": "ideogram4_uncond"}
 """What Comfy-Org's files say, and musubi-tuner reads."""
+_NO_SHA256 = "0" * 64
+"""Stands in the header for the source's sha256 until that is known."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """After a tensor: bytes written and to write in all (tensors' data), the tensor's official name, seconds since the start."""
+    """After a tensor: bytes computed and to compute in all (tensors' data), the tensor's official name, seconds since the start.
+
+    `resumed_bytes` of them an earlier run has written.
+    """
 
     done_bytes: int
     total_bytes: int
     name: str
     seconds: float
+    resumed_bytes: int = 0
 
 
 OnProgress = Callable[[Progress], None]
 
 
 def quantize(
-    source: Source, recipe: Recipe, out: Path, *, on_progress: OnProgress | None = None, overwrite: bool = False
+    source: Source,
+    recipe: Recipe,
+    out: Path,
+    *,
+    device: str = "cpu",
+    on_progress: OnProgress | None = None,
+    overwrite: bool = False,
 ) -> Manifest:
     """Writes both branches of `source` and manifest.json into the folder `out`, which appears whole or not at all.
 
-    An exception raised by `on_progress` cancels. The same source and recipe give the same weight files.
+    An exception raised by `on_progress` cancels. The same source and recipe give the same weight files, on every device, and
+    whether in one run or in several.
 
     Args:
         recipe: for a model of the source's dimensions.
+        device: where the arithmetic runs, "cpu" or "cuda".
         overwrite: replaces an artifact in `out`; a folder with anything else in it is refused always.
 
     Raises:
-        ArtifactError: the recipe is for another model, `out` must not be written to, or a weight holds values that the scheme cannot store.
+        ArtifactError: the recipe is for another model, `out` must not be written to or another run is writing it, or a weight
+            holds values that the scheme cannot store.
+        SourceError: the source cannot be read, has changed, or holds values that no weight can have.
         ResourceError: too little disk space.
     """
     recipe.check(source.config)
     own_names = _own_names()
     check_target(out, own_names, overwrite)
-    job = _Job(source, recipe, on_progress)
-    check_space(out, job.total_bytes + HEADER_ALLOWANCE)
-    with new_folder(out, own_names, overwrite) as folder:
-        files = tuple(job.write_branch(folder, branch) for branch in BRANCHES)
-        manifest = job.manifest(files)
-        write_text(folder / FILE_NAME, manifest.to_json())
+    job = _Job(source, recipe, device, on_progress)
+    with new_folder(out, own_names, overwrite, job.can_resume) as folder:
+        done = journal.finished(folder, job.key)
+        check_space(out, job.skip(done) + HEADER_ALLOWANCE)
+        with disk_errors(folder):
+            manifest = job.run(folder, done)
+            write_text(folder / FILE_NAME, manifest.to_json())
+            (folder / journal.NAME).unlink()
     return manifest
 
 
@@ -70,52 +110,173 @@ def _own_names() -> frozenset[str]:
     return frozenset({FILE_NAME} | {layout.file_name(scheme, branch) for scheme in SCHEMES for branch in BRANCHES})
 
 
+@dataclass(frozen=True)
+class _Piece:
+    """Rows of a source tensor (of a vector, elements)."""
+
+    name: str
+    start: int
+    stop: int
+    last: bool
+
+
+_Done = Mapping[str, Mapping[str, int]]
+"""What `journal.finished` gives: CRC-32 by source tensor by file."""
+
+
+class _BranchJob:
+    """What one branch becomes: records, places in the file, and the arithmetic. Without state, for any number of threads."""
+
+    def __init__(self, source: Source, recipe: Recipe, branch: Branch, device: str) -> None:
+        self.source, self.recipe, self.branch, self.device = source, recipe, branch, device
+        self.reader = source.branch(branch)
+        self.file_name = layout.file_name(recipe.scheme, branch)
+        self.stored = layout.stored_tensors(source.config, recipe, branch)
+        self.records = tuple(record for records in self.stored.values() for record in records)
+        self.container = layout.container(recipe.scheme)
+        self.placement = self.place(_NO_SHA256)
+        self._folding = Folding(recipe.parts[branch], source.config)
+        self._plans = {f"{layer.linear}.weight": layer for layer in recipe.parts[branch].layers}
+        self._plain = layout.plain_scheme(recipe)
+
+    def place(self, source_sha256: str) -> Placement:
+        """No paths of this machine in the header: equal sources give equal files wherever they lie."""
+        metadata = {
+            "model_type": _MODEL_TYPES[self.branch],
+            layout.BRANCH_KEY: self.branch,
+            "ideogram_q8.tool_version": TOOL_VERSION,
+            "ideogram_q8.source_sha256": source_sha256,
+            "ideogram_q8.recipe_sha256": self.recipe.sha256,
+        }
+        return self.container.place(self.records, metadata)
+
+    def size(self, name: str) -> int:
+        """Bytes that a source tensor becomes."""
+        return sum(self.container.stored_bytes(record) for record in self.stored[name])
+
+    def pieces(self, done: Mapping[str, int]) -> Iterator[_Piece]:
+        for name in self.stored:
+            rows, *others = self.reader.shape(name)
+            step = max(1, _PIECE // math.prod(others))
+            for start in range(0, rows if name not in done else 0, step):
+                yield _Piece(name, start, min(start + step, rows), start + step >= rows)
+
+    def compute(self, piece: _Piece) -> list[tuple[int, torch.Tensor]]:
+        """The piece as it is stored: tensors in main memory, and the offset of each in the file."""
+        rows = self.reader.read_rows(piece.name, piece.start, piece.stop).to(self.device)
+        folded = self._folding.apply(piece.name, rows, piece.start)
+        records = self.stored[piece.name]
+        scheme = records[0].scheme
+        if folded is not rows or scheme in BLOCKS:
+            _check_values(folded, f"{self.reader.path}: {piece.name}", scheme)
+        parts = layout.pack(folded, self._plans.get(piece.name), self._plain)
+        found = []
+        for record, part in zip(records, parts, strict=True):
+            size = self.container.stored_bytes(record)
+            # what is stored once for the tensor comes whole with each piece
+            begin = 0 if part.nbytes == size else size // self.reader.shape(piece.name)[0] * piece.start
+            found.append((self.placement.offsets[record.name] + begin, part.cpu()))
+        return found
+
+    def is_sound(self, path: Path, done: Mapping[str, int]) -> bool:
+        """Whether a file of an earlier run has its size, and the tensor that it wrote last its bytes."""
+        name, check = list(done.items())[-1]
+        if name not in self.stored or not path.is_file() or path.stat().st_size != self.placement.size:
+            return False
+        record = self.stored[name][0]
+        with path.open("rb") as file:
+            file.seek(self.placement.offsets[record.name])
+            return zlib.crc32(file.read(self.container.stored_bytes(record))) == check
+
+
 class _Job:
     """One run of `quantize`."""
 
-    def __init__(self, source: Source, recipe: Recipe, on_progress: OnProgress | None) -> None:
+    def __init__(self, source: Source, recipe: Recipe, device: str, on_progress: OnProgress | None) -> None:
         self.source, self.recipe, self.on_progress = source, recipe, on_progress
-        self.stored = {branch: layout.stored_tensors(source.config, recipe, branch) for branch in BRANCHES}
-        self.foldings = {branch: Folding(recipe.parts[branch], source.config) for branch in BRANCHES}
-        self.container = layout.container(recipe.scheme)
-        self.total_bytes = sum(self.container.stored_bytes(record) for branch in BRANCHES for record in self.records(branch))
-        self.done_bytes = 0
+        self.branches = {branch: _BranchJob(source, recipe, branch, device) for branch in BRANCHES}
+        self.key = self._key()
+        self.total_bytes = sum(job.size(name) for job in self.branches.values() for name in job.stored)
+        self.done_bytes = self.resumed_bytes = 0
+        self.hashes: dict[Branch, Future[str]] = {}
         self.started = time.monotonic()
 
-    def records(self, branch: Branch) -> tuple[TensorRecord, ...]:
-        return tuple(record for records in self.stored[branch].values() for record in records)
+    def _key(self) -> str:
+        """What a journal must be of to go on from. The source's files by size and time: hashing them would take minutes."""
+        files = [path for branch in BRANCHES for path in self.source.branch(branch).files]
+        states = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+        return hashlib.sha256(json.dumps([TOOL_VERSION, self.recipe.sha256, states]).encode()).hexdigest()
 
-    def write_branch(self, folder: Path, branch: Branch) -> FileRecord:
-        path = folder / layout.file_name(self.recipe.scheme, branch)
-        with disk_errors(folder):
-            self.container.write(path, self.records(branch), self._tensors(branch), self._metadata(branch))
-        return FileRecord(path.name, path.stat().st_size, sha256_of(path), branch)
+    def can_resume(self, folder: Path) -> bool:
+        done = journal.finished(folder, self.key)
+        jobs = {job.file_name: job for job in self.branches.values()}
+        return bool(done) and all(jobs[name].is_sound(folder / name, tensors) for name, tensors in done.items())
 
-    def _tensors(self, branch: Branch) -> Iterator[tuple[str, torch.Tensor]]:
-        reader = self.source.branch(branch)
-        plans = {f"{layer.linear}.weight": layer for layer in self.recipe.parts[branch].layers}
-        plain = layout.plain_scheme(self.recipe)
-        for name, records in self.stored[branch].items():
-            tensor = self.foldings[branch].apply(name, reader.read(name))
-            _check_values(tensor, f"{reader.path}: {name}", records[0].scheme)
-            for record, part in zip(records, layout.pack(tensor, plans.get(name), plain), strict=True):
-                yield record.name, part
-                self.done_bytes += self.container.stored_bytes(record)
-            if self.on_progress is not None:
-                self.on_progress(Progress(self.done_bytes, self.total_bytes, name, time.monotonic() - self.started))
+    def skip(self, done: _Done) -> int:
+        """Counts what is done as done; returns the bytes that are left."""
+        sizes = [job.size(name) for job in self.branches.values() for name in done.get(job.file_name, {})]
+        self.done_bytes = self.resumed_bytes = sum(sizes)
+        return self.total_bytes - self.done_bytes
 
-    def _metadata(self, branch: Branch) -> dict[str, str]:
-        """Header of a weight file. No paths of this machine: equal sources give equal files wherever they lie."""
-        source_file = self.source.branch(branch).path.relative_to(self.source.folder).as_posix()
-        return {
-            "model_type": _MODEL_TYPES[branch],
-            layout.BRANCH_KEY: branch,
-            "ideogram_q8.tool_version": TOOL_VERSION,
-            "ideogram_q8.source_sha256": self.source.record().files[source_file],
-            "ideogram_q8.recipe_sha256": self.recipe.sha256,
-        }
+    def run(self, folder: Path, done: _Done) -> Manifest:
+        source_record = in_background(self.source.record)
+        complete: list[Branch] = []
 
-    def manifest(self, files: tuple[FileRecord, ...]) -> Manifest:
+        def begin_hashing() -> None:
+            if source_record.done():
+                for branch in complete:
+                    if branch not in self.hashes:
+                        self.hashes[branch] = self._finish(folder, branch)
+
+        with journal.Journal(folder, self.key) as notes, workers(_worker_count()) as pool:
+            for branch in BRANCHES:
+                self._write(folder, branch, done, notes, pool, begin_hashing)
+                complete.append(branch)
+            source_record.result()
+            begin_hashing()
+        return self._manifest(folder)
+
+    def _write(
+        self,
+        folder: Path,
+        branch: Branch,
+        done: _Done,
+        notes: journal.Journal,
+        pool: ThreadPoolExecutor,
+        after_tensor: Callable[[], None],
+    ) -> None:
+        job = self.branches[branch]
+        with Sink(folder / job.file_name, job.placement.size, notes) as sink:
+            pieces = job.pieces(done.get(job.file_name, {}))
+            for piece, parts in ahead(pool, job.compute, pieces, 2 * _MOST_WORKERS):
+                sink.write(parts)
+                if piece.last:
+                    sink.end_tensor(piece.name)
+                    self._advance(job.size(piece.name), piece.name)
+                    after_tensor()
+            sink.flush()
+
+    def _advance(self, size: int, name: str) -> None:
+        self.done_bytes += size
+        if self.on_progress is not None:
+            seconds = time.monotonic() - self.started
+            self.on_progress(Progress(self.done_bytes, self.total_bytes, name, seconds, self.resumed_bytes))
+
+    def _finish(self, folder: Path, branch: Branch) -> Future[str]:
+        """Writes the header of a complete file and begins to hash it."""
+        job = self.branches[branch]
+        path = folder / job.file_name
+        with path.open("r+b") as file:
+            file.write(job.place(self.source.sha256(branch)).header)
+            file.flush()
+            os.fsync(file.fileno())
+        return in_background(lambda: sha256_of(path))
+
+    def _manifest(self, folder: Path) -> Manifest:
+        files = tuple(
+            FileRecord(job.file_name, (folder / job.file_name).stat().st_size, self.hashes[branch].result(), branch)
+            for branch, job in self.branches.items()
+        )
         return Manifest(
             format_version=FORMAT_VERSION,
             tool_version=TOOL_VERSION,
@@ -126,16 +287,17 @@ class _Job:
             transformer=self.source.config.to_json(),
             recipe=self.recipe.to_value(),
             files=files,
-            tensors={file.path: self.records(file.branch) for file in files},
+            tensors={file.path: self.branches[file.branch].records for file in files},
         )
+
+
+def _worker_count() -> int:
+    return max(2, min(_MOST_WORKERS, os.cpu_count() or 1))
 
 
 def _check_values(tensor: torch.Tensor, where: str, scheme: str) -> None:
-    if not tensor.isfinite().all():
-        count = int((~tensor.isfinite()).sum())
-        raise ArtifactError(
-            f"{where} has {count} values that are NaN or infinite; a scale needs finite weights: check the source"
-        )
-    if scheme in BLOCKS and tensor.abs().max() > _HALF_MAX:
-        largest = tensor.abs().max().item()
+    largest = tensor.abs().max().item()
+    if not math.isfinite(largest):
+        raise ArtifactError(f"{where} leaves bfloat16's range by the recipe's smoothing; make the recipe again")
+    if scheme in BLOCKS and largest > _HALF_MAX:
         raise ArtifactError(f"{where} reaches {largest:g}; {scheme} has float16 scales: use int8, or check the source")

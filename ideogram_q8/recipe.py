@@ -30,6 +30,8 @@ MAX_CHARACTERS = 1 << 24
 LayerScheme = Literal["w8a8", "w8a16", "bf16", "q8_0", "q4_k"]
 SCHEMES = ("int8", "q8_0", "q4_k")
 """What `quantize` can be asked for without a recipe."""
+INT8_SCHEMES = ("w8a8", "w8a16")
+"""Linears stored as int8: with activations quantized at run time, or not."""
 NAIVE = "naive"
 """The policy of `choose`: one rule for all Linears of a kind, nothing measured."""
 
@@ -118,15 +120,34 @@ class Recipe:
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
     def check(self, config: TransformerConfig) -> None:
-        """Raises ArtifactError unless each part plans exactly the Linears of a model of these dimensions."""
+        """Raises ArtifactError unless each part plans exactly the Linears of a model of these dimensions, as they can be stored."""
         expected = [linear.name for linear in linears(config)]
         for name, part in self.parts.items():
             found = [layer.linear for layer in part.layers]
-            for linear in sorted(set(found) ^ set(expected)):
-                problem = "has no plan" if linear in expected else "is no Linear of this model"
-                raise ArtifactError(f"recipe: {name}: {linear} {problem}; was it made for another model?")
+            for odd in sorted(set(found) ^ set(expected)):
+                reason = "has no plan" if odd in expected else "is no Linear of this model"
+                raise ArtifactError(f"recipe: {name}: {odd} {reason}; was it made for another model?")
             if found != expected:
                 raise ArtifactError(f"recipe: {name}: Linears are planned twice or out of order; make the recipe again")
+            for layer, linear in zip(part.layers, linears(config), strict=True):
+                problem = _problem(self.scheme, layer, linear)
+                if problem is not None:
+                    raise ArtifactError(f"recipe: {name}: {layer.linear} {problem}; make the recipe again")
+
+
+def _problem(scheme: str, layer: LayerPlan, linear: Linear) -> str | None:
+    """Why a plan cannot be stored in files of a scheme."""
+    if (layer.scheme in INT8_SCHEMES) != (scheme == "int8") and layer.scheme != "bf16":
+        return f"is planned as {layer.scheme}, which files of scheme {scheme} do not hold"
+    if layer.scheme in BLOCKS and linear.in_features % BLOCKS[layer.scheme].block_size:
+        return f"has {linear.in_features} inputs, no multiple of {layer.scheme}'s {BLOCKS[layer.scheme].block_size}"
+    if layer.rotation == 0:
+        return None
+    if layer.scheme not in INT8_SCHEMES:
+        return f"is rotated and planned as {layer.scheme}; only int8 is rotated"
+    if layer.rotation not in (4, 16, 64, 256, 1024) or linear.in_features % layer.rotation:
+        return f"is rotated by {layer.rotation}; expected a power of 4 that divides its {linear.in_features} inputs"
+    return None
 
 
 def choose(scheme: str, config: TransformerConfig) -> Recipe:
@@ -156,13 +177,13 @@ def _plan(scheme: str, linear: Linear) -> LayerPlan:
 
 
 def explain(recipe: Recipe) -> str:
-    """A table of each part; equal Linears of all blocks share a row."""
+    """A table of each part: what every Linear gets, and why. Blocks whose Linears of a kind are treated alike share a row."""
     tables = []
     parts = dict(recipe.parts)
     if len({_identity(part) for part in parts.values()}) == 1:
         parts = {" and ".join(parts): next(iter(parts.values()))}
     for name, part in parts.items():
-        tables.append(f"{recipe.variant}, {name}\n\n{_table(part)}")
+        tables.append(f"{recipe.variant}, {name}: {_summary(part)}\n\n{_table(part)}")
     return "\n\n".join(tables)
 
 
@@ -170,24 +191,56 @@ def _identity(part: Part) -> str:
     return json.dumps(asdict(part))
 
 
+def _summary(part: Part) -> str:
+    """`25 w8a8, 12 bf16; 10 smoothed, 4 rotated`."""
+    treatments = [_treatment(layer, part) for layer in part.layers]
+    schemes = Counter(words[0] for words in treatments)
+    extras = Counter(word for words in treatments for word in words[1:])
+    text = ", ".join(f"{count} {scheme}" for scheme, count in schemes.most_common())
+    return text + "".join(f"; {count} {extra}" for extra, count in extras.most_common())
+
+
 def _table(part: Part) -> str:
-    smoothed = {smoothing.fold for smoothing in part.smoothing}
-    rows = Counter(
-        (re.sub(r"\.\d+\.", ".*.", layer.linear), _treatment(layer, smoothed), layer.reason) for layer in part.layers
-    )
+    rows: dict[tuple[str, str, str], list[str]] = {}
+    for layer in part.layers:
+        block, kind = _split(layer.linear)
+        rows.setdefault((kind, " ".join(_treatment(layer, part)), layer.reason), []).append(block)
+    last = max((int(block) for blocks in rows.values() for block in blocks if block), default=0)
     table = [("Linear", "count", "scheme", "reason")]
-    table += [(linear, str(count), treatment, reason) for (linear, treatment, reason), count in rows.items()]
+    for (kind, treatment, reason), blocks in rows.items():
+        place = f"layers.{_ranges(blocks, last)}.{kind}" if blocks[0] else kind
+        table.append((place, str(len(blocks)), treatment, reason))
     widths = [max(len(row[column]) for row in table) for column in range(3)]
     return "\n".join(f"{a:<{widths[0]}}  {b:>{widths[1]}}  {c:<{widths[2]}}  {d}" for a, b, c, d in table)
 
 
-def _treatment(layer: LayerPlan, smoothed: set[str]) -> str:
-    words = [layer.scheme]
-    if layer.scheme.startswith("w8") and fold_of(layer.linear) in smoothed:
+def _split(linear: str) -> tuple[str, str]:
+    """Block number, empty outside the blocks, and the rest of the name."""
+    match = re.fullmatch(r"layers\.(\d+)\.(.+)", linear)
+    return (match.group(1), match.group(2)) if match else ("", linear)
+
+
+def _ranges(blocks: list[str], last: int) -> str:
+    """Ascending block numbers as `0-3,7`, or `*` for all of 0 to `last`."""
+    runs: list[list[int]] = []
+    for block in map(int, blocks):
+        if runs and block == runs[-1][-1] + 1:
+            runs[-1].append(block)
+        else:
+            runs.append([block])
+    if runs == [list(range(last + 1))]:
+        return "*"
+    return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
+
+
+def _treatment(layer: LayerPlan, part: Part) -> list[str]:
+    """The scheme, then what is done to the values before."""
+    words: list[str] = [layer.scheme]
+    if layer.scheme in INT8_SCHEMES and fold_of(layer.linear) in {smoothing.fold for smoothing in part.smoothing}:
         words.append("smoothed")
     if layer.rotation:
         words.append(f"rotated by {layer.rotation}")
-    return " ".join(words)
+    return words
 
 
 _FOLDS: Mapping[str, str] = {

@@ -12,16 +12,18 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-import sys
-import types
-import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 
 from ideogram_q8.errors import ArtifactError
+from ideogram_q8.strict_json import check_version, decode, is_finite, parse_json
 
-FORMAT_VERSION = 1
+FILE_NAME = "report.json"
+FORMAT_VERSION = 2
+DISTURBING_SHARE = 0.1
+"""Other programs disturb a timing when they take more CPU time than this share of the measured program's threads."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class Metric:
     name: str
     title: str
     unit: str
-    better: typing.Literal["higher", "lower"]
+    better: Literal["higher", "lower"]
 
 
 METRICS: Mapping[str, Metric] = {
@@ -49,20 +51,24 @@ METRICS: Mapping[str, Metric] = {
 
 @dataclass(frozen=True)
 class Measured:
-    """A figure from `n` observations in `unit`; `interval` is its 95 % interval (low, high) or None where none was computed."""
+    """A figure from `n` observations in `unit`.
+
+    `interval` is its 95 % interval (low, high), `quartiles` hold the middle half of the observations; None where not computed.
+    """
 
     value: float
     n: int
     interval: tuple[float, float] | None
     unit: str
+    quartiles: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         _require(self.n >= 1, f"n is {self.n}, expected at least 1 observation")
-        low, high = self.interval or (self.value, self.value)
-        for number in (self.value, low, high):
-            finite = abs(number) <= sys.float_info.max  # false for NaN, and works for integers of any length
-            _require(finite, f"{number!r} is not a finite number; leave it out with not_measured and the reason")
-        _require(low <= high, f"interval is [{low}, {high}], expected [low, high]")
+        for name, (low, high) in {"interval": self.interval or (0, 0), "quartiles": self.quartiles or (0, 0)}.items():
+            for number in (self.value, low, high):
+                finite = is_finite(number)
+                _require(finite, f"{number!r} is not a finite number; leave it out with not_measured and the reason")
+            _require(low <= high, f"{name} is [{low}, {high}], expected [low, high]")
 
 
 @dataclass(frozen=True)
@@ -145,12 +151,16 @@ class Sample:
 
 @dataclass(frozen=True)
 class VariantReport:
-    """The figures of one variant; `artifact_sha256` ties them to the files that were measured."""
+    """The figures of one variant; `artifact_sha256` ties them to the files that were measured.
+
+    `other_cpus` says how many CPUs other programs kept busy on average while it was timed; None where that is not known.
+    """
 
     name: str
     artifact_sha256: str
     files: tuple[VariantFile, ...]
     samples: tuple[Sample, ...]
+    other_cpus: float | None
     figures: Mapping[str, Figure]
 
     def __post_init__(self) -> None:
@@ -176,10 +186,6 @@ class Report:
     variants: tuple[VariantReport, ...]
 
     def __post_init__(self) -> None:
-        _require(
-            self.format_version == FORMAT_VERSION,
-            f"format_version is {self.format_version}, this version of the tool reads {FORMAT_VERSION}; measure again",
-        )
         try:
             datetime.strptime(self.created, "%Y-%m-%dT%H:%M:%SZ")
         except ValueError as error:
@@ -195,6 +201,14 @@ class Report:
         """The figures of a variant, None if it was not measured at all."""
         return next((variant for variant in self.variants if variant.name == name), None)
 
+    @property
+    def disturbed(self) -> bool | None:
+        """Whether other programs ran while variants were timed, so that the times rank nothing; None where not known."""
+        known = [variant.other_cpus for variant in self.variants if variant.other_cpus is not None]
+        if len(known) < len(self.variants):
+            return None
+        return max(known) > DISTURBING_SHARE * self.hardware.threads
+
     def to_json(self) -> str:
         """The text of report.json: fields in the order above, mappings sorted by key, ends with a newline."""
         return json.dumps(_plain(self), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
@@ -207,14 +221,9 @@ class Report:
             ArtifactError: not JSON; a key is unknown, missing or twice; a value has the wrong type or makes no sense. The
                 message names the key.
         """
-        try:
-            values = json.loads(text, object_pairs_hook=_no_key_twice, parse_constant=_refuse_constant)
-        except (ValueError, RecursionError) as error:
-            raise ArtifactError(f"report.json is not valid JSON: {error}") from error
-        return typing.cast(Report, _read(cls, values, "report.json"))
-
-
-_NAMES: Mapping[type, str] = {dict: "an object", list: "a list", str: "text", int: "an integer", float: "a number"}
+        value = parse_json(text, FILE_NAME, ArtifactError)
+        check_version(value, FORMAT_VERSION, FILE_NAME, ArtifactError, "measure again")
+        return decode(cls, value, FILE_NAME, ArtifactError)
 
 
 def _require(condition: bool, message: str) -> None:
@@ -226,17 +235,6 @@ def _require_sha256(text: str) -> None:
     _require(re.fullmatch(r"[0-9a-f]{64}", text) is not None, f"{text!r} is not a sha256: expected 64 lower-case hex digits")
 
 
-def _no_key_twice(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    values = dict(pairs)
-    if len(values) != len(pairs):
-        raise ValueError(f"a key appears twice among {', '.join(key for key, _ in pairs)}")
-    return values
-
-
-def _refuse_constant(name: str) -> object:
-    raise ValueError(f"{name} is not a number that JSON knows")
-
-
 def _plain(value: object) -> object:
     """Frozen dataclasses to what `json.dumps` writes."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -245,43 +243,4 @@ def _plain(value: object) -> object:
         return {key: _plain(value[key]) for key in sorted(value)}
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
-    return value
-
-
-def _read(kind: typing.Any, value: object, where: str) -> object:
-    """Parsed JSON to an object of the annotated type `kind`; `where` names the value in errors."""
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if kind == Figure:
-        kind = NotMeasured if isinstance(value, dict) and "not_measured" in value else Measured
-    elif origin in (types.UnionType, typing.Union):  # X | None
-        return None if value is None else _read(arguments[0], value, where)
-    elif origin is tuple:
-        items = _expect(list, value, where)
-        kinds = [arguments[0]] * len(items) if arguments[-1] is Ellipsis else list(arguments)
-        _require(len(items) == len(kinds), f"{where} has {len(items)} items, expected {len(kinds)}")
-        return tuple(_read(k, item, f"{where}[{i}]") for i, (k, item) in enumerate(zip(kinds, items, strict=True)))
-    elif origin is Mapping:
-        return {key: _read(arguments[1], item, f"{where}.{key}") for key, item in _expect(dict, value, where).items()}
-    if dataclasses.is_dataclass(kind):
-        return _read_object(kind, value, where)
-    return _expect(kind, value, where)
-
-
-def _read_object(kind: typing.Any, value: object, where: str) -> object:
-    values = _expect(dict, value, where)
-    kinds = typing.get_type_hints(kind)
-    for key in values:
-        _require(key in kinds, f"{where}: unknown key {key!r}, expected {', '.join(kinds)}")
-    for key in kinds:
-        _require(key in values, f"{where}: key {key!r} is missing")
-    fields = {key: _read(k, values[key], f"{where}.{key}") for key, k in kinds.items()}
-    try:
-        return kind(**fields)
-    except ArtifactError as error:
-        raise ArtifactError(f"{where}: {error}") from error
-
-
-def _expect(kind: typing.Any, value: object, where: str) -> typing.Any:
-    allowed = (int, float) if kind is float else (kind,)  # 5 is a float in JSON; True is not an int here
-    _require(type(value) in allowed, f"{where} is {value!r}, expected {_NAMES[kind]}")
     return value

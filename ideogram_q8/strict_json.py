@@ -62,6 +62,13 @@ def _check_numbers(value: object, where: str, error: _Errors) -> None:
         raise error(f"{where} is {_describe(value)}, expected a number of at most {sys.float_info.max:.3g}")
 
 
+def check_version(value: object, expected: int, where: str, error: _Errors, remedy: str) -> None:
+    """Raises `error` if a parsed file says that it has another format version; a file that says none is left to `decode`."""
+    version = value.get("format_version") if isinstance(value, dict) else None
+    if isinstance(version, int) and version != expected:
+        raise error(f"{where}: format_version is {version}, expected {expected}; {remedy}")
+
+
 def is_finite(number: float) -> bool:
     """Whether float64 can hold the number's magnitude: false for NaN, right for integers of any length."""
     return abs(number) <= sys.float_info.max

@@ -1,4 +1,4 @@
-"""The variants of a source that a person can choose from, and their builds in the user's cache folder.
+"""The variants of a source that a person can choose from: builds in the user's cache folder, and artifacts made elsewhere.
 
 A build is made on first use and kept: it is found again by the sha256 of the source's files in its manifest, so a changed
 source is built anew. Nothing is ever written into the source folder or the working tree. What this module does not know:
@@ -8,14 +8,15 @@ how to quantize (`quantization`), how to load (`loading`).
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import platformdirs
 from filelock import FileLock
 
-from ideogram_q8.architecture import BRANCHES, COMPONENT_FOLDERS, TransformerConfig
-from ideogram_q8.artifact import layout
+from ideogram_q8.architecture import BRANCHES, TransformerConfig
+from ideogram_q8.artifact import layout, open_artifact
 from ideogram_q8.checkpoint import Source, open_source
 from ideogram_q8.errors import ArtifactError, RequestError
 from ideogram_q8.manifest import FILE_NAME, Manifest
@@ -28,7 +29,7 @@ class Variant:
     """One way to run a model.
 
     Attributes:
-        name: "fp8", "int8", "q8_0" or "q4_k".
+        name: "fp8", "int8", "q8_0" or "q4_k"; of an artifact made elsewhere, its own name ("int8-paper").
         title, format: what people read, for example "INT8" and "safetensors, W8A8".
         location: what `loading.load` takes; None until the variant is built.
         size_bytes: size of both transformers' files; of a variant that is not built yet, the size of its tensors.
@@ -79,7 +80,7 @@ def prepare(name: str, source: str = "pocket", cache: Path | None = None, on_pro
     """Builds a variant unless the cache has it, and returns its location for `loading.load`.
 
     Two processes may ask at once: one builds, the other waits and finds the result. An exception raised by `on_progress`
-    cancels the build and leaves nothing behind.
+    cancels the build, and the next one goes on from there.
 
     Args:
         name: one of `VARIANT_NAMES`; "fp8" is the source itself and needs no build.
@@ -104,6 +105,33 @@ def prepare(name: str, source: str = "pocket", cache: Path | None = None, on_pro
     return str(folder)
 
 
+def given(artifacts: Sequence[Path], source: str = "pocket") -> list[Variant]:
+    """Artifact folders made elsewhere, as variants beside those of `catalogue`, each with a name of its own.
+
+    Raises:
+        ArtifactError: a folder is not an artifact.
+        RequestError: it was made from another source, so that nothing could be compared, or a folder is given twice.
+    """
+    opened = open_source(source)
+    found: dict[str, Variant] = {}
+    for folder in artifacts:
+        artifact = open_artifact(folder)
+        made_from = artifact.manifest.source
+        if made_from.location != opened.location and made_from.files != opened.record().files:
+            raise RequestError(
+                f"{folder} was made from {made_from.location}, not from {opened.location}; leave out one of them"
+            )
+        name = _label(artifact.variant)
+        if name in _TITLES or name in found:
+            name = f"{name}-{_label(folder.resolve().name)}"
+        if name in found:
+            raise RequestError(f"artifact {folder} is given twice, or two folders of one name hold the same variant")
+        size = sum(record.size for record in artifact.manifest.files)
+        title, form = artifact.variant.upper().replace("-", " · ", 1), f"from {folder.resolve().name}"
+        found[name] = Variant(name, title, form, str(folder.resolve()), size)
+    return list(found.values())
+
+
 def expected_bytes(name: str, config: TransformerConfig) -> int:
     """Bytes of both transformers' tensors in a scheme, from the shapes alone."""
     recipe = choose(name, config)
@@ -115,13 +143,16 @@ def expected_bytes(name: str, config: TransformerConfig) -> int:
 def _folder(name: str, source: Source, cache: Path | None) -> Path:
     """A folder for each source location, so that two sources do not take turns in one."""
     digest = hashlib.sha256(source.location.encode()).hexdigest()[:8]
-    label = "".join(c if c.isalnum() else "-" for c in source.traits.name.lower())
-    return (cache or default_cache()) / f"{label}-{digest}" / name
+    return (cache or default_cache()) / f"{_label(source.traits.name)}-{digest}" / name
+
+
+def _label(text: str) -> str:
+    """Text from a file as a part of a file name."""
+    return "".join(c if c.isalnum() or c == "_" else "-" for c in text.lower())
 
 
 def _source_bytes(source: Source) -> int:
-    folders = [source.folder / COMPONENT_FOLDERS[branch] for branch in BRANCHES]
-    return sum(path.stat().st_size for folder in folders for path in folder.glob("*.safetensors"))
+    return sum(path.stat().st_size for path in {source.branch(branch).path for branch in BRANCHES})
 
 
 def _read_manifest(folder: Path) -> Manifest | None:

@@ -177,12 +177,13 @@ def kept_rows(manifest: Manifest) -> list[KeptRow]:
 
 
 def figure_text(figure: Figure) -> str:
-    """'45.20 dB (44.80 to 45.60, n = 64)' or 'not measured (why)'."""
+    """'45.20 dB (44.80 to 45.60, n = 64)', '0.051 s (quartiles 0.05 to 0.052, n = 640)' or 'not measured (why)'."""
     if not isinstance(figure, Measured):
         return f"not measured ({cell(figure.not_measured)})"
     interval = f"{_span(figure.interval, figure.unit)}, " if figure.interval else ""
+    quartiles = f"quartiles {_span(figure.quartiles, figure.unit)}, " if figure.quartiles else ""
     unit = "" if figure.unit in ("1", "bytes") else f" {figure.unit}"
-    return f"{_number(figure.value, figure.unit)}{unit} ({interval}n = {figure.n:,})"
+    return f"{_number(figure.value, figure.unit)}{unit} ({interval}{quartiles}n = {figure.n:,})"
 
 
 def _span(interval: tuple[float, float], unit: str) -> str:

@@ -1,13 +1,20 @@
-"""What all tests share: no network, no traces outside temporary folders, and the browser where there is one."""
+"""What all tests share: no network, no traces outside temporary folders, and the browser where there is one.
+
+Fixtures import what they need themselves, so that tests of light modules do not wait for torch.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from ideogram_q8.checkpoint import Source
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
@@ -25,6 +32,27 @@ def _own_cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(scope="session")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
+    """A tiny random checkpoint, opened; not to be changed."""
+    from ideogram_q8.checkpoint import open_source
+    from tests.synthetic import write_source
+
+    return open_source(write_source(tmp_path_factory.mktemp("source")))
+
+
+@pytest.fixture(scope="session")
+def built(source: Source, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """An artifact folder of `source` for each scheme; not to be changed."""
+    from ideogram_q8.quantization import quantize
+    from ideogram_q8.recipe import SCHEMES, choose
+
+    folder = tmp_path_factory.mktemp("built")
+    for scheme in SCHEMES:
+        quantize(source, choose(scheme, source.config), folder / scheme)
+    return {scheme: folder / scheme for scheme in SCHEMES}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -9,6 +9,7 @@ from torch.nn import functional
 from ideogram_q8.artifact.packed import Fp8Weight, GgmlWeight, Int8Weight, Packed
 from ideogram_q8.layers import PackedLinear, from_packed
 from ideogram_q8.numerics import fp8, ggml, int8
+from ideogram_q8.numerics.rotation import rotate
 
 OUTPUTS, INPUTS = 96, 512
 FORMATS = ("fp8", "int8", "q8_0", "q4_k")
@@ -43,6 +44,33 @@ def test_computes_what_the_format_means(name: str, with_bias: bool) -> None:
     error = from_packed(stored, bias)(inputs()) - exact
     # only int8 rounds its activations as well
     assert error.norm() / exact.norm() < (0.01 if name == "int8" else 1e-6)
+
+
+def test_int8_with_whole_activations_is_exact() -> None:
+    codes, scale = int8.quantize_per_channel(weight())
+    layer = from_packed(Int8Weight(codes, scale, weight_only=True))
+    assert torch.equal(layer(inputs()), functional.linear(inputs(), int8.dequantize(codes, scale)))
+
+
+@pytest.mark.parametrize("weight_only", [False, True])
+def test_a_rotation_undoes_itself(weight_only: bool) -> None:
+    codes, scale = int8.quantize_per_channel(rotate(weight(), 256))
+    layer = from_packed(Int8Weight(codes, scale, 256, weight_only))
+    exact = functional.linear(inputs(), weight())
+    assert (layer(inputs()) - exact).norm() / exact.norm() < 0.02
+    part = from_packed(Int8Weight(codes, scale, 256, weight_only).row_slice(32, 64))
+    assert torch.allclose(part(inputs()), layer(inputs())[..., 32:64], atol=1e-5)
+
+
+def test_a_rotation_spreads_an_outlier() -> None:
+    x = inputs()
+    x[..., 7] += 100.0
+    exact = functional.linear(x, weight())
+    errors = []
+    for group in (0, 256):
+        codes, scale = int8.quantize_per_channel(rotate(weight(), group) if group else weight())
+        errors.append((from_packed(Int8Weight(codes, scale, group))(x) - exact).norm())
+    assert errors[1] < 0.5 * errors[0]
 
 
 @pytest.mark.parametrize("name", FORMATS)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import gguf
@@ -18,28 +21,18 @@ from safetensors.torch import load_file, save_file
 
 from ideogram_q8.architecture import BRANCHES, linears
 from ideogram_q8.artifact import open_artifact
+from ideogram_q8.artifact.journal import finished
 from ideogram_q8.artifact.layout import file_name
 from ideogram_q8.checkpoint import open_source
-from ideogram_q8.errors import ArtifactError, RequestError, ResourceError
+from ideogram_q8.errors import ArtifactError, RequestError, ResourceError, SourceError
+from ideogram_q8.folding import fold_points
 from ideogram_q8.manifest import Manifest
+from ideogram_q8.numerics import smoothing
 from ideogram_q8.quantization import Progress, quantize
-from ideogram_q8.recipe import SCHEMES, choose
+from ideogram_q8.recipe import SCHEMES, Part, Recipe, Smoothing, choose
 from tests.synthetic import TINY, write_source
 
-TRANSFORMER_FILE = "transformer/diffusion_pytorch_model.safetensors"
-
-
-@pytest.fixture(scope="module")
-def source(tmp_path_factory):
-    return open_source(write_source(tmp_path_factory.mktemp("source")))
-
-
-@pytest.fixture(scope="module")
-def built(source, tmp_path_factory) -> dict[str, Path]:
-    folder = tmp_path_factory.mktemp("built")
-    for scheme in SCHEMES:
-        quantize(source, choose(scheme, source.config), folder / scheme)
-    return {scheme: folder / scheme for scheme in SCHEMES}
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
@@ -134,14 +127,159 @@ def test_progress_runs_from_the_first_tensor_to_the_last(source, tmp_path):
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 @pytest.mark.parametrize("scheme", ["int8", "q8_0"])
-def test_cancelling_leaves_nothing(source, tmp_path, scheme, error):
+def test_a_cancelled_run_is_gone_on_with(source, built, tmp_path, scheme, error):
+    first: list[Progress] = []
+
     def cancel(progress: Progress) -> None:
+        first.append(progress)
         if progress.done_bytes > progress.total_bytes * 0.6:
             raise error
 
+    recipe, out = choose(scheme, source.config), tmp_path / "out"
     with pytest.raises(error):
-        quantize(source, choose(scheme, source.config), tmp_path / "out", on_progress=cancel)
+        quantize(source, recipe, out, on_progress=cancel)
+    assert [path.name for path in tmp_path.iterdir()] == [".out.partial"]
+    second: list[Progress] = []
+    quantize(source, recipe, out, on_progress=second.append)
+    assert 0 < len(second) < len(first) + len(second) - len(source.branch("conditional").names)
+    assert second[0].resumed_bytes >= second[0].total_bytes // 2 and second[-1].done_bytes == second[-1].total_bytes
+    assert files_of(out) == files_of(built[scheme])
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_cancelling_at_once_leaves_nothing(source, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        quantize(source, choose("int8", source.config), tmp_path / "out", on_progress=cancel_at_half_of_a_branch)
     assert list(tmp_path.iterdir()) == []
+
+
+def cancel_at_half_of_a_branch(progress: Progress) -> None:
+    if progress.done_bytes * 4 > progress.total_bytes:
+        raise KeyboardInterrupt
+
+
+def begin(source, out: Path, scheme: str = "int8") -> Path:
+    """Stops a run after a branch and a half; returns its hidden folder."""
+
+    def cancel(progress: Progress) -> None:
+        if progress.done_bytes * 4 > progress.total_bytes * 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        quantize(source, choose(scheme, source.config), out, on_progress=cancel)
+    return out.with_name(f".{out.name}.partial")
+
+
+def resumed_bytes(source, out: Path, scheme: str = "int8") -> int:
+    seen: list[Progress] = []
+    quantize(source, choose(scheme, source.config), out, on_progress=seen.append)
+    return seen[-1].resumed_bytes
+
+
+def test_remains_of_another_recipe_are_not_gone_on_with(source, built, tmp_path):
+    begin(source, tmp_path / "out", "q8_0")
+    assert resumed_bytes(source, tmp_path / "out") == 0
+    assert files_of(tmp_path / "out") == files_of(built["int8"])
+
+
+def test_remains_of_a_changed_source_are_not_gone_on_with(tmp_path):
+    folder = write_source(tmp_path / "source")
+    begin(open_source(folder), tmp_path / "out")
+    changed = open_source(write_source(folder, seed=1))
+    assert resumed_bytes(changed, tmp_path / "out") == 0
+    quantize(changed, choose("int8", TINY), tmp_path / "afresh")
+    assert files_of(tmp_path / "out") == files_of(tmp_path / "afresh")
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "remove", "journal"])
+def test_damaged_remains_are_not_gone_on_with(source, built, tmp_path, damage):
+    partial = begin(source, tmp_path / "out")
+    weights = partial / "ideogram4-int8.safetensors"
+    if damage == "flip":
+        name, _ = list(finished(partial, journal_key(partial))[weights.name].items())[-1]
+        stored = bytearray(weights.read_bytes())
+        with safe_open(built["int8"] / weights.name, framework="pt") as file:
+            last = bytes(file.get_tensor(name).view(torch.uint8).flatten().numpy())
+        stored[stored.index(last)] ^= 1
+        weights.write_bytes(stored)
+    elif damage == "truncate":
+        os.truncate(weights, 1000)
+    elif damage == "remove":
+        weights.unlink()
+    else:
+        (partial / "journal").unlink()
+    assert resumed_bytes(source, tmp_path / "out") == 0
+    assert files_of(tmp_path / "out") == files_of(built["int8"])
+
+
+def journal_key(partial: Path) -> str:
+    return (partial / "journal").read_text(encoding="utf-8").split("\n")[0]
+
+
+def test_a_torn_line_of_the_journal_is_done_again(source, built, tmp_path):
+    partial = begin(source, tmp_path / "out")
+    with (partial / "journal").open("a", encoding="utf-8") as file:
+        file.write("ideogram4-unconditional-int8.safetensors\tinput_proj.wei")
+    assert resumed_bytes(source, tmp_path / "out") > 0
+    assert files_of(tmp_path / "out") == files_of(built["int8"])
+
+
+def test_two_runs_into_one_folder_do_not_meet(source, built, tmp_path):
+    def second(progress: Progress) -> None:
+        with pytest.raises(ArtifactError, match="another run is writing .*out; wait until it ends, or name another folder"):
+            quantize(source, choose("q8_0", source.config), tmp_path / "out", overwrite=True)
+
+    quantize(source, choose("int8", source.config), tmp_path / "out", on_progress=second)
+    assert files_of(tmp_path / "out") == files_of(built["int8"])
+
+
+def test_pieces_do_not_show_in_the_files(source, tmp_path, monkeypatch):
+    """Smoothed, rotated and protected Linears, computed whole and in rows."""
+    recipe = mixed_recipe()
+    whole = quantize(source, recipe, tmp_path / "whole")
+    monkeypatch.setattr("ideogram_q8.quantization._PIECE", 1000)
+    assert quantize(source, recipe, tmp_path / "pieces").artifact_sha256 == whole.artifact_sha256
+
+
+def mixed_recipe() -> Recipe:
+    naive = choose("int8", TINY)
+    generator = torch.Generator().manual_seed(0)
+    smoothings = [
+        Smoothing(fold, smoothing.encode(torch.randint(-5, 6, (width,), generator=generator).to(torch.int8)))
+        for fold, width in fold_points(TINY).items()
+    ]
+    treated = {
+        "layers.0.attention.o": {"rotation": 256},
+        "layers.1.feed_forward.w2": {"scheme": "bf16"},
+        "layers.1.feed_forward.w1": {"scheme": "w8a16"},
+    }
+    layers = tuple(replace(layer, **treated.get(layer.linear, {})) for layer in naive.parts["conditional"].layers)
+    return replace(naive, policy="mixed", parts=dict.fromkeys(BRANCHES, Part(layers, tuple(smoothings))))
+
+
+def test_int8_is_what_its_definition_says(source, built):
+    """Written down once more, without the package: official decoding, amax / 127, nearest even."""
+    stored = load_file(built["int8"] / "ideogram4-int8.safetensors")
+    official = load_file(source.branch("conditional").path)
+    for linear in linears(TINY):
+        if not linear.sees_tokens:
+            continue
+        codes, scale = official[f"{linear.name}.weight"], official[f"{linear.name}.weight_scale"]
+        weight = (codes.to(torch.bfloat16) * scale.to(torch.bfloat16)[:, None]).float()
+        step = weight.abs().amax(1, keepdim=True) / 127
+        assert torch.equal(stored[f"{linear.name}.weight_scale"], step)
+        assert torch.equal(stored[f"{linear.name}.weight"], (weight / step).round().to(torch.int8))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_the_device_does_not_show_in_the_files(source, built, tmp_path, scheme):
+    quantize(source, choose(scheme, source.config), tmp_path / "out", device="cuda")
+    assert files_of(tmp_path / "out") == files_of(built[scheme])
 
 
 def test_bad_requests_leave_nothing(source, tmp_path):
@@ -164,13 +302,17 @@ def test_overwriting_replaces_another_scheme(source, tmp_path):
     assert not list((tmp_path / "out").glob("*.safetensors"))
 
 
-@pytest.mark.parametrize(("value", "scheme"), [(float("nan"), "int8"), (float("inf"), "q8_0"), (1e30, "q4_k")])
-def test_weights_that_cannot_be_stored_are_named(tmp_path, value, scheme):
+@pytest.mark.parametrize(
+    ("value", "scheme", "error"),
+    [(float("nan"), "int8", SourceError), (float("inf"), "q8_0", SourceError), (1e30, "q4_k", ArtifactError)],
+)
+def test_weights_that_cannot_be_stored_are_named(tmp_path, value, scheme, error):
     folder = write_source(tmp_path / "source")
-    tensors = load_file(folder / TRANSFORMER_FILE)
+    path = folder / "unconditional_transformer" / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(path)
     tensors["layers.1.feed_forward.w2.weight_scale"][3] = value
-    save_file(tensors, folder / TRANSFORMER_FILE)
-    with pytest.raises(ArtifactError, match=r"diffusion_pytorch_model\.safetensors: layers\.1\.feed_forward\.w2\.weight"):
+    save_file(tensors, path)
+    with pytest.raises(error, match=r"diffusion_pytorch_model\.safetensors: layers\.1\.feed_forward\.w2\.weight"):
         quantize(open_source(folder), choose(scheme, TINY), tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
 
@@ -197,25 +339,49 @@ def test_a_disk_that_fills_up_leaves_nothing(source, tmp_path, scheme):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
-def test_a_killed_run_leaves_nothing_that_looks_finished(source, tmp_path):
-    program = (
-        "import os, signal, sys; from pathlib import Path\n"
-        "from ideogram_q8.checkpoint import open_source; from ideogram_q8.quantization import quantize\n"
-        "from ideogram_q8.recipe import choose\n"
-        "def kill(progress):\n"
-        "    if progress.done_bytes * 3 > progress.total_bytes * 2: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "source = open_source(sys.argv[1])\n"
-        "quantize(source, choose('int8', source.config), Path(sys.argv[2]), on_progress=kill)\n"
-    )
-    out = tmp_path / "out"
+def test_a_disk_that_fills_up_on_the_way_keeps_what_is_finished(source, built, tmp_path, monkeypatch):
+    synced = []
+
+    def full_at_last(descriptor: int) -> None:
+        synced.append(descriptor)
+        if len(synced) > 6:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("ideogram_q8.artifact.sink.SYNC_BYTES", 100_000)
+    monkeypatch.setattr("ideogram_q8.artifact.sink.fsync", full_at_last)
+    with pytest.raises(ResourceError, match="cannot write into .*: the disk is full; make room or name another folder"):
+        quantize(source, choose("int8", source.config), tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == [".out.partial"]
+    monkeypatch.undo()
+    assert resumed_bytes(source, tmp_path / "out") > 0
+    assert files_of(tmp_path / "out") == files_of(built["int8"])
+
+
+@pytest.mark.skipif(sys.platform == "win32" or os.geteuid() != 0, reason="needs to become another user")
+def test_a_folder_that_cannot_be_written_is_one_line(source):
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        os.seteuid(65534)
+        try:
+            for out in (Path(folder) / "out", Path(folder) / "deep" / "out"):
+                with pytest.raises(
+                    ResourceError, match="cannot write into .*: permission denied; make room or name another folder"
+                ):
+                    quantize(source, choose("int8", source.config), out)
+        finally:
+            os.seteuid(0)
+        assert os.listdir(folder) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs fork and SIGKILL")
+def test_a_run_killed_anywhere_leaves_an_artifact_or_none_and_is_gone_on_with(source, tmp_path):
+    command = [sys.executable, "-m", "tests.killed_runs", str(source.folder), str(tmp_path), "3"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, "-c", program, str(source.folder), str(out)]
-    assert subprocess.run(command, env=environment, check=False).returncode == -signal.SIGKILL
-    (remains,) = tmp_path.iterdir()
-    assert remains.name.startswith(".out.partial-")
-    assert "manifest.json" not in os.listdir(remains)
-    with pytest.raises(ArtifactError):
-        open_artifact(out)
-    quantize(source, choose("int8", source.config), out)
-    assert list(tmp_path.iterdir()) == [out]
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=True)
+    kills = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(kills) == 10
+    for kill in kills:
+        assert kill["left"] in ("older", "new", "nothing"), kill
+        assert kill["same"] and kill["hidden"] == [], kill
+    assert all(kill["code"] == -signal.SIGKILL for kill in kills[:5])
+    assert any(kill["resumed"] for kill in kills)

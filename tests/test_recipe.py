@@ -1,19 +1,29 @@
-"""Recipes: what each Linear gets."""
+"""Recipes: which Linear gets which scheme, the JSON form, and a table that leaves nothing out."""
 
 from __future__ import annotations
 
+import dataclasses
+import re
 from collections import Counter
 
 import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from ideogram_q8.architecture import IDEOGRAM4, linears
+from ideogram_q8.architecture import BRANCHES, IDEOGRAM4, linears
 from ideogram_q8.errors import ArtifactError, RequestError
-from ideogram_q8.recipe import SCHEMES, Recipe, choose, explain
+from ideogram_q8.folding import fold_points
+from ideogram_q8.numerics import smoothing
+from ideogram_q8.recipe import SCHEMES, LayerPlan, Part, Recipe, Smoothing, choose, explain
 from tests.synthetic import TINY
 
 
 def schemes(scheme, config):
-    return Counter(layer.scheme for layer in choose(scheme, config).layers)
+    (counts,) = {
+        tuple(Counter(layer.scheme for layer in part.layers).items()) for part in choose(scheme, config).parts.values()
+    }
+    return dict(counts)
 
 
 def test_ideogram_4():
@@ -25,20 +35,51 @@ def test_ideogram_4():
 def test_a_width_that_no_block_divides_stays_bf16():
     assert schemes("q8_0", TINY) == {"q8_0": 12, "bf16": 7}
     assert schemes("q4_k", TINY) == {"q4_k": 10, "bf16": 9}
-    plans = {layer.linear: layer for layer in choose("q4_k", TINY).layers}
+    plans = {layer.linear: layer for layer in choose("q4_k", TINY).parts["conditional"].layers}
     assert plans["layers.0.adaln_modulation"].reason == "width 64 is no multiple of 256"
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_every_linear_has_one_plan(scheme):
-    assert [layer.linear for layer in choose(scheme, TINY).layers] == [linear.name for linear in linears(TINY)]
+    for part in choose(scheme, TINY).parts.values():
+        assert [layer.linear for layer in part.layers] == [linear.name for linear in linears(TINY)]
+
+
+@st.composite
+def int8_recipes(draw):
+    """Any treatment of any Linear, for any reason."""
+    treatments = st.sampled_from([("w8a8", 0), ("w8a8", 256), ("w8a8", 4), ("w8a16", 0), ("w8a16", 64), ("bf16", 0)])
+    reasons = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Zl", "Zp"]), max_size=8)
+
+    def plan(linear):
+        scheme, rotation = draw(treatments)
+        rotation = 0 if rotation and linear.in_features % rotation else rotation
+        return LayerPlan(linear.name, scheme, rotation, draw(reasons))
+
+    def part():
+        folds = draw(st.lists(st.sampled_from(list(fold_points(TINY))), unique=True))
+        smooth = [
+            Smoothing(fold, smoothing.encode(torch.full((256,), draw(st.integers(-15, 15)), dtype=torch.int8)))
+            for fold in folds
+        ]
+        return Part(tuple(plan(linear) for linear in linears(TINY)), tuple(smooth))
+
+    return dataclasses.replace(choose("int8", TINY), policy="drawn", parts={branch: part() for branch in BRANCHES})
+
+
+@given(recipe=int8_recipes())
+@settings(max_examples=8, suppress_health_check=[HealthCheck.too_slow])
+def test_json_and_back(recipe):
+    recipe.check(TINY)
+    again = Recipe.from_json(recipe.to_json())
+    assert again == recipe
+    assert (again.to_json(), again.sha256) == (recipe.to_json(), recipe.sha256)
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_json_and_back(scheme):
+def test_naive_recipes_come_back_from_json(scheme):
     recipe = choose(scheme, TINY)
     assert Recipe.from_json(recipe.to_json()) == recipe
-    assert Recipe.from_json(recipe.to_json()).sha256 == recipe.sha256
 
 
 def test_recipes_have_identities():
@@ -53,7 +94,57 @@ def test_unknown_schemes_are_refused():
         Recipe.from_json(text)
 
 
-def test_the_table_has_a_row_for_each_kind():
+# ---- the table ----
+
+
+def explained(table: str) -> dict[str, tuple[str, str]]:
+    """Linear -> (treatment, reason), read back from the rows of one part's table."""
+    _, _, header, *rows = table.splitlines()
+    starts = [re.search(rf"\b{word}\b", header).start() for word in ("scheme", "reason")]
+    last = max(int(name.split(".")[1]) for name in (linear.name for linear in linears(TINY)) if name.startswith("layers"))
+    found = {}
+    for row in rows:
+        place, count = row[: starts[0]].split()
+        names = [place]
+        if place.startswith("layers."):
+            blocks, kind = place.removeprefix("layers.").split(".", 1)
+            ranges = [f"0-{last}"] if blocks == "*" else blocks.split(",")
+            ends = [(int(text.split("-")[0]), int(text.split("-")[-1])) for text in ranges]
+            names = [f"layers.{block}.{kind}" for first, final in ends for block in range(first, final + 1)]
+        assert len(names) == int(count)
+        for name in names:
+            assert name not in found
+            found[name] = (row[starts[0] : starts[1]].strip(), row[starts[1] :].strip())
+    return found
+
+
+@given(recipe=int8_recipes())
+@settings(max_examples=8, suppress_health_check=[HealthCheck.too_slow])
+def test_every_choice_is_explained(recipe):
+    tables = re.split(r"\n\n(?=int8-drawn)", explain(recipe))
+    if len(tables) == 1:
+        tables *= 2
+    for branch, table in zip(BRANCHES, tables, strict=True):
+        found = explained(table)
+        assert sorted(found) == sorted(linear.name for linear in linears(TINY))
+        for layer in recipe.parts[branch].layers:
+            treatment, reason = found[layer.linear]
+            assert treatment.split()[0] == layer.scheme and reason == layer.reason.strip()
+            assert (f"rotated by {layer.rotation}" in treatment) == (layer.rotation > 0)
+
+
+def test_equal_parts_and_blocks_share_a_table_and_a_row():
     table = explain(choose("int8", TINY)).splitlines()
-    assert len(table) == 1 + 7 + 6
+    assert table[0] == "int8, conditional and unconditional: 10 w8a8, 9 bf16"
+    assert len(table) == 2 + 1 + 7 + 6
     assert any(line.split()[:3] == ["layers.*.feed_forward.w2", "2", "w8a8"] for line in table)
+
+
+def test_smoothed_linears_are_said_to_be():
+    recipe = choose("int8", TINY)
+    text = smoothing.encode(torch.ones(256, dtype=torch.int8))
+    part = dataclasses.replace(recipe.parts["conditional"], smoothing=(Smoothing("layers.1.ffn_norm1", text),))
+    table = explain(dataclasses.replace(recipe, parts=dict(recipe.parts) | {"conditional": part}))
+    assert table.startswith("int8, conditional: 10 w8a8, 9 bf16; 2 smoothed\n")
+    assert re.search(r"layers\.1\.feed_forward\.w3 +1 +w8a8 smoothed  ", table)
+    assert re.search(r"layers\.0\.feed_forward\.w3 +1 +w8a8  ", table)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from pathlib import Path
 
 import pytest
 
 from ideogram_q8 import variants
-from ideogram_q8.errors import RequestError
+from ideogram_q8.errors import ArtifactError, RequestError
 from ideogram_q8.manifest import FILE_NAME, Manifest
 from ideogram_q8.quantization import Progress
 from tests.synthetic import write_source
@@ -111,6 +112,28 @@ def test_two_at_once_build_once(source: Path, cache: Path, monkeypatch: pytest.M
 def test_two_sources_do_not_share_a_folder(tmp_path: Path, cache: Path) -> None:
     folders = {variants.prepare("int8", str(write_source(tmp_path / name, seed=i)), cache) for i, name in enumerate("ab")}
     assert len(folders) == 2
+
+
+def test_artifacts_made_elsewhere_get_names_of_their_own(source: Path, cache: Path, tmp_path: Path) -> None:
+    build = variants.prepare("int8", str(source), cache)
+    folders = [Path(shutil.copytree(build, tmp_path / name)) for name in ("First try", "second")]
+    first, second = variants.given(folders, str(source))
+    assert (first.name, second.name) == ("int8-first-try", "int8-second")
+    assert first.location == str(folders[0]) and first.format == "from First try"
+    assert first.size_bytes == variants.catalogue(str(source), cache)[1].size_bytes
+    with pytest.raises(RequestError, match="second is given twice"):
+        variants.given([folders[1], folders[1]], str(source))
+
+
+def test_an_artifact_of_another_source_is_refused(source: Path, cache: Path, tmp_path: Path) -> None:
+    build = Path(variants.prepare("int8", str(source), cache))
+    other = write_source(tmp_path / "other", seed=1)
+    with pytest.raises(RequestError, match=r"int8 was made from .*source, not from .*other"):
+        variants.given([build], str(other))
+    moved = source.rename(tmp_path / "moved")
+    assert variants.given([build], str(moved))[0].name == "int8-int8"
+    with pytest.raises(ArtifactError):
+        variants.given([tmp_path], str(moved))
 
 
 def test_an_unknown_variant_is_refused(source: Path, cache: Path) -> None:

@@ -1,7 +1,10 @@
 """An output folder that appears whole or not at all: written under a hidden name beside it, then renamed.
 
-A failed run removes what it wrote. A killed one leaves `.NAME.partial-*`, which the next run for the same folder removes; a
-lock on the hidden folder, which the system drops when a process dies, tells it from one that is being written.
+    .NAME.partial   what a run writes; locked while it runs, so that two runs into one folder do not meet
+    .NAME.old       what `NAME` was, between the two renames that replace it
+
+The system drops the lock when a process dies, so whoever gets it may clear up after the dead: remains that the caller calls worth
+keeping are handed to it, all others go. Renames that a kill has cut in two are undone.
 """
 
 from __future__ import annotations
@@ -9,23 +12,40 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
 import shutil
 import sys
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 
-from ideogram_q8.errors import ArtifactError, ResourceError
+from ideogram_q8.errors import ArtifactError, IdeogramQ8Error, ResourceError
 
-if sys.platform != "win32":
+if sys.platform == "win32":
+    from filelock import FileLock, Timeout
+else:
     import fcntl
+
+_REFUSALS: Mapping[int | None, str] = {
+    errno.ENOSPC: "the disk is full",
+    None: "the disk took less than was written",  # numpy's `tofile` does not say why
+    errno.EFBIG: "the disk does not take files of this size",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EROFS: "the disk is read-only",
+    errno.EACCES: "permission denied",
+    errno.EPERM: "permission denied",
+    errno.ENOTDIR: "a part of the path is not a folder",
+    errno.EEXIST: "a part of the path is not a folder",
+}
 
 
 def check_target(folder: Path, own_names: Collection[str], overwrite: bool) -> None:
-    """Raises ArtifactError unless `folder` is new, empty, or to be overwritten and holds nothing but `own_names`."""
-    if folder.exists() and not folder.is_dir():
-        raise ArtifactError(f"{folder} is a file; name a new folder")
-    found = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+    """Raises ArtifactError unless `folder` is new, empty, or to be overwritten and holds nothing but `own_names`.
+
+    Raises ResourceError where it cannot be looked into.
+    """
+    with disk_errors(folder):
+        if folder.exists() and not folder.is_dir():
+            raise ArtifactError(f"{folder} is a file; name a new folder")
+        found = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
     foreign = [name for name in found if name not in own_names]
     if foreign:
         raise ArtifactError(f"{folder} holds {foreign[0]!r}, which is not part of an artifact; name a new or empty folder")
@@ -43,31 +63,45 @@ def check_space(folder: Path, needed: int) -> None:
         )
 
 
+def _nothing(_: Path) -> bool:
+    return False
+
+
 @contextlib.contextmanager
-def new_folder(folder: Path, own_names: Collection[str], overwrite: bool = False) -> Iterator[Path]:
-    """Gives an empty hidden folder to write into; at the end it takes the place of `folder`.
+def new_folder(
+    folder: Path, own_names: Collection[str], overwrite: bool = False, keep: Callable[[Path], bool] = _nothing
+) -> Iterator[Path]:
+    """Gives a hidden folder to write into; at the end it takes the place of `folder`.
+
+    Args:
+        keep: whether what a hidden folder holds is worth going on from. Asked about the remains of an earlier run, which are
+            given to this one if so, and when this run is stopped or the disk fails it. All other failures leave nothing.
 
     Raises:
-        ArtifactError: `folder` is a file, or holds what must not be replaced (see `check_target`), before or after writing.
+        ArtifactError: `folder` is a file, or holds what must not be replaced (see `check_target`), before or after writing; or
+            another run is writing it.
         ResourceError: the disk is full, or cannot be written to.
     """
     folder = folder.absolute()
     check_target(folder, own_names, overwrite)
-    partial = folder.parent / f".{folder.name}.partial-{secrets.token_hex(4)}"
     with disk_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        _remove_remains(folder)
-        partial.mkdir()
-    lock = _lock(partial)
-    try:
-        yield partial
+    partial = folder.with_name(f".{folder.name}.partial")
+    with _locked(partial, folder):
         with disk_errors(folder):
-            _sync(partial)
-            _replace(folder, partial, own_names, overwrite)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-        if lock is not None:
-            os.close(lock)
+            _undo_replacing(folder)
+            if not keep(partial):
+                _empty(partial)
+        try:
+            yield partial
+            with disk_errors(folder):
+                _sync(partial)
+                _replace(folder, partial, own_names, overwrite)
+        except BaseException as error:
+            refused = isinstance(error, IdeogramQ8Error) and not isinstance(error, ResourceError)
+            if refused or not keep(partial):
+                shutil.rmtree(partial, ignore_errors=True)
+            raise
 
 
 def write_text(path: Path, text: str) -> None:
@@ -81,7 +115,7 @@ def write_text(path: Path, text: str) -> None:
 def _replace(folder: Path, partial: Path, own_names: Collection[str], overwrite: bool) -> None:
     """Renames `partial` to `folder`. What it replaces is moved aside first, so that no state is a mixture of both."""
     check_target(folder, own_names, overwrite)
-    aside = partial.with_name(f"{partial.name}-old")
+    aside = _aside(folder)
     if folder.exists():
         folder.rename(aside)
     try:
@@ -94,28 +128,65 @@ def _replace(folder: Path, partial: Path, own_names: Collection[str], overwrite:
     shutil.rmtree(aside, ignore_errors=True)
 
 
-def _remove_remains(folder: Path) -> None:
-    for path in folder.parent.iterdir():
-        lock = _lock(path) if path.name.startswith(f".{folder.name}.partial-") else None
-        if lock is not None:
-            shutil.rmtree(path, ignore_errors=True)
-            os.close(lock)
+def _undo_replacing(folder: Path) -> None:
+    aside = _aside(folder)
+    if aside.exists() and not folder.exists():
+        aside.rename(folder)
+    shutil.rmtree(aside, ignore_errors=True)
 
 
-def _lock(folder: Path) -> int | None:
-    """A file descriptor that locks `folder`; None where it is locked already or cannot be."""
-    if sys.platform == "win32":  # folders cannot be locked there, so remains of killed runs are left alone
-        return None
+def _aside(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.old")
+
+
+def _empty(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+@contextlib.contextmanager
+def _locked(partial: Path, folder: Path) -> Iterator[None]:
+    """Makes `partial` unless it is there, and holds its lock. Raises ArtifactError: another run does."""
+    busy = ArtifactError(f"another run is writing {folder}; wait until it ends, or name another folder")
+    if sys.platform == "win32":  # a folder cannot be locked there
+        try:
+            with FileLock(folder.with_name(f".{folder.name}.lock"), timeout=0):
+                partial.mkdir(exist_ok=True)
+                yield
+        except Timeout:
+            raise busy from None
+        return
+    descriptor = None
+    while descriptor is None:
+        with disk_errors(folder):
+            partial.mkdir(exist_ok=True)
+            descriptor = _lock(partial, busy)
     try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except OSError:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _lock(partial: Path, busy: ArtifactError) -> int | None:
+    """A file descriptor that locks `partial`; None where another run has removed or renamed it meanwhile."""
+    try:
+        descriptor = os.open(partial, os.O_RDONLY)
+    except FileNotFoundError:
         return None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+        if os.path.samestat(os.fstat(descriptor), partial.stat()):
+            return descriptor
+    except FileNotFoundError:
+        pass
+    except BlockingIOError:
         os.close(descriptor)
-        return None
-    return descriptor
+        raise busy from None
+    os.close(descriptor)
+    return None
 
 
 def _sync(folder: Path) -> None:
@@ -137,16 +208,3 @@ def disk_errors(folder: Path) -> Iterator[None]:
             raise
         reason = _REFUSALS[error.errno]
         raise ResourceError(f"cannot write into {folder.parent}: {reason}; make room or name another folder") from error
-
-
-_REFUSALS: Mapping[int | None, str] = {
-    errno.ENOSPC: "the disk is full",
-    None: "the disk took less than was written",  # numpy's `tofile` does not say why
-    errno.EFBIG: "the disk does not take files of this size",
-    errno.EDQUOT: "the disk quota is used up",
-    errno.EROFS: "the disk is read-only",
-    errno.EACCES: "permission denied",
-    errno.EPERM: "permission denied",
-    errno.ENOTDIR: "a part of the path is not a folder",
-    errno.EEXIST: "a part of the path is not a folder",
-}

@@ -6,15 +6,15 @@ ComfyUI-GGUF and stable-diffusion.cpp read vectors as F32, and bfloat16 loses no
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Iterable, Mapping, Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import gguf
 import numpy as np
-import numpy.typing as npt
 import torch
 
+from ideogram_q8.artifact.placement import Placement
 from ideogram_q8.errors import ArtifactError
 from ideogram_q8.manifest import TensorRecord
 
@@ -31,29 +31,34 @@ def stored_bytes(record: TensorRecord) -> int:
     return math.prod(record.shape) // block_size * type_size
 
 
-def write(
-    path: Path, records: Sequence[TensorRecord], tensors: Iterable[tuple[str, torch.Tensor]], metadata: Mapping[str, str]
-) -> None:
-    """Writes `tensors` in the order of `records`, and syncs the file to disk.
+def place(records: Sequence[TensorRecord], metadata: Mapping[str, str]) -> Placement:
+    """The file of these tensors in the order of `records`, each at a multiple of GGUF's alignment, the end too."""
+    header = _header(records, metadata)
+    offsets, end = {}, len(header)
+    for record in records:
+        offsets[record.name] = end
+        end += _padded(stored_bytes(record))
+    return Placement(header, offsets, end)
 
-    Raises:
-        ValueError: `tensors` are not those of `records`.
-    """
-    writer = gguf.GGUFWriter(path, ARCHITECTURE)
-    try:
-        _describe(writer, records, metadata)
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_ti_data_to_file()
-        for record, (name, tensor) in zip(records, tensors, strict=True):
-            data = _array(tensor)
-            if name != record.name or data.nbytes != stored_bytes(record):
-                raise ValueError(f"{name} has {data.nbytes} bytes, planned {record.name} with {stored_bytes(record)}")
-            writer.write_tensor_data(data)
-    finally:
-        writer.close()
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
+
+def _header(records: Sequence[TensorRecord], metadata: Mapping[str, str]) -> bytes:
+    """By gguf-py, which writes it to a file only."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "header.gguf"
+        writer = gguf.GGUFWriter(path, ARCHITECTURE)
+        try:
+            _describe(writer, records, metadata)
+            writer.write_header_to_file()
+            writer.write_kv_data_to_file()
+            writer.write_ti_data_to_file()
+        finally:
+            writer.close()
+        header = path.read_bytes()
+    return header.ljust(_padded(len(header)), b"\0")
+
+
+def _padded(size: int) -> int:
+    return gguf.GGUFWriter.ggml_pad(size, gguf.GGUF_DEFAULT_ALIGNMENT)
 
 
 def _describe(writer: gguf.GGUFWriter, records: Sequence[TensorRecord], metadata: Mapping[str, str]) -> None:
@@ -67,12 +72,6 @@ def _describe(writer: gguf.GGUFWriter, records: Sequence[TensorRecord], metadata
         kind = gguf.GGMLQuantizationType[record.dtype]
         # any dtype but uint8 makes gguf-py take the shape as that of the values
         writer.add_tensor_info(record.name, record.shape, np.dtype(np.int8), stored_bytes(record), raw_dtype=kind)
-
-
-def _array(tensor: torch.Tensor) -> npt.NDArray[np.generic]:
-    bits = tensor.view(torch.int16) if tensor.dtype == torch.bfloat16 else tensor  # numpy has no bfloat16
-    array: npt.NDArray[np.generic] = bits.contiguous().numpy()
-    return array
 
 
 class GgufFile:

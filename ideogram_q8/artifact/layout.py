@@ -10,7 +10,7 @@ Which Linear gets which scheme is the recipe's affair.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -18,15 +18,12 @@ import torch
 
 from ideogram_q8.architecture import Branch, TransformerConfig, tensor_shapes
 from ideogram_q8.artifact import gguf_file, safetensors_file
+from ideogram_q8.artifact.placement import Placement
 from ideogram_q8.manifest import TensorRecord
 from ideogram_q8.numerics import ggml, int8
 from ideogram_q8.numerics.rotation import rotate
-from ideogram_q8.recipe import LayerPlan, Recipe
+from ideogram_q8.recipe import INT8_SCHEMES, LayerPlan, Recipe
 
-ROTATION_GROUP = 256
-"""The only group size that ComfyUI's and stable-diffusion.cpp's fast paths rotate."""
-INT8_SCHEMES = ("w8a8", "w8a16")
-"""Linears stored as int8: with activations quantized at run time, or not."""
 BRANCH_KEY = "ideogram_q8.branch"
 """The metadata key of a weight file that says which branch it holds."""
 
@@ -34,17 +31,11 @@ _STEMS: Mapping[Branch, str] = {"conditional": "ideogram4", "unconditional": "id
 
 
 class Container(Protocol):
-    """A file format, written as a stream."""
+    """A file format."""
 
     def stored_bytes(self, record: TensorRecord) -> int: ...
 
-    def write(
-        self,
-        path: Path,
-        records: Sequence[TensorRecord],
-        tensors: Iterable[tuple[str, torch.Tensor]],
-        metadata: Mapping[str, str],
-    ) -> None: ...
+    def place(self, records: Sequence[TensorRecord], metadata: Mapping[str, str]) -> Placement: ...
 
 
 def container(scheme: str) -> Container:

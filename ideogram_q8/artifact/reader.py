@@ -5,29 +5,42 @@ The contents are not hashed unless asked for: that would read gigabytes at every
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 
 from ideogram_q8.architecture import BRANCHES, Branch, Traits, TransformerConfig
 from ideogram_q8.artifact import layout
+from ideogram_q8.artifact.forms import FORMS, FormName
 from ideogram_q8.artifact.packed import GgmlWeight, Int8Weight, Packed
 from ideogram_q8.errors import ArtifactError, SourceError
-from ideogram_q8.manifest import FILE_NAME, FileRecord, Manifest, sha256_of
+from ideogram_q8.manifest import FILE_NAME, FileRecord, Manifest, TensorRecord, sha256_of
 from ideogram_q8.numerics.ggml import BLOCKS
-from ideogram_q8.recipe import SCHEMES, Recipe
+from ideogram_q8.recipe import INT8_SCHEMES, SCHEMES, LayerPlan, Recipe
 
 
 class ArtifactBranch:
     """One transformer by official names. A tensor is read when asked for, and not kept."""
 
-    def __init__(self, path: Path, recipe: Recipe, branch: Branch, config: TransformerConfig) -> None:
-        """Raises ArtifactError: the file's header is not that of `branch` by this recipe."""
+    def __init__(
+        self, path: Path, recipe: Recipe, stored: Mapping[str, tuple[TensorRecord, ...]], header: Mapping[str, str]
+    ) -> None:
+        """Opens the file that holds the tensors `stored`, by official name, and the metadata `header`.
+
+        Raises:
+            ArtifactError: it holds something else.
+        """
         self.path = path
-        self._layout = layout.stored_tensors(config, recipe, branch)
-        self._plans = {layer.linear: layer for layer in recipe.parts[branch].layers}
+        self._layout = stored
+        self._plans = {layer.linear: layer for layer in recipe.parts[header[layout.BRANCH_KEY]].layers}
         self._file = layout.open_file(recipe.scheme, path)
-        self._check(branch)
+        self._check(header)
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """The text values of the file's header."""
+        return self._file.metadata()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -40,27 +53,42 @@ class ArtifactBranch:
         Raises:
             ArtifactError: the tensor is packed; ask `packed` for it.
         """
-        record = self._layout[name][0]
-        if record.dtype not in ("BF16", "F32"):
-            raise ArtifactError(f"{name} is stored as {record.dtype}; read it with packed({name.removesuffix('.weight')!r})")
-        return self._file.read(name)
+        records = self._layout[name]
+        if records[0].dtype not in ("BF16", "F32"):
+            raise ArtifactError(
+                f"{name} is stored as {records[0].dtype}; read it with packed({name.removesuffix('.weight')!r})"
+            )
+        return self._join(records)
 
     def packed(self, name: str) -> Packed | None:
         """The weight of a Linear (name without `.weight`) as it is stored; None where it is plain."""
-        weight, *others = self._layout[f"{name}.weight"]
-        if weight.scheme in layout.INT8_SCHEMES:
-            (scale, marker), plan = others, self._plans[name]
-            self._check_marker(marker.name, layout.comfy_quant(plan))
-            codes, scales = self._file.read(weight.name), self._file.read(scale.name)
-            return Int8Weight(codes, scales, plan.rotation, plan.scheme == "w8a16")
+        records = self._layout[f"{name}.weight"]
+        weight = records[0]
+        if weight.scheme in INT8_SCHEMES:
+            return self._int8(records, self._plans[name])
         if weight.scheme in BLOCKS:
             return GgmlWeight(self._file.read(weight.name), weight.scheme, (weight.shape[0], weight.shape[1]))
         return None
 
-    def _check(self, branch: Branch) -> None:
-        found = self._file.metadata().get(layout.BRANCH_KEY)
+    def _int8(self, records: Sequence[TensorRecord], plan: LayerPlan) -> Int8Weight:
+        for marker in (record for record in records if record.dtype == "U8"):
+            self._check_marker(marker.name, layout.comfy_quant(plan))
+        codes, scales = ([record for record in records if record.dtype == dtype] for dtype in ("I8", "F32"))
+        return Int8Weight(self._join(codes), self._join(scales), plan.rotation, plan.scheme == "w8a16")
+
+    def _join(self, records: Sequence[TensorRecord]) -> torch.Tensor:
+        """The rows of several stored tensors as one; diffusers splits what the official file fuses."""
+        parts = [self._file.read(record.name) for record in records]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _check(self, header: Mapping[str, str]) -> None:
+        metadata, branch = self.metadata, header[layout.BRANCH_KEY]
+        found = metadata.get(layout.BRANCH_KEY)
         if found != branch:
             raise ArtifactError(f"{self.path} holds the branch {found!r}, expected {branch!r}; were files swapped or renamed?")
+        for key, value in header.items():
+            if metadata.get(key) != value:
+                raise ArtifactError(f"{self.path}: metadata {key} is not what its recipe gives; build the artifact again")
         stored = self._file.tensors()
         expected = {record.name: record for records in self._layout.values() for record in records}
         for name in sorted(expected.keys() ^ stored.keys()):
@@ -92,6 +120,7 @@ class Artifact:
         except SourceError as error:
             raise ArtifactError(f"{FILE_NAME}: transformer: {error}") from None
         self.recipe.check(self.config)
+        self.form = self._form()
         self._branches = {branch: self._open(manifest.file(branch)) for branch in BRANCHES}
 
     @property
@@ -112,11 +141,23 @@ class Artifact:
         size = path.stat().st_size
         if size != file.size:
             raise ArtifactError(f"{path} has {size} bytes, {FILE_NAME} says {file.size}; build the artifact again")
-        tensors = layout.stored_tensors(self.config, self.recipe, file.branch)
-        listed = {record for records in tensors.values() for record in records}
-        if listed != set(self.manifest.tensors[file.path]):
-            raise ArtifactError(f"{FILE_NAME}: the tensors of {file.path} are not those that its recipe gives")
-        return ArtifactBranch(path, self.recipe, file.branch, self.config)
+        form = FORMS[self.form]
+        stored = form.stored_tensors(self.config, self.recipe, file.branch)
+        header = {layout.BRANCH_KEY: file.branch, **form.metadata(self.config, self.recipe, file.branch)}
+        return ArtifactBranch(path, self.recipe, stored, header)
+
+    def _form(self) -> FormName:
+        """The form whose tensors the manifest lists. Raises ArtifactError."""
+        candidates: tuple[FormName, ...] = ("single", "diffusers") if self.recipe.scheme == "int8" else ("single",)
+        for name in candidates:
+            if all(self._lists(name, file) for file in self.manifest.files):
+                return name
+        path = next(file.path for file in self.manifest.files if not self._lists("single", file))
+        raise ArtifactError(f"{FILE_NAME}: the tensors of {path} are not those that its recipe gives")
+
+    def _lists(self, form: FormName, file: FileRecord) -> bool:
+        stored = FORMS[form].stored_tensors(self.config, self.recipe, file.branch)
+        return {record for records in stored.values() for record in records} == set(self.manifest.tensors[file.path])
 
 
 def open_artifact(folder: str | Path, verify: bool = False) -> Artifact:

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
+from ideogram_q8.artifact.placement import Placement
 from ideogram_q8.errors import ArtifactError
 from ideogram_q8.manifest import TensorRecord
 
@@ -34,15 +35,15 @@ def write(
     Raises:
         ValueError: `tensors` are not those of `records`.
     """
-    header, offsets = _header(records, {"format": "pt", **metadata})
+    placement = place(records, metadata)
     expected = {record.name: record for record in records}
     with path.open("wb") as file:
-        file.write(header)
+        file.write(placement.header)
         for name, tensor in tensors:
             record = expected.pop(name)
             if tensor.dtype != _TYPES[record.dtype] or tuple(tensor.shape) != record.shape:
                 raise ValueError(f"{name} is {tensor.dtype} {list(tensor.shape)}, planned {record.dtype} {list(record.shape)}")
-            file.seek(len(header) + offsets[name])
+            file.seek(placement.offsets[name])
             file.write(tensor.contiguous().view(torch.uint8).numpy().data)
         if expected:
             raise ValueError(f"not written: {', '.join(expected)}")
@@ -50,17 +51,19 @@ def write(
         os.fsync(file.fileno())
 
 
-def _header(records: Sequence[TensorRecord], metadata: Mapping[str, str]) -> tuple[bytes, dict[str, int]]:
-    """The bytes before the data, and each tensor's offset in the data: widest types first, so that all are aligned."""
-    entries: dict[str, object] = {"__metadata__": dict(metadata)}
-    offsets, end = {}, 0
+def place(records: Sequence[TensorRecord], metadata: Mapping[str, str]) -> Placement:
+    """The file of these tensors, widest types first, so that all are aligned. The header's length is that of its texts."""
+    texts = {"format": "pt", **metadata}
+    entries: dict[str, object] = {"__metadata__": dict(sorted(texts.items()))}  # readers may lose their order
+    begins, end = {}, 0
     for record in sorted(records, key=lambda record: (-_TYPES[record.dtype].itemsize, record.name)):
         begin, end = end, end + stored_bytes(record)
-        offsets[record.name] = begin
+        begins[record.name] = begin
         entries[record.name] = {"dtype": record.dtype, "shape": list(record.shape), "data_offsets": [begin, end]}
     text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text, offsets
+    header = len(text).to_bytes(8, "little") + text
+    return Placement(header, {name: len(header) + begin for name, begin in begins.items()}, len(header) + end)
 
 
 class SafetensorsFile:

@@ -7,6 +7,7 @@ for `generation` pads nothing.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Mapping
 from types import TracebackType
@@ -23,6 +24,7 @@ from ideogram_q8.calibration.statistics import Calibration, LinearStatistics, St
 _GOLDEN, _MIX_A, _MIX_B = -0x61C8864680B583EB, -0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15
 """splitmix64's constants (Steele, Lea, Flood 2014; public domain code by Vigna) as signed 64-bit numbers."""
 _ROWS_AT_ONCE = 1024
+"""Rows that are copied to float32 at a time."""
 
 
 class _Running:
@@ -41,7 +43,7 @@ class _Running:
     def add(self, x: torch.Tensor, step: int, keys: torch.Tensor) -> None:
         """`x` floating [n, K], `keys` int64 [n] on the CPU."""
         self.step_count[step] += len(x)
-        for part in x.split(_ROWS_AT_ONCE):  # bounds the float32 copies
+        for part in x.split(_ROWS_AT_ONCE):
             values = part.float()
             magnitude = values.abs()
             largest, mean = magnitude.amax(1), magnitude.mean(1)
@@ -53,8 +55,9 @@ class _Running:
         self._sample(x, keys)
 
     def _sample(self, x: torch.Tensor, keys: torch.Tensor) -> None:
-        new = (keys < self.sample_key[-1] if len(self.sample_key) == self.rows else torch.ones_like(keys).bool()).nonzero()[:, 0]
-        new = new[keys[new].argsort(stable=True)[: self.rows]]
+        new = keys.argsort(stable=True)[: self.rows]
+        if len(self.sample_key) == self.rows:
+            new = new[keys[new] < self.sample_key[-1]]
         if not len(new):
             return
         all_keys = torch.cat([self.sample_key, keys[new]])
@@ -130,6 +133,7 @@ class Recorder:
         return Statistics(self._calibration, entries)
 
 
+@functools.lru_cache(maxsize=8)  # all Linears of a step ask for the same
 def row_keys(label: str, rows: int) -> torch.Tensor:
     """Random priorities of the rows 0 .. rows - 1 of a label: int64 [rows], not negative; the same on every machine.
 

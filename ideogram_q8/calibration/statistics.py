@@ -51,7 +51,7 @@ class Calibration:
     sample_rows: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LinearStatistics:
     """The inputs of one Linear, all tokens of all steps and captions together; tensors on the CPU.
 
@@ -99,7 +99,7 @@ _FIELDS: Mapping[str, torch.dtype] = {
 _STORED_TYPES: Mapping[str, torch.dtype] = {"F32": torch.float32, "F64": torch.float64, "I64": torch.int64}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Statistics:
     """A whole stats file."""
 
@@ -111,7 +111,7 @@ class Statistics:
         return self.entries.get((branch, shared_input(linear)))
 
     def check(self, config: TransformerConfig) -> None:
-        """Raises ArtifactError unless the file has the token Linears of both branches of such a model, and no others' names or widths."""
+        """Raises ArtifactError unless the file is of such a model: Linears and widths known, those that see tokens all there."""
         widths = {shared_input(linear.name): linear.in_features for linear in linears(config)}
         for (branch, linear), entry in self.entries.items():
             if widths.get(linear) != len(entry.amax):
@@ -120,7 +120,7 @@ class Statistics:
         for branch in BRANCHES:
             for wanted in linears(config):
                 if wanted.sees_tokens and self.get(branch, wanted.name) is None:
-                    raise ArtifactError(f"statistics: {branch} {wanted.name} is missing; calibrate this model, or merge all parts")
+                    raise ArtifactError(f"statistics: {branch} {wanted.name} is missing; calibrate this model")
 
 
 def shared_input(linear: str) -> str:
@@ -149,20 +149,21 @@ def merge(parts: Sequence[Statistics]) -> Statistics:
 
 def _merge_calibrations(a: Calibration, b: Calibration) -> Calibration:
     for name in ("preset", "width", "height", "seed", "steps", "sample_rows"):
-        if getattr(a, name) != getattr(b, name):
-            raise ArtifactError(f"statistics differ in {name}: {getattr(a, name)} and {getattr(b, name)}; merge runs of one setting")
+        left, right = getattr(a, name), getattr(b, name)
+        if left != right:
+            raise ArtifactError(f"statistics differ in {name}: {left} and {right}; merge runs of one setting")
     if a.source.files != b.source.files:
         raise ArtifactError(f"statistics are of different weights: {a.source.location} and {b.source.location}")
     shared = sorted(set(a.captions) & set(b.captions))
     if shared:
-        raise ArtifactError(f"{len(shared)} captions are in both statistics, first {shared[0]}; give each machine its own captions")
+        raise ArtifactError(f"{len(shared)} captions are in both statistics, first {shared[0]}; give each run its own captions")
     source = min(a.source, b.source, key=lambda source: (source.location, source.revision or ""))
     return dataclasses.replace(a, source=source, captions=tuple(sorted((*a.captions, *b.captions))))
 
 
 def _merge_entries(a: LinearStatistics, b: LinearStatistics, sample_rows: int) -> LinearStatistics:
     if a.amax.shape != b.amax.shape:
-        raise ArtifactError(f"statistics of one Linear have {len(a.amax)} and {len(b.amax)} inputs; a file was made for another model")
+        raise ArtifactError(f"statistics of one Linear have {len(a.amax)} and {len(b.amax)} inputs; are they of one model?")
     keys = torch.cat([a.sample_key, b.sample_key])
     kept = keys.argsort(stable=True)[:sample_rows]
     return LinearStatistics(
@@ -277,8 +278,8 @@ def check_entry(entry: LinearStatistics, calibration: Calibration, where: str) -
 
 
 def _impossible(entry: LinearStatistics, count: int) -> Iterable[str]:
-    if count < 1 or entry.step_count.min() < 0 or int(entry.step_count.sum()) != count:
-        yield f"count is {count}, step_count sums to {int(entry.step_count.sum())}; expected the same, at least 1"
+    if not entry.amax.numel() or count < 1 or entry.step_count.min() < 0 or int(entry.step_count.sum()) != count:
+        yield f"count is {count}, step_count sums to {int(entry.step_count.sum())}; expected the same, at least 1, and inputs"
     for name in ("amax", "square_sum", "step_peak_sum", "step_peak_max"):
         tensor = getattr(entry, name)
         if not (torch.isfinite(tensor) & (tensor >= 0)).all():

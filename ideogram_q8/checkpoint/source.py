@@ -1,17 +1,15 @@
-"""A source checkpoint in the official FP8 layout: a folder tree whose tensors are read when asked for.
+"""Opening a checkpoint: where it is, what it is, and that it is whole, all from headers.
 
-Opening reads headers only, and checks every name, shape and dtype of both transformers before anything is computed from
-them: a job of hours must not find a missing tensor at its end. Other layouts (diffusers' split names, single files) are not read.
+Every name, shape and type of both transformers is checked before anything is computed from them: a job of hours must not find a
+missing tensor at its end. What the layouts are is known to `layouts`, how values are stored to `encodings`.
 """
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
-
-import torch
-from safetensors import SafetensorError, safe_open
 
 from ideogram_q8.architecture import (
     BRANCHES,
@@ -21,115 +19,163 @@ from ideogram_q8.architecture import (
     Traits,
     TransformerConfig,
     check_size,
-    linears,
     tensor_shapes,
 )
+from ideogram_q8.checkpoint import dimensions, hub, layouts, places
+from ideogram_q8.checkpoint.branch import BranchReader
+from ideogram_q8.checkpoint.stored import StoredTensor
+from ideogram_q8.checkpoint.text import read_json
 from ideogram_q8.errors import RequestError, SourceError
 from ideogram_q8.manifest import SourceRecord, sha256_of
-from ideogram_q8.numerics import fp8
 from ideogram_q8.pocket import WEIGHTS
-from ideogram_q8.strict_json import decode, parse_json
+from ideogram_q8.strict_json import decode
 
 POCKET = "pocket"
 """The word that names the embedded model wherever a source is asked for."""
-WEIGHT_FILE = "diffusion_pytorch_model.safetensors"
 _PROBLEMS_SHOWN = 5
 
 
-class BranchReader:
-    """One transformer by official names. A weight is read when asked for, and not kept."""
-
-    def __init__(self, path: Path, config: TransformerConfig) -> None:
-        """Raises SourceError with every missing, unknown or ill-typed tensor."""
-        self.path = path
-        self._file = _open(path)
-        self._shapes = tensor_shapes(config)
-        self._stored = set(self._file.keys())
-        problems = self._problems(frozenset(f"{linear.name}.weight" for linear in linears(config)))
-        if problems:
-            more = f"; and {len(problems) - _PROBLEMS_SHOWN} more" if len(problems) > _PROBLEMS_SHOWN else ""
-            shown = "; ".join(problems[:_PROBLEMS_SHOWN])
-            raise SourceError(f"{path} is not the transformer that config.json describes: {shown}{more}")
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The base tensors, without scales."""
-        return tuple(self._shapes)
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        return self._shapes[name]
-
-    def read(self, name: str) -> torch.Tensor:
-        """bfloat16; a Linear's fp8 weight is multiplied out as the official code does (`numerics.fp8.dequantize_per_row`)."""
-        stored = self.read_fp8(name)
-        if stored is not None:
-            return fp8.dequantize_per_row(*stored)
-        tensor: torch.Tensor = self._file.get_tensor(name)
-        return tensor
-
-    def read_fp8(self, name: str) -> tuple[torch.Tensor, torch.Tensor] | None:
-        """(float8_e4m3fn [N, K], scale float32 [N]) of a weight that is stored so, else None."""
-        if _scale_name(name) not in self._stored:
-            return None
-        return self._file.get_tensor(name), self._file.get_tensor(_scale_name(name))
-
-    def _problems(self, weights: frozenset[str]) -> list[str]:
-        scales = {_scale_name(name) for name in weights}
-        found = [f"{name} is missing" for name in self._shapes if name not in self._stored]
-        found += [f"{name} is unknown" for name in sorted(self._stored - set(self._shapes) - scales)]
-        for name, shape in self._shapes.items():
-            if name not in self._stored:
-                continue
-            scaled = name in weights and _scale_name(name) in self._stored
-            found += self._mismatch(name, "F8_E4M3" if scaled else "BF16", shape)
-            if scaled:
-                found += self._mismatch(_scale_name(name), "F32", shape[:1])
-        return found
-
-    def _mismatch(self, name: str, dtype: str, shape: tuple[int, ...]) -> list[str]:
-        view = self._file.get_slice(name)
-        got_dtype, got_shape = view.get_dtype(), list(view.get_shape())
-        if (got_dtype, got_shape) == (dtype, list(shape)):
-            return []
-        return [f"{name} is {got_dtype} {got_shape}, expected {dtype} {list(shape)}"]
-
-
 class Source:
-    """An opened checkpoint; `location` is what a manifest records, "pocket" or an absolute folder."""
+    """An opened checkpoint.
 
-    def __init__(self, location: str, folder: Path, traits: Traits, config: TransformerConfig) -> None:
-        self.location, self.folder, self.traits, self.config = location, folder, traits, config
-        self._branches = {branch: BranchReader(_weight_path(folder, branch), config) for branch in BRANCHES}
+    Attributes:
+        location: what a manifest records and `open_source` takes: "pocket", a Hub repository, or an absolute path.
+        revision: the commit on the Hub, where it is from there.
+        folder: where the other components are (VAE, text encoder); of single files, the folder of the first.
+    """
+
+    def __init__(
+        self,
+        location: str,
+        revision: str | None,
+        folder: Path,
+        traits: Traits,
+        config: TransformerConfig,
+        branches: Mapping[Branch, BranchReader],
+    ) -> None:
+        self.location, self.revision, self.folder = location, revision, folder
+        self.traits, self.config = traits, config
+        self._branches = dict(branches)
 
     def branch(self, branch: Branch) -> BranchReader:
         return self._branches[branch]
 
     def record(self) -> SourceRecord:
-        """Where the weights came from, with the sha256 of both transformers' files (computed once)."""
-        return self._record
+        """Where the weights came from, with the sha256 of the transformers' files (computed once).
+
+        Files are named by the component's folder in the official tree, wherever they lie.
+        """
+        return SourceRecord(
+            self.location, self.revision, {key: digest for files in self._digests.values() for key, digest in files.items()}
+        )
+
+    def sha256(self, branch: Branch) -> str:
+        """The sha256 of a transformer's weight file; of several, that of their sorted sha256s in hexadecimal."""
+        digests = sorted(self._digests[branch].values())
+        return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode("ascii")).hexdigest()
 
     @cached_property
-    def _record(self) -> SourceRecord:
-        paths = [_weight_path(self.folder, branch) for branch in BRANCHES]
-        return SourceRecord(self.location, None, {path.relative_to(self.folder).as_posix(): sha256_of(path) for path in paths})
+    def _digests(self) -> dict[Branch, dict[str, str]]:
+        return {
+            branch: {f"{COMPONENT_FOLDERS[branch]}/{path.name}": sha256_of(path) for path in reader.files}
+            for branch, reader in self._branches.items()
+        }
 
 
-def open_source(location: str | Path) -> Source:
-    """Opens `pocket` or a folder in the official tree.
+def open_source(location: str | Path, *, unconditional: str | Path | None = None, revision: str | None = None) -> Source:
+    """Opens `pocket`, a folder in the official tree, a pair of single files, or a repository on the Hugging Face Hub.
+
+    Layout and encoding are found in the tensors' names, shapes and types (`checkpoint.layouts`), never in file names.
+
+    Args:
+        location: a path that exists is taken as one; else `org/name` is a repository, which is downloaded.
+        unconditional: the second file, where `location` is a single file with the conditional transformer.
+        revision: branch, tag or commit of a repository.
 
     Raises:
-        SourceError: the folder, a file or a tensor is missing or not what it claims to be.
+        SourceError: a folder, a file or a tensor is missing or not what it claims to be, or the Hub refuses. Where tensors are
+            wrong, `problems` has all of them, of both transformers.
     """
-    folder = WEIGHTS if str(location) == POCKET else Path(location).expanduser().resolve()
-    if not folder.is_dir():
+    text, path = str(location), Path(location).expanduser()
+    single = path.is_file()
+    if single != (unconditional is not None):
+        raise SourceError(
+            f"{path} is a single file; name the unconditional transformer's file too"
+            if single
+            else f"{text!r} is not a file, so the unconditional transformer is not to be named; expected one folder or two files"
+        )
+    if unconditional is not None:
+        return _open_files(path.resolve(), Path(unconditional).expanduser().resolve(), revision)
+    if text == POCKET:
+        return _open_tree(WEIGHTS, revision)
+    if path.is_dir():
+        return _open_tree(path.resolve(), revision)
+    if not hub.is_repository(text):
         parts = " and ".join(COMPONENT_FOLDERS.values())
-        raise SourceError(f"no folder {str(location)!r}; expected {POCKET!r} or a folder with {parts}")
+        raise SourceError(
+            f"no folder {text!r}; expected {POCKET!r}, a folder with {parts}, two files or a Hub repository org/name"
+        )
+    return _open_tree(hub.download(text, revision).absolute(), None)
+
+
+def _open_tree(folder: Path, revision: str | None) -> Source:
+    _refuse_revision(revision, folder)
     traits = read_traits(folder)
-    configs = {branch: _read_config(folder / COMPONENT_FOLDERS[branch]) for branch in BRANCHES}
+    configs = {branch: dimensions.from_config(folder / COMPONENT_FOLDERS[branch] / "config.json") for branch in BRANCHES}
+    files = places.in_tree(folder)
+    location, commit = hub.origin(folder) or (POCKET if folder == WEIGHTS else str(folder), None)
+    tables = {branch: _read_table(files[branch]) for branch in BRANCHES}
+    config, branches = _resolve(tables, configs, files, folder)
+    return Source(location, commit, folder, traits, config, branches)
+
+
+def _open_files(conditional: Path, unconditional: Path, revision: str | None) -> Source:
+    _refuse_revision(revision, conditional)
+    files: dict[Branch, tuple[Path, ...]] = {"conditional": (conditional,), "unconditional": (unconditional,)}
+    tables = {branch: _read_table(files[branch]) for branch in BRANCHES}
+    configs = {branch: dimensions.from_shapes(tables[branch][0], files[branch][0]) for branch in BRANCHES}
+    config, branches = _resolve(tables, configs, files, conditional.parent)
+    return Source(str(conditional), None, conditional.parent, read_traits(conditional.parent), config, branches)
+
+
+_Table = tuple[dict[str, StoredTensor], list[str]]
+"""The stored tensors of a transformer, and what is wrong with them already."""
+
+
+def _read_table(files: tuple[Path, ...]) -> _Table:
+    stored, repeated = places.read_headers(files)
+    return layouts.without_prefix(stored, str(files[0] if len(files) == 1 else files[0].parent)), repeated
+
+
+def _resolve(
+    tables: Mapping[Branch, _Table],
+    configs: Mapping[Branch, TransformerConfig],
+    files: Mapping[Branch, tuple[Path, ...]],
+    where: Path,
+) -> tuple[TransformerConfig, dict[Branch, BranchReader]]:
     config = configs["conditional"]
     if configs["unconditional"] != config:
-        raise SourceError(f"{folder}: the two transformers' config.json differ; expected the same dimensions in both")
-    return Source(POCKET if folder == WEIGHTS else str(folder), folder, traits, config)
+        raise SourceError(
+            f"{where}: the two transformers have different dimensions (config.json, or shapes without one); expected the same in both"
+        )
+    problems: list[str] = []
+    branches: dict[Branch, BranchReader] = {}
+    for branch, (stored, repeated) in tables.items():
+        resolved = layouts.resolve(stored, config)
+        problems += [f"{branch}: {problem}" for problem in (*repeated, *resolved.problems)]
+        branches[branch] = BranchReader(files[branch], resolved, tensor_shapes(config))
+    if problems:
+        more = f"; and {len(problems) - _PROBLEMS_SHOWN} more" if len(problems) > _PROBLEMS_SHOWN else ""
+        shown = "; ".join(problems[:_PROBLEMS_SHOWN])
+        raise SourceError(f"{where} is not the model that its dimensions describe: {shown}{more}", problems)
+    return config, branches
+
+
+def _refuse_revision(revision: str | None, path: Path) -> None:
+    if revision is not None:
+        raise SourceError(
+            f"{path} is on this disk and has no revision {revision!r}; expected a Hub repository org/name with it"
+        )
 
 
 def read_traits(folder: Path) -> Traits:
@@ -141,47 +187,9 @@ def read_traits(folder: Path) -> Traits:
     path = folder / "traits.json"
     if not path.exists():
         return IDEOGRAM4_TRAITS
-    traits = decode(Traits, _read_json(path), str(path), SourceError)
+    traits = decode(Traits, read_json(path), str(path), SourceError)
     try:
         check_size(*traits.default_size, traits)
     except RequestError as error:
         raise SourceError(f"{path}: default_size: {error}") from None
     return traits
-
-
-def _read_config(folder: Path) -> TransformerConfig:
-    value = _read_json(folder / "config.json")
-    if not isinstance(value, dict):
-        raise SourceError(f"{folder / 'config.json'}: expected an object")
-    try:
-        return TransformerConfig.from_json(value)
-    except SourceError as error:
-        raise SourceError(f"{folder.name}/{error}") from None
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise SourceError(f"cannot read {path}: {error.strerror}; expected a checkpoint in the official folder tree") from None
-    except UnicodeDecodeError:
-        raise SourceError(f"{path} is not a text file; expected JSON") from None
-    return parse_json(text, str(path), SourceError)
-
-
-def _open(path: Path) -> Any:
-    try:
-        return safe_open(path, framework="pt")
-    except FileNotFoundError:
-        raise SourceError(f"no file {path}; download the checkpoint again or check the folder") from None
-    except (SafetensorError, OSError) as error:
-        size = f"{path.stat().st_size} bytes" if path.is_file() else "not a file"
-        raise SourceError(f"{path} ({size}) is not a whole safetensors file: {error}; download it again") from None
-
-
-def _weight_path(folder: Path, branch: Branch) -> Path:
-    return folder / COMPONENT_FOLDERS[branch] / WEIGHT_FILE
-
-
-def _scale_name(name: str) -> str:
-    return f"{name.removesuffix('.weight')}.weight_scale"

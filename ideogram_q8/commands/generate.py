@@ -8,11 +8,11 @@ from pathlib import Path
 
 from ideogram_q8.architecture import PRESETS, parse_size
 from ideogram_q8.caption import MAX_CHARACTERS, lint, parse, to_caption
-from ideogram_q8.commands.options import BAR_DELAY, add_device, check_device, check_new_file
+from ideogram_q8.commands.options import BAR_DELAY, add_device, check_new_file
+from ideogram_q8.devices import DTYPES, check_device, default_dtype
 from ideogram_q8.errors import RequestError
 
 DEFAULT_PRESET = "default-20"
-DTYPES = ("float32", "bfloat16")
 
 
 def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> None:
     from ideogram_q8.loading import load
     from ideogram_q8.png import write_png
 
-    dtype = getattr(torch, arguments.dtype or ("bfloat16" if device == "cuda" else "float32"))
+    dtype = getattr(torch, arguments.dtype or default_dtype(device))
     model = load(arguments.artifact, device=device, dtype=dtype)
     width, height = size or model.traits.default_size
     request = Request(caption=caption, seed=arguments.seed, preset=arguments.preset, width=width, height=height)

@@ -6,53 +6,80 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ideogram_q8.commands.options import BAR_DELAY, SOURCE_HELP
+from ideogram_q8.commands.options import BAR_DELAY, SOURCE_HELP, add_device
+from ideogram_q8.devices import check_device
 from ideogram_q8.errors import RequestError
 
 if TYPE_CHECKING:
     from ideogram_q8.architecture import TransformerConfig
+    from ideogram_q8.checkpoint import Source
     from ideogram_q8.recipe import Recipe
 
 SCHEMES = ("int8", "q8_0", "q4_k")
 """Those of `ideogram_q8.recipe`, written out because it imports torch."""
+_EPILOG = "A run that was stopped goes on where it was when the same command is given again."
 
 
 def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Registers the verb."""
-    parser = verbs.add_parser("quantize", help="build an INT8 or GGUF artifact from a checkpoint")
+    parser = verbs.add_parser("quantize", help="build an INT8 or GGUF artifact from a checkpoint", epilog=_EPILOG)
+    add_source(parser)
+    add_recipe(parser)
+    parser.add_argument("--out", type=Path, metavar="DIR", required=True, help="folder to write; made if missing")
+    parser.add_argument("--overwrite", action="store_true", help="replace an artifact that is already there")
+    add_device(parser, "the arithmetic runs; the files are the same")
+    parser.set_defaults(verb=run)
+
+
+def add_source(parser: argparse.ArgumentParser) -> None:
+    """`SOURCE` and the options that some kinds of it need; `open_source` reads them."""
     parser.add_argument("source", metavar="SOURCE", help=SOURCE_HELP)
+    parser.add_argument("--unconditional", metavar="FILE", help="the second file, where SOURCE is a single file")
+    parser.add_argument("--revision", help="branch, tag or commit, where SOURCE is a Hub id")
+
+
+def open_source(arguments: argparse.Namespace) -> Source:
+    """Raises SourceError."""
+    from ideogram_q8.checkpoint import open_source
+
+    return open_source(arguments.source, unconditional=arguments.unconditional, revision=arguments.revision)
+
+
+def add_recipe(parser: argparse.ArgumentParser) -> None:
+    """`--scheme` or `--recipe`; `choose_recipe` reads them."""
     how = parser.add_mutually_exclusive_group(required=True)
     how.add_argument("--scheme", choices=SCHEMES, help="number format of the weights, the same rule for all layers")
     how.add_argument("--recipe", type=Path, metavar="FILE", help="a recipe.json that `recipe make` wrote")
-    parser.add_argument("--out", type=Path, metavar="DIR", required=True, help="folder to write; made if missing")
-    parser.add_argument("--overwrite", action="store_true", help="replace an artifact that is already there")
-    parser.set_defaults(verb=run)
+
+
+def choose_recipe(arguments: argparse.Namespace, config: TransformerConfig) -> Recipe:
+    """Raises RequestError or ArtifactError: see `read_recipe`."""
+    from ideogram_q8.recipe import choose
+
+    return choose(arguments.scheme, config) if arguments.recipe is None else read_recipe(arguments.recipe)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Raises IdeogramQ8Error."""
+    device = check_device(arguments.device)
+
     from tqdm import tqdm
 
-    from ideogram_q8.checkpoint import open_source
     from ideogram_q8.quantization import Progress, quantize
 
-    source = open_source(arguments.source)
-    recipe = _recipe(arguments, source.config)
+    source = open_source(arguments)
+    recipe = choose_recipe(arguments, source.config)
     with tqdm(unit="B", unit_scale=True, desc=recipe.variant, delay=BAR_DELAY) as bar:
 
         def show(progress: Progress) -> None:
             bar.total = progress.total_bytes
+            if not bar.n:  # what an earlier run did says nothing about the rate of this one
+                bar.initial = bar.n = progress.resumed_bytes
             bar.update(progress.done_bytes - bar.n)
 
-        manifest = quantize(source, recipe, arguments.out, on_progress=show, overwrite=arguments.overwrite)
+        manifest = quantize(source, recipe, arguments.out, device=device, on_progress=show, overwrite=arguments.overwrite)
     size = sum(file.size for file in manifest.files)
     print(f"{arguments.out}: {manifest.variant}, {size:,} bytes in {len(manifest.files)} files, {manifest.artifact_sha256}")
-
-
-def _recipe(arguments: argparse.Namespace, config: TransformerConfig) -> Recipe:
-    from ideogram_q8.recipe import choose
-
-    return choose(arguments.scheme, config) if arguments.recipe is None else read_recipe(arguments.recipe)
 
 
 def read_recipe(path: Path) -> Recipe:

@@ -1,20 +1,116 @@
-"""`recipe explain FILE`: what each Linear gets, and why."""
+"""`recipe make` and `recipe explain`: what each Linear gets, and why."""
 
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from ideogram_q8.commands.options import BAR_DELAY, SOURCE_HELP, add_device, check_new_file
 from ideogram_q8.commands.quantize import read_recipe
+from ideogram_q8.devices import check_device
+from ideogram_q8.errors import RequestError
+
+if TYPE_CHECKING:
+    from ideogram_q8.calibration.statistics import Statistics
+    from ideogram_q8.checkpoint import Source
+    from ideogram_q8.recipe import Recipe
+
+POLICIES = ("naive", "paper", "convrot", "auto")
+MEASURED = ("paper", "auto")
+"""Those that need statistics."""
+_OPTIONS = {"alpha": ("paper",), "protect": ("paper",), "target_size": ("auto",)}
+"""Which policies an option is for."""
 
 
 def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Registers the verb."""
-    parser = verbs.add_parser("recipe", help="say what a recipe does to each layer, and why")
+    parser = verbs.add_parser("recipe", help="make a recipe, or say what one does to each layer, and why")
     actions = parser.add_subparsers(required=True, metavar="ACTION")
+    make = actions.add_parser("make", help="choose what every layer gets")
+    make.add_argument("source", metavar="SOURCE", help=SOURCE_HELP)
+    make.add_argument("--policy", choices=POLICIES, required=True, help="paper and auto need --stats")
+    make.add_argument("--stats", type=Path, metavar="FILE", help="what `calibrate` wrote for this source")
+    make.add_argument("--out", type=Path, metavar="FILE", required=True, help="the recipe to write, NAME.json")
+    make.add_argument("--alpha", type=float, metavar="A", help="paper: share of the difficulty for the weights (default 0.5)")
+    make.add_argument(
+        "--protect", type=int, metavar="N", help="paper: layers per branch that stay bfloat16 (default 17 of 34 blocks)"
+    )
+    make.add_argument(
+        "--target-size", type=float, metavar="GB", help="auto: bytes / 10^9 of both branches (default: the paper's)"
+    )
+    add_device(make, "products are measured")
+    make.set_defaults(verb=run_make)
     explain = actions.add_parser("explain", help="print a recipe as a table")
     explain.add_argument("recipe", type=Path, metavar="FILE", help="a recipe.json")
     explain.set_defaults(verb=run_explain)
+
+
+def run_make(arguments: argparse.Namespace) -> None:
+    """Raises IdeogramQ8Error."""
+    _check(arguments)
+    device = check_device(arguments.device)
+
+    from ideogram_q8.artifact.folder import write_text
+    from ideogram_q8.checkpoint import open_source
+    from ideogram_q8.policies.measurement import stored_bytes
+
+    source = open_source(arguments.source)
+    recipe = _make(arguments, source, device)
+    write_text(arguments.out, recipe.to_json())
+    print(f"{arguments.out}: {recipe.variant}, {stored_bytes(recipe, source):,} bytes of tensors, sha256 {recipe.sha256}")
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    check_new_file(arguments.out, ".json")
+    policy = arguments.policy
+    if policy in MEASURED and arguments.stats is None:
+        raise RequestError(f"--policy {policy} looks at what goes into the layers; give --stats FILE, which `calibrate` writes")
+    for name, policies in _OPTIONS.items():
+        if getattr(arguments, name) is not None and policy not in policies:
+            raise RequestError(f"--{name.replace('_', '-')} is for --policy {' or '.join(policies)}, not {policy}")
+    if arguments.target_size is not None and not 0 < arguments.target_size < float("inf"):
+        raise RequestError(f"--target-size is {arguments.target_size}; expected gigabytes, for example 20.5")
+    if policy not in MEASURED and arguments.stats is not None:
+        raise RequestError(f"--policy {policy} looks at no statistics; leave --stats out")
+
+
+def _make(arguments: argparse.Namespace, source: Source, device: str) -> Recipe:
+    from ideogram_q8.calibration.statistics import read
+    from ideogram_q8.manifest import sha256_of
+    from ideogram_q8.policies.convrot import convrot
+    from ideogram_q8.policies.measurement import check_statistics
+    from ideogram_q8.policies.paper import ALPHA, paper
+    from ideogram_q8.recipe import choose
+
+    if arguments.policy == "naive":
+        return choose("int8", source.config)
+    if arguments.policy == "convrot":
+        return convrot(source.config)
+    statistics = read(arguments.stats)
+    check_statistics(statistics, source)
+    if arguments.policy == "paper":
+        alpha = ALPHA if arguments.alpha is None else arguments.alpha
+        recipe = paper(statistics, source, alpha, arguments.protect)
+    else:
+        recipe = _auto(arguments, statistics, source, device)
+    return replace(recipe, stats_sha256=sha256_of(arguments.stats))
+
+
+def _auto(arguments: argparse.Namespace, statistics: Statistics, source: Source, device: str) -> Recipe:
+    from tqdm import tqdm
+
+    from ideogram_q8.policies.auto import auto
+
+    budget = None if arguments.target_size is None else round(arguments.target_size * 1e9)
+    with tqdm(desc="measuring", unit="group", delay=BAR_DELAY) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        return auto(statistics, source, budget, device=device, on_progress=show)
 
 
 def run_explain(arguments: argparse.Namespace) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from functools import cache
+
+import numpy as np
+import numpy.typing as npt
 import torch
 
 E4M3_MAX = 448.0
@@ -23,4 +27,26 @@ def dequantize_per_row(weight: torch.Tensor, scale: torch.Tensor) -> torch.Tenso
     As `Fp8Linear.forward` of the official code does for bfloat16 activations: the scale is rounded to bfloat16 before the
     product, and the product once more. A float32 product rounded once differs in the last bit.
     """
-    return weight.to(torch.bfloat16) * scale.to(torch.bfloat16)[:, None]
+    return to_bfloat16(weight).mul_(scale.to(torch.bfloat16)[:, None])
+
+
+def to_bfloat16(codes: torch.Tensor) -> torch.Tensor:
+    """float8_e4m3fn -> bfloat16 of the same shape, exactly.
+
+    On the CPU two codes at a time from a table of 256 kB, which stays in the cache: ten times the speed of torch's conversion.
+    """
+    if codes.device.type != "cpu" or codes.numel() % 2:
+        return codes.to(torch.bfloat16)
+    found = torch.empty(codes.shape, dtype=torch.bfloat16)
+    pairs = codes.contiguous().view(torch.uint8).flatten().numpy().view(np.uint16)
+    # any mode but "raise", which would copy the output; no index can be out of range
+    np.take(_pair_table(), pairs, mode="wrap", out=found.view(torch.int16).flatten().numpy().view(np.uint32))
+    return found
+
+
+@cache
+def _pair_table() -> npt.NDArray[np.uint32]:
+    """The bits of two bfloat16 numbers for every pair of codes, in the machine's own byte order."""
+    values = torch.arange(256, dtype=torch.uint8).view(torch.float8_e4m3fn).to(torch.bfloat16).view(torch.int16).numpy()
+    codes = np.arange(1 << 16, dtype=np.uint16).view(np.uint8)
+    return values[codes].view(np.uint32)

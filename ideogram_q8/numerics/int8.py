@@ -10,6 +10,8 @@ import torch
 CODE_MAX = 127
 EXACT_WIDTH = 1024
 """Longest dot product of int8 codes that float32 holds exactly: 1024 * 128^2 = 2^24."""
+_CHUNK = 1 << 18
+"""Values quantized at a time on the CPU: what lies between input and codes stays in cache."""
 
 
 def quantize_per_channel(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -19,13 +21,20 @@ def quantize_per_channel(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tens
 
 def quantize_per_token(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Float [..., K] -> (codes int8 [..., K], scale float32 [..., 1]); |codes * scale - x| <= scale / 2."""
-    values = x.float()
-    amax = values.abs().amax(-1, keepdim=True)
-    # by a tensor: CUDA turns division by a number into a product with its reciprocal, which rounds twice
-    scale = amax / torch.full_like(amax, CODE_MAX)
-    scale = torch.where(scale == 0, torch.ones_like(scale), scale)
-    codes = (values / scale).round().clamp(-CODE_MAX, CODE_MAX)
-    return codes.to(torch.int8), scale
+    *rows, width = x.shape
+    tokens = x.reshape(-1, width)
+    codes = torch.empty(tokens.shape, dtype=torch.int8, device=x.device)
+    scale = torch.empty(len(tokens), 1, device=x.device)
+    step = max(1, _CHUNK // max(1, width)) if x.device.type == "cpu" else max(1, len(tokens))
+    for start in range(0, len(tokens), step):
+        part = slice(start, start + step)
+        values = tokens[part].float()
+        amax = values.abs().amax(-1, keepdim=True)
+        # by a tensor: CUDA turns division by a number into a product with its reciprocal, which rounds twice
+        step_size = amax / torch.full_like(amax, CODE_MAX)
+        scale[part] = torch.where(step_size == 0, torch.ones_like(step_size), step_size)
+        codes[part] = (values / scale[part]).round_().clamp_(-CODE_MAX, CODE_MAX)
+    return codes.view(x.shape), scale.view(*rows, 1)
 
 
 def dequantize(codes: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:

@@ -58,7 +58,7 @@ def scale_rows(weight: torch.Tensor, exponents: torch.Tensor) -> torch.Tensor:
 
 def _powers(exponents: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     """2^exponents from a table: `exp2` need not be exact."""
-    if exponents.dtype != torch.int8 or (exponents.numel() and int(exponents.abs().max()) > EXPONENT_MAX):
+    if exponents.dtype != torch.int8 or _largest(exponents) > EXPONENT_MAX:
         raise ValueError(f"exponents are {exponents.dtype}; expected int8 from -{EXPONENT_MAX} to {EXPONENT_MAX}")
     table = torch.tensor([2.0**e for e in range(-EXPONENT_MAX, EXPONENT_MAX + 1)], dtype=like.dtype, device=like.device)
     return table[exponents.to(like.device).long() + EXPONENT_MAX]

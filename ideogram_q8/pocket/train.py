@@ -40,7 +40,7 @@ class Settings:
     decoder_steps: int = 4200
     decoder_batch: int = 8
     decoder_rate: float = 2e-3
-    dit_steps: int = 6000
+    dit_steps: int = 4400
     uncond_steps: int = 150
     batch: int = 32
     rate: float = 3e-3

@@ -6,7 +6,6 @@ import math
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
 
 import gradio as gr
 from PIL import Image
@@ -14,8 +13,9 @@ from PIL import Image
 from ideogram_q8.evaluation.metrics import psnr, ssim
 from ideogram_q8.generation import Request
 from ideogram_q8.ui import fragments
+from ideogram_q8.ui.controls import ON_DEVICE, QUIET, Controls, build_controls
 from ideogram_q8.ui.form import RequestForm, card_choices, friendly_errors, read_request, variant_cards
-from ideogram_q8.ui.jobs import Job, Jobs
+from ideogram_q8.ui.jobs import Job
 from ideogram_q8.ui.studio import Painting, Picture, Studio
 
 _IDLE = fragments.panel(
@@ -27,8 +27,7 @@ _IDLE = fragments.panel(
 class _Parts:
     first: gr.Radio
     second: gr.Radio
-    go: gr.Button
-    cancel: gr.Button
+    controls: Controls
     sides: gr.HTML
     slider: gr.ImageSlider
     status: gr.HTML
@@ -39,42 +38,28 @@ class _Parts:
 def build_compare_tab(studio: Studio, form: RequestForm) -> None:
     """Adds the tab's components and events to the current Blocks context."""
     parts = _layout(studio)
-    jobs = Jobs()
 
     def compare(
         a: str, b: str, caption: str, preset: str, width: float, height: float, seed: float, request: gr.Request
     ) -> Iterator[dict[object, object]]:
         """Paint one request with two variants. The last message holds both files, HTML for people, and the numbers."""
-        yield from _compare(studio, jobs, parts, request.session_hash, (a, b), (caption, preset, width, height, seed))
+        yield from _compare(studio, parts, request.session_hash, (a, b), (caption, preset, width, height, seed))
 
-    def start_job(request: gr.Request) -> dict[object, object]:
-        jobs.expect(request.session_hash)
-        return _busy_buttons(parts)
-
-    def cancel(request: gr.Request) -> dict[str, object]:
-        """Stop this session's comparison at its next step."""
-        jobs.cancel(request.session_hash)
-        return gr.update(interactive=False)
-
-    quiet: dict[str, Any] = {"queue": False, "show_progress": "hidden"}
-    start = parts.go.click(start_job, None, [parts.go, parts.cancel], **quiet, api_visibility="private")
+    start = parts.controls.connect("compare")
     run = start.then(
         compare,
         [parts.first, parts.second, *form.inputs],
         [parts.slider, parts.sides, parts.status, parts.table, parts.numbers],
         api_name="compare",
-        concurrency_id="device",
-        concurrency_limit=1,
-        show_progress="hidden",
+        **ON_DEVICE,
     )
     run.then(
-        lambda: _idle_buttons(parts) | _fresh_cards(parts, studio),
+        lambda: parts.controls.released() | _fresh_cards(parts, studio),
         None,
-        [parts.go, parts.cancel, parts.first, parts.second],
-        **quiet,
+        [parts.controls.go, parts.controls.cancel, parts.first, parts.second],
+        **QUIET,
         api_visibility="private",
     )
-    parts.cancel.click(cancel, None, parts.cancel, **quiet, api_name="cancel_compare")
 
 
 def _layout(studio: Studio) -> _Parts:
@@ -82,9 +67,7 @@ def _layout(studio: Studio) -> _Parts:
     with gr.Row():
         first = variant_cards(known, "fp8", "A · left", "q8-first", columns=2)
         second = variant_cards(known, "q4_k", "B · right", "q8-second", columns=2)
-    with gr.Row():
-        go = gr.Button("Compare", variant="primary", elem_id="q8-compare", scale=3)
-        cancel = gr.Button("Cancel", variant="stop", interactive=False, elem_id="q8-compare-cancel", scale=1)
+    controls = build_controls("Compare", "q8-compare")
     with gr.Row(equal_height=False):
         with gr.Column(scale=11, min_width=320):
             sides = gr.HTML(fragments.sides("", ""), elem_classes="q8-flat", padding=False)
@@ -103,12 +86,11 @@ def _layout(studio: Studio) -> _Parts:
             status = gr.HTML(_IDLE, elem_id="q8-compare-status", elem_classes="q8-flat", padding=False)
             table = gr.HTML("", elem_id="q8-table", elem_classes="q8-flat", padding=False)
     numbers = gr.JSON(visible=False)
-    return _Parts(first, second, go, cancel, sides, slider, status, table, numbers)
+    return _Parts(first, second, controls, sides, slider, status, table, numbers)
 
 
 def _compare(
     studio: Studio,
-    jobs: Jobs,
     parts: _Parts,
     session: str | None,
     names: tuple[str, str],
@@ -116,7 +98,7 @@ def _compare(
 ) -> Iterator[dict[object, object]]:
     titles = {variant.name: variant.title for variant in studio.variants()}
     labels = tuple(titles.get(name, name) for name in names)
-    with friendly_errors(), jobs.running(session) as job:
+    with friendly_errors(), parts.controls.jobs.running(session) as job:
         try:
             request = read_request(*fields)
             yield {parts.sides: fragments.sides(labels[0], labels[1]), parts.table: ""}
@@ -187,11 +169,3 @@ def _numbers(picture: Picture) -> dict[str, object]:
 def _fresh_cards(parts: _Parts, studio: Studio) -> dict[object, object]:
     choices = card_choices(studio.variants())
     return {parts.first: gr.update(choices=choices), parts.second: gr.update(choices=choices)}
-
-
-def _busy_buttons(parts: _Parts) -> dict[object, object]:
-    return {parts.go: gr.update(interactive=False), parts.cancel: gr.update(interactive=True)}
-
-
-def _idle_buttons(parts: _Parts) -> dict[object, object]:
-    return {parts.go: gr.update(interactive=True), parts.cancel: gr.update(interactive=False)}

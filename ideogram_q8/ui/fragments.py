@@ -11,12 +11,12 @@ from ideogram_q8.ui.studio import Building, Event, Loading, Painting, Picture
 from ideogram_q8.variants import Variant
 
 
-def title(traits: Traits) -> str:
-    """The head of the page."""
+def title(traits: Traits, runs: str) -> str:
+    """The head of the page; `runs` says where the model runs and in which precision."""
     return (
         '<div class="q8-title"><h1>Ideogram Q8</h1>'
         "<p>Make a picture with any build of the model, or compare two builds on the same seed.</p>"
-        f'<span class="q8-chip">Model: {html.escape(traits.name)}</span></div>'
+        f'<span class="q8-chip">{html.escape(traits.name)} · {html.escape(runs)}</span></div>'
     )
 
 

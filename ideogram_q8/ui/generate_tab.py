@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
 
 import gradio as gr
 
 from ideogram_q8.ui import fragments
+from ideogram_q8.ui.controls import ON_DEVICE, QUIET, Controls, build_controls
 from ideogram_q8.ui.form import RequestForm, card_choices, friendly_errors, read_request, variant_cards
-from ideogram_q8.ui.jobs import Jobs
 from ideogram_q8.ui.studio import Painting, Picture, Studio
 
 _IDLE = fragments.panel(
@@ -24,8 +23,7 @@ _IDLE = fragments.panel(
 @dataclass(frozen=True)
 class _Parts:
     variant: gr.Radio
-    go: gr.Button
-    cancel: gr.Button
+    controls: Controls
     picture: gr.Image
     status: gr.HTML
     download: gr.DownloadButton
@@ -41,49 +39,33 @@ def build_generate_tab(studio: Studio, form: RequestForm, chosen: str) -> None:
         chosen: name of the variant that is picked at the start.
     """
     parts = _layout(studio, chosen)
-    jobs = Jobs()
 
     def generate(
         variant: str, caption: str, preset: str, width: float, height: float, seed: float, request: gr.Request
     ) -> Iterator[dict[object, object]]:
         """Paint a picture. The last message holds its file, a summary as HTML and the metadata in the file."""
-        yield from _generate(studio, jobs, parts, request.session_hash, variant, (caption, preset, width, height, seed))
+        yield from _generate(studio, parts, request.session_hash, variant, (caption, preset, width, height, seed))
 
-    def start_job(request: gr.Request) -> dict[object, object]:
-        jobs.expect(request.session_hash)
-        return _busy_buttons(parts)
-
-    def cancel(request: gr.Request) -> dict[str, object]:
-        """Stop this session's picture at its next step."""
-        jobs.cancel(request.session_hash)
-        return gr.update(interactive=False)
-
-    quiet: dict[str, Any] = {"queue": False, "show_progress": "hidden"}
-    start = parts.go.click(start_job, None, [parts.go, parts.cancel, parts.download], **quiet, api_visibility="private")
+    start = parts.controls.connect("generate", parts.download)
     run = start.then(
         generate,
         [parts.variant, *form.inputs],
         [parts.picture, parts.status, parts.metadata, parts.saved],
         api_name="generate",
-        concurrency_id="device",
-        concurrency_limit=1,
-        show_progress="hidden",
+        **ON_DEVICE,
     )
     run.then(
-        lambda saved: _idle_buttons(parts) | _after(parts, studio, saved),
+        lambda saved: parts.controls.released() | _after(parts, studio, saved),
         parts.saved,
-        [parts.go, parts.cancel, parts.variant, parts.download],
-        **quiet,
+        [parts.controls.go, parts.controls.cancel, parts.variant, parts.download],
+        **QUIET,
         api_visibility="private",
     )
-    parts.cancel.click(cancel, None, parts.cancel, **quiet, api_name="cancel_generate")
 
 
 def _layout(studio: Studio, chosen: str) -> _Parts:
     variant = variant_cards(studio.variants(), chosen, "Variant", "q8-variant", columns=4)
-    with gr.Row():
-        go = gr.Button("Generate", variant="primary", elem_id="q8-generate", scale=3)
-        cancel = gr.Button("Cancel", variant="stop", interactive=False, elem_id="q8-generate-cancel", scale=1)
+    controls = build_controls("Generate", "q8-generate")
     with gr.Row(equal_height=False):
         with gr.Column(scale=11, min_width=320):
             picture = gr.Image(
@@ -101,15 +83,15 @@ def _layout(studio: Studio, chosen: str) -> _Parts:
             download = gr.DownloadButton("Download PNG", interactive=False, elem_id="q8-download")
             with gr.Accordion("What the PNG says about itself", open=False):
                 metadata = gr.JSON(show_label=False, elem_id="q8-metadata")
-    return _Parts(variant, go, cancel, picture, status, download, metadata, gr.State())
+    return _Parts(variant, controls, picture, status, download, metadata, gr.State())
 
 
 def _generate(
-    studio: Studio, jobs: Jobs, parts: _Parts, session: str | None, variant: str, fields: tuple[str, str, float, float, float]
+    studio: Studio, parts: _Parts, session: str | None, variant: str, fields: tuple[str, str, float, float, float]
 ) -> Iterator[dict[object, object]]:
     titles = {v.name: v.title for v in studio.variants()}
     label = titles.get(variant, variant)
-    with friendly_errors(), jobs.running(session) as job:
+    with friendly_errors(), parts.controls.jobs.running(session) as job:
         try:
             request = read_request(*fields)
             yield {parts.metadata: None, parts.saved: None}
@@ -149,15 +131,3 @@ def _after(parts: _Parts, studio: Studio, saved: str | None) -> dict[object, obj
         parts.variant: gr.update(choices=card_choices(studio.variants())),
         parts.download: gr.update(value=saved, interactive=saved is not None),
     }
-
-
-def _busy_buttons(parts: _Parts) -> dict[object, object]:
-    return {
-        parts.go: gr.update(interactive=False),
-        parts.cancel: gr.update(interactive=True),
-        parts.download: gr.update(interactive=False),
-    }
-
-
-def _idle_buttons(parts: _Parts) -> dict[object, object]:
-    return {parts.go: gr.update(interactive=True), parts.cancel: gr.update(interactive=False)}

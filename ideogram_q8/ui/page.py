@@ -37,7 +37,7 @@ def build_page(studio: Studio, chosen: str = "fp8") -> gr.Blocks:
         ]
 
     with gr.Blocks(title="Ideogram Q8", analytics_enabled=False, fill_width=True, delete_cache=_KEEP_SECONDS) as page:
-        gr.HTML(fragments.title(studio.traits), elem_classes="q8-flat", padding=False)
+        gr.HTML(fragments.title(studio.traits, f"{studio.device} · {studio.dtype}"), elem_classes="q8-flat", padding=False)
         with gr.Row(equal_height=False):
             with gr.Column(scale=4, min_width=340):
                 form = build_form(studio.traits)

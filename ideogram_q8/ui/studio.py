@@ -11,10 +11,11 @@ import secrets
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from PIL import Image
 
 from ideogram_q8 import generation, variants
@@ -78,16 +79,28 @@ class Studio:
     """Paints pictures with any variant of one source.
 
     Args:
-        source: `pocket` or a folder in the official tree.
+        source: what `open_source` takes.
         outputs: folder for pictures; made when missing.
         cache: folder for built variants; None is the user's cache folder.
+        artifacts: folders to offer beside the source's own variants.
+        device, dtype: where models run, and in which precision (torch's name).
     """
 
-    def __init__(self, source: str, outputs: Path, cache: Path | None = None) -> None:
-        self.source, self.outputs, self.cache = source, outputs, cache
+    def __init__(
+        self,
+        source: str,
+        outputs: Path,
+        cache: Path | None = None,
+        *,
+        artifacts: Sequence[Path] = (),
+        device: str = "cpu",
+        dtype: str = "float32",
+    ) -> None:
+        self.source, self.outputs, self.cache, self.device, self.dtype = source, outputs, cache, device, dtype
         self.traits: Traits = open_source(source).traits
+        self._given = variants.given(artifacts, source)
         outputs.mkdir(parents=True, exist_ok=True)
-        self._device = threading.Lock()
+        self._busy = threading.Lock()
         self._closed = threading.Event()
         self._model: Model | None = None
         self._model_variant: str | None = None
@@ -100,13 +113,13 @@ class Studio:
 
     def variants(self) -> list[Variant]:
         """All variants, with what is known of them now."""
-        return variants.catalogue(self.source, self.cache)
+        return [*variants.catalogue(self.source, self.cache), *self._given]
 
     def paint(self, variant: str, request: Request, *, reuse: bool = False) -> Generator[Event, None, None]:
         """Yields what happens, last the `Picture`. Closing the iterator stops the work at its next step.
 
         Args:
-            variant: one of `variants.VARIANT_NAMES`.
+            variant: the name of one of `variants()`.
             request: what to paint.
             reuse: take the picture from an earlier run where there is one.
 
@@ -127,7 +140,7 @@ class Studio:
     def close(self) -> None:
         """Ends running work at its next step and waits for that: a process must not end inside a computation of torch."""
         self._closed.set()
-        with self._device:
+        with self._busy:
             self._model = self._model_variant = None
 
     def _until_closed(self, emit: Emit[Event]) -> Emit[Event]:
@@ -139,7 +152,7 @@ class Studio:
         return guarded
 
     def _work(self, variant: str, request: Request, emit: Emit[Event]) -> None:
-        with self._device:
+        with self._busy:
             model = self._load(variant, emit)
             if model.placement(request.width, request.height).keep_text_encoder:
                 _ = model.text_encoder  # else it is read within the first picture, and counted into its time
@@ -161,11 +174,13 @@ class Studio:
         def on_progress(progress: Progress) -> None:
             emit(Building(variant, progress.done_bytes / max(1, progress.total_bytes)))
 
-        location = variants.prepare(variant, self.source, self.cache, on_progress)
+        found = next((known.location for known in self._given if known.name == variant), None)
+        location = found or variants.prepare(variant, self.source, self.cache, on_progress)
         emit(Loading(variant))
         self._model = self._model_variant = None
         gc.collect()
-        self._model, self._model_variant = load(location), variant
+        model = load(location, device=self.device, dtype=getattr(torch, self.dtype))
+        self._model, self._model_variant = model, variant
         return self._model
 
     def _remember(self, picture: Picture) -> None:

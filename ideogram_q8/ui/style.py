@@ -116,5 +116,13 @@ CSS = (
 #q8-picture img { width: 100% !important; height: 100% !important; object-fit: contain; image-rendering: pixelated; }
 #q8-slider img { image-rendering: pixelated; }
 footer { display: none !important; }
+
+/* Telephones: two cards a row, and a picture as high as it is wide. */
+@media (max-width: 640px) {
+  .q8-cards .wrap { grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 8px; }
+  .q8-cards label { padding: 9px 10px !important; }
+  .q8-title .q8-chip { margin-left: 0; }
+  #q8-picture, #q8-slider { height: auto !important; aspect-ratio: 1; }
+}
 """
 ).replace("DIE", _DIE)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
-import sys
 
 import pytest
 
 from ideogram_q8.artifact.folder import check_space, disk_errors, new_folder
-from ideogram_q8.errors import ArtifactError, ResourceError
+from ideogram_q8.errors import ArtifactError, ResourceError, SourceError
 
 NAMES = ("a", "b")
 
@@ -21,19 +20,11 @@ def build(out, text, overwrite=False, fail=None):
             raise fail
 
 
-def build_slowly(out):
-    """Is overtaken by another run."""
-    with new_folder(out, NAMES) as running:
-        assert not (out.parent / ".out.partial-dead").exists()
-        build(out, "the faster one")
-        assert running.exists()
-
-
 def test_the_folder_appears_at_the_end(tmp_path):
     out = tmp_path / "deep" / "out"
     with new_folder(out, NAMES) as folder:
         assert not out.exists()
-        assert folder.parent == out.parent and folder.name.startswith(".out.partial-")
+        assert folder.parent == out.parent and folder.name == ".out.partial"
         (folder / "a").write_text("x", encoding="utf-8")
     assert [path.name for path in out.parent.iterdir()] == ["out"]
     assert [path.name for path in out.iterdir()] == ["a"]
@@ -81,15 +72,71 @@ def test_foreign_folders_and_files_are_refused(tmp_path, overwrite):
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="folders cannot be locked here")
-def test_remains_of_killed_runs_go_and_running_ones_stay(tmp_path):
+def test_a_second_run_is_refused_while_the_first_is_alive(tmp_path):
     out = tmp_path / "out"
-    (tmp_path / ".out.partial-dead").mkdir()
-    (tmp_path / ".other.partial-dead").mkdir()
-    with pytest.raises(ArtifactError, match="holds an artifact already"):
-        build_slowly(out)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".other.partial-dead", "out"]
-    assert (out / "a").read_text(encoding="utf-8") == "the faster one"
+    with new_folder(out, NAMES) as running:
+        with pytest.raises(ArtifactError, match="another run is writing .*out; wait until it ends, or name another folder"):
+            build(out, "the second")
+        (running / "a").write_text("the first", encoding="utf-8")
+    assert (out / "a").read_text(encoding="utf-8") == "the first"
+    build(out, "the third", overwrite=True)
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_a_folder_filled_meanwhile_is_not_replaced(tmp_path):
+    out = tmp_path / "out"
+    with pytest.raises(ArtifactError, match="holds an artifact already"), new_folder(out, NAMES):
+        out.mkdir()
+        (out / "a").write_text("by hand", encoding="utf-8")
+    assert (out / "a").read_text(encoding="utf-8") == "by hand"
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def remains(out):
+    """As a killed run leaves them."""
+    partial = out.with_name(f".{out.name}.partial")
+    (partial / "deep").mkdir(parents=True)
+    (partial / "a").write_text("begun", encoding="utf-8")
+    return partial
+
+
+def test_remains_of_killed_runs_go(tmp_path):
+    remains(tmp_path / "out")
+    with new_folder(tmp_path / "out", NAMES) as folder:
+        assert list(folder.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_remains_worth_keeping_are_given_to_the_next_run(tmp_path):
+    partial = remains(tmp_path / "out")
+    with new_folder(tmp_path / "out", NAMES, keep=lambda path: path == partial) as folder:
+        assert folder == partial and (folder / "a").read_text(encoding="utf-8") == "begun"
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError(), ResourceError("full")])
+def test_a_stopped_run_keeps_what_is_worth_it(tmp_path, error):
+    with pytest.raises(type(error)), new_folder(tmp_path / "out", NAMES, keep=lambda path: True):
+        raise error
+    assert [path.name for path in tmp_path.iterdir()] == [".out.partial"]
+
+
+@pytest.mark.parametrize("error", [SourceError("a NaN"), ArtifactError("too large")])
+def test_a_refused_run_keeps_nothing(tmp_path, error):
+    with pytest.raises(type(error)), new_folder(tmp_path / "out", NAMES, keep=lambda path: True):
+        raise error
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_renames_that_a_kill_cut_in_two_are_undone(tmp_path, replaced):
+    out, aside = tmp_path / "out", tmp_path / ".out.old"
+    if replaced:
+        build(out, "2")
+    build(aside, "1")
+    with pytest.raises(RuntimeError):
+        build(out, "3", overwrite=True, fail=RuntimeError)
+    assert (out / "a").read_text(encoding="utf-8") == ("2" if replaced else "1")
+    assert list(tmp_path.iterdir()) == [out]
 
 
 def test_space_is_checked_where_the_folder_will_be(tmp_path):

@@ -13,26 +13,10 @@ import torch
 from ideogram_q8.architecture import BRANCHES, IDEOGRAM4, linears
 from ideogram_q8.artifact import layout, open_artifact
 from ideogram_q8.artifact.packed import Fp8Weight, GgmlWeight, Int8Weight
-from ideogram_q8.checkpoint import open_source
 from ideogram_q8.errors import ArtifactError
 from ideogram_q8.numerics import ggml, int8
-from ideogram_q8.quantization import quantize
 from ideogram_q8.recipe import SCHEMES, choose
-from tests.synthetic import TINY, write_source
-
-
-@pytest.fixture(scope="module")
-def source(tmp_path_factory):
-    return open_source(write_source(tmp_path_factory.mktemp("source")))
-
-
-@pytest.fixture(scope="module")
-def built(source, tmp_path_factory) -> dict[str, Path]:
-    """A folder for each scheme, not to be changed."""
-    folder = tmp_path_factory.mktemp("built")
-    for scheme in SCHEMES:
-        quantize(source, choose(scheme, source.config), folder / scheme)
-    return {scheme: folder / scheme for scheme in SCHEMES}
+from tests.synthetic import TINY
 
 
 @pytest.fixture(params=SCHEMES)

@@ -32,9 +32,9 @@ def edit(folder: Path, change) -> None:
     save_file(tensors, path)
 
 
-def refusal(location: str | Path) -> str:
+def refusal(location: str | Path, **arguments) -> str:
     with pytest.raises(SourceError) as caught:
-        open_source(location)
+        open_source(location, **arguments)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -103,6 +103,8 @@ def test_the_embedded_model_opens():
 
 def test_missing_folders_and_files_are_named(folder):
     assert "no folder '/nowhere'; expected 'pocket' or a folder" in refusal("/nowhere")
+    assert "expected one folder or two files" in refusal(folder, unconditional=folder)
+    assert "has no revision 'v2'" in refusal(folder, revision="v2")
     (folder / "unconditional_transformer" / FILE).unlink()
     assert f"no file {folder / 'unconditional_transformer' / FILE}" in refusal(folder)
     (folder / "transformer" / "config.json").unlink()
@@ -126,40 +128,16 @@ def test_files_that_are_something_else_are_refused(folder):
     assert "is not a whole safetensors file" in refusal(folder)
 
 
-def test_all_problems_are_listed_at_once(folder):
-    def spoil(tensors):
-        del tensors["adaln_proj.bias"]
-        del tensors["layers.1.attention.o.weight_scale"]
-        tensors["layers.2.attention.o.weight"] = torch.zeros(1)
-        tensors["input_proj.bias"] = torch.zeros(3, dtype=torch.bfloat16)
-
-    edit(folder, spoil)
-    message = refusal(folder)
-    assert "adaln_proj.bias is missing" in message
-    assert "layers.2.attention.o.weight is unknown" in message
-    assert "input_proj.bias is BF16 [3], expected BF16 [256]" in message
-    assert "layers.1.attention.o.weight is F8_E4M3 [256, 256], expected BF16 [256, 256]" in message
-
-
-def test_many_problems_are_counted(folder):
-    edit(folder, lambda tensors: tensors.clear() or tensors.update(x=torch.zeros(1)))
-    assert f"and {len(tensor_shapes(TINY)) + 1 - 5} more" in refusal(folder)
-
-
-def test_diffusers_names_are_refused(folder):
-    def split(tensors):
-        for part in "qkv":
-            tensors[f"layers.0.attention.to_{part}.weight"] = torch.zeros(256, 256)
-
-    edit(folder, split)
-    assert "layers.0.attention.to_k.weight is unknown" in refusal(folder)
-
-
 @pytest.mark.parametrize(
     ("file", "text", "message"),
     [
         ("transformer/config.json", "{", "not valid JSON"),
         ("transformer/config.json", "[]", "expected an object"),
+        (
+            "transformer/config.json",
+            json.dumps(TINY.to_json() | {"num_layers": 10**9}),
+            "num_layers is 1000000000, expected 1 to 1024",
+        ),
         ("transformer/config.json", "{}", "transformer/config.json: in_channels is None, expected a positive integer"),
         ("traits.json", "{}", "key 'name' is missing"),
         ("traits.json", "\xff", "not valid JSON"),
@@ -168,6 +146,11 @@ def test_diffusers_names_are_refused(folder):
 def test_bad_json_is_refused(folder, file, text, message):
     (folder / file).write_text(text, encoding="utf-8")
     assert message in refusal(folder)
+
+
+def test_large_json_is_refused(folder):
+    (folder / "transformer" / "config.json").write_bytes(b"[" * 5_000_000)
+    assert "has more than 4194304 bytes" in refusal(folder)
 
 
 def test_binary_json_is_refused(folder):
@@ -193,4 +176,4 @@ def test_bad_traits_are_refused(folder, key, value, message):
 def test_both_transformers_have_one_config(folder):
     path = folder / "unconditional_transformer" / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | {"num_layers": 1}), encoding="utf-8")
-    assert "the two transformers' config.json differ" in refusal(folder)
+    assert "the two transformers have different dimensions" in refusal(folder)

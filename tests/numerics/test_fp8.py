@@ -39,3 +39,12 @@ def test_rows_of_zeros_stay_zero():
     codes, scale = fp8.quantize_per_row(torch.zeros(2, 4))
     assert torch.equal(fp8.dequantize_per_row(codes, scale), torch.zeros(2, 4, dtype=torch.bfloat16))
     assert (scale > 0).all()
+
+
+def test_every_code_is_converted_exactly():
+    codes = torch.arange(256, dtype=torch.uint8).view(torch.float8_e4m3fn)
+    for order in (codes.view(16, 16), codes.view(16, 16).T, codes[1:], codes.view(16, 16)[:, 3:8]):
+        found, expected = fp8.to_bfloat16(order), order.to(torch.bfloat16)
+        assert found.shape == expected.shape
+        assert torch.equal(found.isnan(), expected.isnan())
+        assert torch.equal(found.nan_to_num(7.0), expected.nan_to_num(7.0))

@@ -74,6 +74,19 @@ def test_figures_come_with_interval_and_count() -> None:
     assert "0.55 times the size" in card  # 6,600 bytes of weights beside the reference's 12,000
 
 
+def test_times_come_with_quartiles_and_with_what_else_ran() -> None:
+    assert "| 0.0512 s (quartiles 0.0498 to 0.0533, n = 1,280) |" in card_of(manifest(), REPORT)
+    quiet, busy, unknown = (_card_beside(*loads) for loads in ((0.01, 0.02), (0.0, 0.9), (None, 0.0)))
+    assert "they kept 0.01, 0.02 CPUs busy" in quiet and "while other programs ran" not in quiet
+    assert "they kept 0.0, 0.9 CPUs busy" in busy and "**measured while other programs ran**" in busy
+    assert "not recorded" in unknown and "CPUs busy" not in unknown
+
+
+def _card_beside(*other_cpus: float | None) -> str:
+    variants = tuple(dataclasses.replace(v, other_cpus=n) for v, n in zip(REPORT.variants, other_cpus, strict=True))
+    return card_of(manifest(), dataclasses.replace(REPORT, variants=variants))
+
+
 def test_without_report_nothing_is_claimed() -> None:
     card = card_of(manifest())
     assert "**not been measured**" in card

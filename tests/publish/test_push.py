@@ -123,7 +123,7 @@ def _other_measurement(folder: Path) -> None:
         (lambda f: (f / "manifest.json").unlink(), "manifest.json is missing; write the artifact with"),
         (lambda f: (f / "manifest.json").write_text("{}"), "manifest.json: key 'format_version' is missing"),
         (lambda f: (f / "manifest.json").write_bytes(b"\xff"), "manifest.json is not UTF-8 text"),
-        (lambda f: (f / "report.json").write_text("[1]"), "report.json is [1], expected an object"),
+        (lambda f: (f / "report.json").write_text("[1]"), "report.json: got [1], expected an object"),
         (lambda f: (f / "samples" / "star.png").write_bytes(b"other"), "star.png has sha256"),
         (lambda f: (f / "samples" / "star.png").unlink(), "star.png is missing"),
         (_unknown_source, "whose licence is not known here"),

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Locator, Page, expect, sync_playwright
 
 from ideogram_q8.png import read_metadata
 from tests.conftest import CHROMIUM
@@ -98,20 +98,41 @@ def test_compare(page: Page) -> None:
     expect(page.locator("#q8-compare-status")).to_contain_text("A and B reused", timeout=WAIT)
 
 
-def test_cancel(page: Page, server: Server) -> None:
+def cancel_at_a_step(page: Page, tab: str, head: str, end: str) -> Locator:
+    """Starts the tab's work, cancels it while it paints, and waits until it can be started again; returns the status."""
+    status, go, cancel = (page.locator(f"#q8-{tab}{part}") for part in ("-status", "", "-cancel"))
+    go.click()
+    expect(status).to_contain_text(re.compile(rf"{head}.*step \d+ of 48"), timeout=WAIT)
+    expect(cancel).to_be_enabled()
+    cancel.click()
+    expect(status).to_contain_text(re.compile(rf"Cancelled at step \d+ of 48{end}"), timeout=WAIT)
+    expect(go).to_be_enabled(timeout=WAIT)
+    expect(cancel).to_be_disabled(timeout=WAIT)
+    return status
+
+
+def test_cancel_a_comparison(page: Page, server: Server) -> None:
+    before = set(server.outputs.iterdir())
+    choose(page, "q8-preset", "Quality")
+    page.locator("#q8-seed input").fill("13")
+    page.get_by_role("tab", name="Compare").click()
+    choose(page, "q8-first", "INT8")
+    choose(page, "q8-second", "Q8_0")
+    cancel_at_a_step(page, "compare", "A · INT8", " of A")
+    assert page.locator("#q8-table").inner_text().strip() == ""
+    assert set(server.outputs.iterdir()) == before
+    choose(page, "q8-preset", "Turbo")
+    page.click("#q8-compare")  # nothing of the cancelled work stands in the way
+    expect(page.locator("#q8-table [data-metric=psnr]")).to_have_text(re.compile("dB$"), timeout=WAIT)
+    assert len(set(server.outputs.iterdir()) - before) == 2
+
+
+def test_cancel_a_picture(page: Page, server: Server) -> None:
     before = set(server.outputs.iterdir())
     choose(page, "q8-variant", "INT8")
     choose(page, "q8-preset", "Quality")
-    page.click("#q8-generate")
-    status = page.locator("#q8-generate-status")
-    expect(status).to_contain_text(re.compile(r"step \d+ of 48"), timeout=WAIT)
-    cancel = page.locator("#q8-generate-cancel")
-    expect(cancel).to_be_enabled()
-    cancel.click()
-    expect(status).to_contain_text(re.compile(r"Cancelled at step \d+ of 48"), timeout=WAIT)
-    expect(page.locator("#q8-generate")).to_be_enabled(timeout=WAIT)
-    expect(cancel).to_be_disabled(timeout=WAIT)
+    status = cancel_at_a_step(page, "generate", "Painting with INT8", "")
     choose(page, "q8-preset", "Turbo")
-    page.click("#q8-generate")  # nothing of the cancelled work stands in the way
+    page.click("#q8-generate")
     expect(status).to_contain_text("Painted with INT8", timeout=WAIT)
     assert len(set(server.outputs.iterdir()) - before) == 1

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from ideogram_q8.caption import to_caption
@@ -68,6 +70,25 @@ def test_a_bad_request_is_refused_before_anything_is_built(studio: Studio) -> No
 def test_an_unknown_variant_is_refused(studio: Studio) -> None:
     with pytest.raises(RequestError, match="unknown variant 'bf16'"):
         list(studio.paint("bf16", REQUEST))
+
+
+def test_an_artifact_made_elsewhere_is_painted_with(studio: Studio, tmp_path: Path) -> None:
+    list(studio.paint("int8", REQUEST, reuse=True))  # so that it is built
+    build = next(Path(str(v.location)) for v in studio.variants() if v.name == "int8")
+    elsewhere = shutil.copytree(build, tmp_path / "mine")
+    other = Studio("pocket", tmp_path / "outputs", tmp_path / "cache", artifacts=[elsewhere])
+    assert [v.name for v in other.variants()] == ["fp8", "int8", "q8_0", "q4_k", "int8-mine"]
+    *_, picture = other.paint("int8-mine", REQUEST)
+    assert isinstance(picture, Picture) and picture.variant == "int8-mine" and not (tmp_path / "cache").exists()
+    *_, same = studio.paint("int8", REQUEST, reuse=True)
+    assert isinstance(same, Picture) and picture.metadata == same.metadata
+
+
+def test_the_dtype_is_that_of_the_model(tmp_path: Path) -> None:
+    studio = Studio("pocket", tmp_path / "outputs", tmp_path / "cache", dtype="bfloat16")
+    *_, picture = studio.paint("fp8", REQUEST)
+    assert isinstance(picture, Picture)
+    assert studio._model is not None and studio._model.dtype == torch.bfloat16
 
 
 def test_outputs_folder_is_made(tmp_path: Path) -> None:

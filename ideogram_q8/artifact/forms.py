@@ -1,0 +1,68 @@
+"""The two forms of an int8 artifact: ComfyUI's single files and diffusers' folders. They hold the same numbers.
+
+Which form a folder has is read from the tensors that its manifest lists, never from file names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from ideogram_q8.architecture import Branch, TransformerConfig
+from ideogram_q8.artifact import diffusers_folder, layout
+from ideogram_q8.artifact.packed import Int8Weight, Packed
+from ideogram_q8.manifest import TensorRecord
+from ideogram_q8.recipe import LayerPlan, Recipe
+
+FormName = Literal["single", "diffusers"]
+
+
+@dataclass(frozen=True)
+class Form:
+    """What sets a form apart, as pure functions of a recipe.
+
+    Attributes:
+        check: raises ArtifactError where the form cannot hold a recipe.
+        file_name: (scheme, branch) -> the weight file's path in the artifact's folder.
+        stored_tensors: (config, recipe, branch) -> the stored tensors of each official one.
+        split: (official name, plan of its Linear or None, weight) -> the tensors that `stored_tensors` plans for it.
+        metadata: what the form's readers want in a weight file's header.
+        texts: the text files of a branch by their paths.
+    """
+
+    check: Callable[[Recipe], None]
+    file_name: Callable[[str, Branch], str]
+    stored_tensors: Callable[[TransformerConfig, Recipe, Branch], dict[str, tuple[TensorRecord, ...]]]
+    split: Callable[[str, LayerPlan | None, Packed | torch.Tensor], tuple[torch.Tensor, ...]]
+    metadata: Callable[[TransformerConfig, Recipe, Branch], dict[str, str]]
+    texts: Callable[[TransformerConfig, Recipe, Branch], dict[str, str]]
+
+
+def _single_tensors(_: str, plan: LayerPlan | None, weight: Packed | torch.Tensor) -> tuple[torch.Tensor, ...]:
+    if isinstance(weight, torch.Tensor):
+        return (weight,)
+    assert isinstance(weight, Int8Weight) and plan is not None
+    return weight.codes, weight.scale, torch.frombuffer(bytearray(layout.comfy_quant(plan)), dtype=torch.uint8)
+
+
+FORMS: Mapping[FormName, Form] = {
+    "single": Form(
+        check=lambda _: None,
+        file_name=layout.file_name,
+        stored_tensors=layout.stored_tensors,
+        split=_single_tensors,
+        metadata=lambda *_: {},
+        texts=lambda *_: {},
+    ),
+    "diffusers": Form(
+        check=diffusers_folder.check,
+        file_name=lambda _, branch: diffusers_folder.file_name(branch),
+        stored_tensors=diffusers_folder.stored_tensors,
+        split=lambda name, _, weight: diffusers_folder.split(name, weight),
+        metadata=diffusers_folder.metadata,
+        texts=diffusers_folder.texts,
+    ),
+}

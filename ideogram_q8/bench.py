@@ -1,0 +1,187 @@
+"""How fast `quantize` is, against two limits of the machine that it runs on, measured in the same run.
+
+    copy      the source's files copied into the same folder and synced: what the disk allows
+    memory    one pass that reads as many bytes and writes as many: what memory allows an ideal program on a fast disk
+
+All three are given as GB of the source (10^9 bytes) a second. Before the copy and before quantizing the system is asked to drop the
+source from its cache (posix_fadvise); it may not, and elsewhere than on Linux it is not asked. `quantize` runs in a process of its
+own, so that its peak memory is its own, and its time is without the start of Python.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import torch
+
+from ideogram_q8 import manifest
+from ideogram_q8.architecture import BRANCHES
+from ideogram_q8.artifact.folder import check_space, disk_errors
+from ideogram_q8.checkpoint import Source
+from ideogram_q8.errors import IdeogramQ8Error, RequestError, ResourceError
+from ideogram_q8.memory import peak_bytes
+from ideogram_q8.quantization import HEADER_ALLOWANCE, quantize
+from ideogram_q8.recipe import Recipe
+
+_BUFFER = 16 << 20
+_MEMORY_BYTES = 256 << 20
+"""More than any cache holds."""
+_MEMORY_PASSES = 5
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Bytes, seconds and GB (10^9 bytes) of source a second; the last line of the command's output, as JSON."""
+
+    variant: str
+    device: str
+    source_bytes: int
+    written_bytes: int
+    seconds: float
+    quantize_rate: float
+    copy_rate: float
+    memory_rate: float
+    share_of_copy: float
+    share_of_memory: float
+    peak_bytes: int
+    source_cache: str
+    processor: str
+    cores: int
+    system: str
+    versions: dict[str, str]
+
+
+def measure(source: Source, recipe: Recipe, folder: Path, *, device: str = "cpu") -> Measured:
+    """Copies and quantizes `source` into a temporary folder in `folder`, whose disk is the one that is measured.
+
+    Raises:
+        IdeogramQ8Error: as `quantize`.
+        RequestError: `folder` is none.
+        ResourceError: too little disk space.
+    """
+    if not folder.is_dir():
+        raise RequestError(f"no folder {folder} to write into; name one on the disk that is to be measured")
+    files = _files(source)
+    size = sum(path.stat().st_size for path in files)
+    with disk_errors(folder / "bench"), tempfile.TemporaryDirectory(prefix="bench-", dir=folder) as place:
+        check_space(Path(place), size + HEADER_ALLOWANCE)
+        cache = _drop_from_cache(files)
+        copied = _seconds(lambda: _copy(files, Path(place) / "copy"))
+        _drop_from_cache(files)
+        run = _quantize_apart(source, recipe, Path(place) / "out", device)
+    memory_rate = _memory_rate()
+    rate, copy_rate = size / run.seconds / 1e9, size / copied / 1e9
+    return Measured(
+        variant=recipe.variant,
+        device=device,
+        source_bytes=size,
+        written_bytes=run.written_bytes,
+        seconds=run.seconds,
+        quantize_rate=rate,
+        copy_rate=copy_rate,
+        memory_rate=memory_rate,
+        share_of_copy=rate / copy_rate,
+        share_of_memory=rate / memory_rate,
+        peak_bytes=run.peak_bytes,
+        source_cache=cache,
+        processor=_processor() if device == "cpu" else torch.cuda.get_device_name(),
+        cores=os.cpu_count() or 1,
+        system=platform.platform(),
+        versions={"ideogram_q8": manifest.TOOL_VERSION, "python": platform.python_version(), "torch": torch.__version__},
+    )
+
+
+def _files(source: Source) -> list[Path]:
+    """The weight files of both branches, each once."""
+    return list(dict.fromkeys(path for branch in BRANCHES for path in source.branch(branch).files))
+
+
+def _seconds(function: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
+
+
+def _copy(files: Sequence[Path], folder: Path) -> None:
+    """Copies, syncs and removes the copies again; the removal is quick."""
+    folder.mkdir()
+    buffer = memoryview(bytearray(_BUFFER))
+    for index, path in enumerate(files):
+        target = folder / str(index)
+        with path.open("rb", buffering=0) as reading, target.open("wb", buffering=0) as writing:
+            while count := reading.readinto(buffer):
+                part = buffer[:count]
+                while part:
+                    part = part[writing.write(part) :]
+            os.fsync(writing.fileno())
+    for index in range(len(files)):
+        (folder / str(index)).unlink()
+
+
+def _drop_from_cache(files: Sequence[Path]) -> str:
+    if not hasattr(os, "posix_fadvise"):
+        return "as it was"
+    for path in files:
+        with path.open("rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    return "dropped before each run (posix_fadvise)"
+
+
+@dataclass(frozen=True)
+class _Run:
+    seconds: float
+    written_bytes: int
+    peak_bytes: int
+
+
+def _quantize_apart(source: Source, recipe: Recipe, out: Path, device: str) -> _Run:
+    """In a fresh process. Errors of its own come back as they are."""
+    context = multiprocessing.get_context("spawn")
+    receiving, sending = context.Pipe(duplex=False)
+    process = context.Process(target=_child, args=(sending, source, recipe, out, device))
+    process.start()
+    sending.close()
+    try:
+        found: _Run | IdeogramQ8Error = receiving.recv()
+    except EOFError:
+        process.join()
+        raise ResourceError(f"the process that quantized ended with code {process.exitcode}; was it out of memory?") from None
+    finally:
+        process.join()
+    if isinstance(found, IdeogramQ8Error):
+        raise found
+    return found
+
+
+def _child(sending: Connection, source: Source, recipe: Recipe, out: Path, device: str) -> None:
+    try:
+        start = time.perf_counter()
+        made = quantize(source, recipe, out, device=device)
+        seconds = time.perf_counter() - start
+        sending.send(_Run(seconds, sum(file.size for file in made.files), peak_bytes(torch.device("cpu"))))
+    except IdeogramQ8Error as error:
+        sending.send(error)
+
+
+def _memory_rate() -> float:
+    """GB read a second while as much is written, by torch's own copy on all cores; the best of a few passes."""
+    values = torch.ones(_MEMORY_BYTES, dtype=torch.uint8)
+    target = torch.zeros_like(values)
+    best = min(_seconds(lambda: target.copy_(values)) for _ in range(_MEMORY_PASSES))
+    return _MEMORY_BYTES / best / 1e9
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())

@@ -1,0 +1,41 @@
+"""One transformer block on the GPU at a time, for cards that do not hold both transformers.
+
+diffusers' `apply_group_offloading` is not used: its hooks need accelerate, move what lies outside the blocks in the transformer's
+own `forward`, which our loop never calls, and copy weights back that have not changed.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from ideogram_q8.loading import Model
+
+
+def offload_blocks(model: Model, device: torch.device) -> None:
+    """Makes a model that was loaded on the CPU run on `device`, for good: its blocks visit the device for each call only.
+
+    What lies outside the blocks moves there now, the text encoder when it is loaded. The VAE stays, for calibrating decodes nothing.
+    """
+    for transformer in model.branches.values():
+        for name, child in transformer.named_children():
+            if name != "layers":
+                child.to(device)
+        for block in transformer.layers:
+            _visit(block, device)
+    model.device = device
+
+
+def _visit(block: nn.Module, device: torch.device) -> None:
+    home = [(tensor, tensor.data) for tensor in (*block.parameters(), *block.buffers())]
+
+    def arrive(*_: object) -> None:
+        for tensor, data in home:
+            tensor.data = data.to(device)
+
+    def leave(*_: object) -> None:
+        for tensor, data in home:
+            tensor.data = data
+
+    block.register_forward_pre_hook(arrive)
+    block.register_forward_hook(leave, always_call=True)

@@ -1,0 +1,141 @@
+"""The calibration run: paint every caption, record every step.
+
+It is `generation.steps`, the loop that makes pictures, watched by a `Recorder`; nothing is decoded. Each caption gives statistics
+of its own, which are merged into those of the captions before: what is on disk after a caption is a valid stats file, a killed
+run goes on from it, and it ends with the same bits as one that was never killed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ideogram_q8.architecture import preset
+from ideogram_q8.artifact.folder import check_space
+from ideogram_q8.calibration import statistics
+from ideogram_q8.calibration.recorder import Recorder
+from ideogram_q8.calibration.statistics import Calibration, Statistics
+from ideogram_q8.errors import ArtifactError, RequestError
+from ideogram_q8.generation import MAX_SEED, Request, steps
+from ideogram_q8.loading import Model
+from ideogram_q8.manifest import SourceRecord
+
+DEFAULT_SAMPLE_ROWS = 128
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to run beside the captions: preset name, size in pixels, a number added to each caption's own seed, rows to keep."""
+
+    source: SourceRecord
+    preset: str
+    width: int
+    height: int
+    seed: int = 0
+    sample_rows: int = DEFAULT_SAMPLE_ROWS
+
+    def calibration(self, captions: Sequence[str]) -> Calibration:
+        """The record of a run over these canonical captions."""
+        digests = tuple(sorted(caption_sha256(caption) for caption in captions))
+        setting = (self.preset, self.width, self.height, self.seed, preset(self.preset).steps, self.sample_rows)
+        return Calibration(statistics.FORMAT_VERSION, self.source, digests, *setting)
+
+    def request(self, caption: str) -> Request:
+        """The picture that is painted for a caption. Its seed comes from the caption, so no order or split changes it."""
+        seed = (int(caption_sha256(caption)[:15], 16) + self.seed) % (MAX_SEED + 1)
+        return Request(caption, seed, self.preset, self.width, self.height)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Captions and denoising steps (of all captions), those of a continued run included."""
+
+    done_captions: int
+    captions: int
+    done_steps: int
+    steps: int
+
+
+def caption_sha256(caption: str) -> str:
+    """The identity of a canonical caption: sha256 of its UTF-8 text in hexadecimal."""
+    return hashlib.sha256(caption.encode()).hexdigest()
+
+
+def calibrate(
+    model: Model,
+    captions: Sequence[str],
+    job: Job,
+    *,
+    partial: Path | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> Statistics:
+    """Statistics of all Linears over all captions; `on_progress` sees every step and may raise to stop.
+
+    Args:
+        captions: canonical texts, no two the same.
+        partial: keeps the finished captions; a run that finds the file goes on from there. The caller removes it.
+
+    Raises:
+        RequestError: nothing to run, or not what the model can honour; before any work.
+        CaptionError: a caption has too many tokens.
+        ArtifactError: `partial` belongs to another run, or values are not finite.
+        ResourceError: no room on the disk or the device.
+    """
+    calibration = _checked(model, captions, job)
+    total: Statistics | None = None
+    if partial is not None:
+        check_space(partial.parent, 2 * statistics.predicted_bytes(model.config, calibration.steps, calibration.sample_rows))
+        total = _resume(partial, calibration)
+    done = set() if total is None else set(total.calibration.captions)
+
+    def show(step: int) -> None:
+        if on_progress is not None:
+            done_steps, all_steps = len(done) * calibration.steps + step, len(captions) * calibration.steps
+            on_progress(Progress(len(done), len(captions), done_steps, all_steps))
+
+    show(0)
+    for caption in captions:
+        if caption_sha256(caption) in done:
+            continue
+        found = _record(model, caption, job, show)
+        total = found if total is None else statistics.merge([total, found])
+        if partial is not None:
+            statistics.write(partial, total)
+        done.add(caption_sha256(caption))
+    assert total is not None
+    return total
+
+
+def _checked(model: Model, captions: Sequence[str], job: Job) -> Calibration:
+    if not captions or len(set(captions)) != len(captions):
+        different = len(set(captions))
+        raise RequestError(f"got {len(captions)} captions, {different} different ones; expected at least one, none twice")
+    if job.sample_rows < 1:
+        raise RequestError(f"sample rows are {job.sample_rows}; expected at least 1")
+    for caption in captions:
+        job.request(caption).check(model.traits)
+    return job.calibration(captions)
+
+
+def _resume(partial: Path, calibration: Calibration) -> Statistics | None:
+    if not partial.exists():
+        return None
+    found = statistics.read(partial)
+    extra = set(found.calibration.captions) - set(calibration.captions)
+    same = Calibration(**{**vars(found.calibration), "captions": calibration.captions}) == calibration
+    if extra or not same:
+        reason = f"{len(extra)} captions that are not asked for" if extra else "another model or setting"
+        raise ArtifactError(f"{partial} was left by a run with {reason}; finish that run, or remove the file to start again")
+    return found
+
+
+def _record(model: Model, caption: str, job: Job, on_step: Callable[[int], None]) -> Statistics:
+    request = job.request(caption)
+    label = f"{caption_sha256(caption)}/{request.seed}"
+    with Recorder(model.branches, model.config, job.calibration([caption]), label) as recorder:
+        for step in steps(model, request):
+            recorder.step = step.index + 1
+            on_step(step.index + 1)
+    return recorder.finish()

@@ -1,0 +1,82 @@
+"""The dimensions of a checkpoint: from config.json, or from the shapes of its tensors."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from ideogram_q8.architecture import IDEOGRAM4, TransformerConfig
+from ideogram_q8.checkpoint.stored import StoredTensor
+from ideogram_q8.checkpoint.text import read_json
+from ideogram_q8.errors import SourceError
+
+_LARGEST = 1 << 20
+"""Of any dimension: far above Ideogram 4's 53,248, and small enough that shapes computed from it do no harm."""
+_MOST_LAYERS = 1024
+
+
+def from_config(path: Path) -> TransformerConfig:
+    """The dimensions that a config.json states. Raises SourceError: it is missing, not JSON or not one of Ideogram 4."""
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise SourceError(f"{path}: expected an object")
+    try:
+        return _checked(TransformerConfig.from_json(value))
+    except SourceError as error:
+        raise SourceError(f"{path.parent.name}/{error}") from None
+
+
+def from_shapes(stored: Mapping[str, StoredTensor], where: Path) -> TransformerConfig:
+    """The dimensions of a file by itself.
+
+    What shapes cannot tell (positions, epsilon) is Ideogram 4's own if the width of its heads is; a model of another size needs
+    a config.json beside the file.
+
+    Raises:
+        SourceError: a tensor that tells a dimension is missing, or no config.json tells the rest.
+    """
+
+    def size(name: str, axis: int) -> int:
+        if name not in stored or len(stored[name].shape) <= axis or stored[name].shape[axis] == 0:
+            raise SourceError(f"{where} does not tell its dimensions: {name} is missing or empty; download it again")
+        return stored[name].shape[axis]
+
+    hidden, head = size("embed_image_indicator.weight", 1), size("layers.0.attention.norm_q.weight", 0)
+    found = dataclasses.replace(
+        IDEOGRAM4,
+        in_channels=size("final_layer.linear.bias", 0),
+        num_layers=len({match[0] for name in stored if (match := re.match(r"layers\.\d+\.", name))}),
+        attention_head_dim=head,
+        num_attention_heads=max(1, hidden // head),
+        intermediate_size=_elements(stored, "layers.0.feed_forward.w1.weight", where) // hidden,
+        adaln_dim=size("adaln_proj.bias", 0),
+        llm_features_dim=size("llm_cond_norm.weight", 0),
+    )
+    if head == IDEOGRAM4.attention_head_dim:
+        return _checked(found)
+    config = where.parent / "config.json"
+    if not config.is_file():
+        raise SourceError(
+            f"{where} has heads of width {head}, Ideogram 4 has {IDEOGRAM4.attention_head_dim}; "
+            f"put the model's config.json beside it: shapes do not tell how it counts positions"
+        )
+    return from_config(config)
+
+
+def _elements(stored: Mapping[str, StoredTensor], name: str, where: Path) -> int:
+    """Elements of a weight, packed or not. Rounded up where NF4 has an odd number of them; resolving then says so."""
+    if name not in stored:
+        raise SourceError(f"{where} does not tell its dimensions: {name} is missing; download it again")
+    tensor = stored[name]
+    return tensor.count * 2 if tensor.dtype == "U8" else tensor.count
+
+
+def _checked(config: TransformerConfig) -> TransformerConfig:
+    values = {name: value for name, value in dataclasses.asdict(config).items() if type(value) is int and name != "rope_theta"}
+    for name, value in values.items():
+        limit = _MOST_LAYERS if name == "num_layers" else _LARGEST
+        if not 0 < value <= limit:
+            raise SourceError(f"config.json: {name} is {value}, expected 1 to {limit}")
+    return config

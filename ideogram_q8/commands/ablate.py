@@ -1,0 +1,63 @@
+"""`ablate SOURCE --stats FILE --out DIR`: what smoothing, protection, rotation and a budget are worth on a model."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ideogram_q8.architecture import PRESETS
+from ideogram_q8.commands.options import SOURCE_HELP, add_device
+from ideogram_q8.devices import check_device
+from ideogram_q8.errors import RequestError
+
+CAPTIONS = 16
+PRESET = "turbo-12"
+FILES = ("ablation.json", "ablation.md", "ablation.png")
+
+
+def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Registers the verb."""
+    parser = verbs.add_parser("ablate", help="measure what each part of a recipe is worth")
+    parser.add_argument("source", metavar="SOURCE", help=SOURCE_HELP)
+    parser.add_argument("--stats", type=Path, metavar="FILE", required=True, help="what `calibrate` wrote for this source")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", required=True, help=f"folder for {', '.join(FILES)}; made if missing"
+    )
+    parser.add_argument("--captions", type=int, default=CAPTIONS, metavar="N", help=f"captions to paint (default {CAPTIONS})")
+    parser.add_argument("--preset", choices=list(PRESETS), default=PRESET, help=f"default {PRESET}")
+    add_device(parser, "products are computed and pictures painted")
+    parser.set_defaults(verb=run)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Raises IdeogramQ8Error."""
+    if arguments.captions < 1:
+        raise RequestError(f"--captions is {arguments.captions}; expected at least 1")
+    if arguments.out.exists() and not arguments.out.is_dir():
+        raise RequestError(f"--out is {arguments.out}, which is a file; name a folder")
+    device = check_device(arguments.device)
+
+    from ideogram_q8.calibration.statistics import read
+    from ideogram_q8.checkpoint import open_source
+    from ideogram_q8.evaluation.ablation import ablate
+    from ideogram_q8.evaluation.ablation_page import chart, markdown
+    from ideogram_q8.evaluation.suite import pocket_suite
+    from ideogram_q8.manifest import sha256_of
+
+    source, statistics = open_source(arguments.source), read(arguments.stats)
+    suite = pocket_suite(arguments.captions)
+    found = ablate(
+        source,
+        statistics,
+        sha256_of(arguments.stats),
+        suite,
+        arguments.preset,
+        device=device,
+        on_progress=lambda text: print(text, flush=True),
+    )
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    page = markdown(found)
+    (arguments.out / "ablation.json").write_text(found.to_json(), encoding="utf-8")
+    (arguments.out / "ablation.md").write_text(page, encoding="utf-8")
+    chart(found).save(arguments.out / "ablation.png")
+    print(f"\n{page}")

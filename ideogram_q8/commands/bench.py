@@ -1,0 +1,62 @@
+"""`bench quantize SOURCE --scheme int8`: how fast quantizing is here, and what the disk and memory would allow."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ideogram_q8.commands.options import add_device
+from ideogram_q8.commands.quantize import add_recipe, add_source, choose_recipe, open_source
+from ideogram_q8.devices import check_device
+
+if TYPE_CHECKING:
+    from ideogram_q8.bench import Measured
+
+
+def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Registers the verb."""
+    parser = verbs.add_parser("bench", help="measure how fast a verb is on this machine")
+    actions = parser.add_subparsers(required=True, metavar="WHAT")
+    quantize = actions.add_parser("quantize", help="against a plain copy of the source, and one pass over memory")
+    add_source(quantize)
+    add_recipe(quantize)
+    quantize.add_argument(
+        "--folder", type=Path, metavar="DIR", default=Path(), help="where to write, for a while (default: the current folder)"
+    )
+    add_device(quantize, "the arithmetic runs")
+    quantize.add_argument("--json", action="store_true", help="print the line of JSON alone")
+    quantize.set_defaults(verb=run_quantize)
+
+
+def run_quantize(arguments: argparse.Namespace) -> None:
+    """Raises IdeogramQ8Error."""
+    device = check_device(arguments.device)
+
+    from ideogram_q8.bench import measure
+
+    source = open_source(arguments)
+    found = measure(source, choose_recipe(arguments, source.config), arguments.folder, device=device)
+    if not arguments.json:
+        print(table(found))
+    print(json.dumps(asdict(found), ensure_ascii=False))
+
+
+def table(found: Measured) -> str:
+    """The figures for people; a rate is GB (10^9 bytes) of source a second."""
+    rows = [
+        (
+            f"quantize to {found.variant}",
+            found.quantize_rate,
+            f"{found.seconds:.1f} s, {found.peak_bytes / 1e9:.2f} GB at most",
+        ),
+        ("copy of the source", found.copy_rate, f"quantize reaches {found.share_of_copy:.0%} of it"),
+        ("one pass over memory", found.memory_rate, f"quantize reaches {found.share_of_memory:.1%} of it"),
+    ]
+    lines = [f"{label:<24}{rate:8.3f} GB/s   {note}" for label, rate, note in rows]
+    versions = ", ".join(f"{name} {version}" for name, version in found.versions.items())
+    amounts = f"{found.source_bytes / 1e9:.2f} GB read, {found.written_bytes / 1e9:.2f} GB written"
+    machine = f"{found.processor}, {found.cores} cores, {found.system}; {versions}"
+    return "\n".join([f"{amounts}; the source in the system's cache: {found.source_cache}", *lines, machine])

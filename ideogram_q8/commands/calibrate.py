@@ -1,0 +1,147 @@
+"""`calibrate SOURCE --captions FILE --out stats.safetensors` and `merge-stats A B --out C`: what goes into every Linear."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ideogram_q8.architecture import PRESETS, parse_size
+from ideogram_q8.caption import lint, parse
+from ideogram_q8.commands.generate import DEFAULT_PRESET
+from ideogram_q8.commands.options import BAR_DELAY, add_device, check_new_file
+from ideogram_q8.devices import check_device, default_dtype
+from ideogram_q8.errors import RequestError
+
+if TYPE_CHECKING:
+    from ideogram_q8.calibration.run import Progress
+    from ideogram_q8.calibration.statistics import Statistics
+    from ideogram_q8.loading import Model
+
+SUFFIX = ".safetensors"
+POCKET_CAPTIONS = "pocket"
+SAMPLE_ROWS = 128
+"""Input rows kept of each Linear: about 0.9 GB for both branches of the real model."""
+_WARNINGS_SHOWN = 5
+
+
+def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Registers both verbs."""
+    parser = verbs.add_parser("calibrate", help="record what goes into every Linear while the model paints")
+    parser.add_argument("source", metavar="SOURCE", help="`pocket`, or a whole checkpoint folder, text encoder included")
+    parser.add_argument(
+        "--captions",
+        metavar="FILE",
+        required=True,
+        help="a caption a line or a JSON list; `pocket` makes 32 in the pocket's world",
+    )
+    parser.add_argument("--out", type=Path, metavar="STATS", required=True, help=f"file to write, NAME{SUFFIX}")
+    parser.add_argument("--preset", choices=list(PRESETS), default=DEFAULT_PRESET, help=f"default {DEFAULT_PRESET}")
+    parser.add_argument("--size", metavar="WxH", help="pixels, for example 1024x768 (default: the model's own)")
+    parser.add_argument("--seed", type=int, default=0, help="added to the seed that each caption has of its own (default 0)")
+    parser.add_argument("--sample-rows", type=int, default=SAMPLE_ROWS, help=f"input rows to keep (default {SAMPLE_ROWS})")
+    add_device(parser, "the model runs")
+    parser.add_argument("--offload", action="store_true", help="with --device cuda: one transformer block on the GPU at a time")
+    parser.add_argument("--overwrite", action="store_true", help="replace a file that is already there")
+    parser.set_defaults(verb=run)
+    parser = verbs.add_parser("merge-stats", help="put the statistics of several calibration runs together")
+    parser.add_argument(
+        "parts", type=Path, nargs="+", metavar="STATS", help="files that calibrate wrote, same model and setting"
+    )
+    parser.add_argument("--out", type=Path, metavar="STATS", required=True, help=f"file to write, NAME{SUFFIX}")
+    parser.add_argument("--overwrite", action="store_true", help="replace a file that is already there")
+    parser.set_defaults(verb=merge)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Raises IdeogramQ8Error."""
+    _check_out(arguments)
+    size = None if arguments.size is None else parse_size(arguments.size)
+    if arguments.offload and arguments.device != "cuda":
+        raise RequestError("--offload moves blocks to a GPU and back; use it with --device cuda")
+    check_device(arguments.device)
+
+    from tqdm import tqdm
+
+    from ideogram_q8.calibration import statistics
+    from ideogram_q8.calibration.run import Job, calibrate
+    from ideogram_q8.checkpoint import open_source
+
+    captions = _captions(arguments.captions)
+    source = open_source(arguments.source)
+    width, height = size or source.traits.default_size
+    model = _load(arguments)
+    job = Job(source.record(), arguments.preset, width, height, arguments.seed, arguments.sample_rows)
+    partial = arguments.out.with_name(f"{arguments.out.name}.partial")
+    with tqdm(unit="step", desc="calibrate", delay=BAR_DELAY) as bar:
+
+        def show(progress: Progress) -> None:
+            if bar.total is None:
+                bar.total, bar.initial, bar.n = progress.steps, progress.done_steps, progress.done_steps
+            bar.set_postfix_str(f"{progress.done_captions}/{progress.captions} captions", refresh=False)
+            bar.update(progress.done_steps - bar.n)
+
+        try:
+            found = calibrate(model, captions, job, partial=partial, on_progress=show)
+        except KeyboardInterrupt:
+            if partial.exists():
+                print(f"{partial} keeps the finished captions; the same command goes on from there", file=sys.stderr)
+            raise
+    statistics.write(arguments.out, found)
+    partial.unlink(missing_ok=True)
+    _report(arguments.out, found)
+
+
+def merge(arguments: argparse.Namespace) -> None:
+    """Raises IdeogramQ8Error."""
+    _check_out(arguments)
+
+    from ideogram_q8.calibration import statistics
+
+    total = statistics.merge([statistics.read(path) for path in arguments.parts])
+    statistics.write(arguments.out, total)
+    _report(arguments.out, total)
+
+
+def _check_out(arguments: argparse.Namespace) -> None:
+    check_new_file(arguments.out, SUFFIX)
+    if arguments.out.exists() and not arguments.overwrite:
+        raise RequestError(f"{arguments.out} is there already; use --overwrite or name another file")
+
+
+def _captions(argument: str) -> tuple[str, ...]:
+    from ideogram_q8.calibration.captions import pocket_captions, read_captions
+
+    if argument == POCKET_CAPTIONS:
+        return pocket_captions()
+    captions = read_captions(Path(argument))
+    warnings = [f"caption {i}: {issue}" for i, caption in enumerate(captions, 1) for issue in lint(parse(caption))]
+    for warning in warnings[:_WARNINGS_SHOWN]:
+        print(f"warning: {warning}", file=sys.stderr)
+    if len(warnings) > _WARNINGS_SHOWN:
+        print(f"warning: and {len(warnings) - _WARNINGS_SHOWN} more like these", file=sys.stderr)
+    return captions
+
+
+def _load(arguments: argparse.Namespace) -> Model:
+    import torch
+
+    from ideogram_q8.calibration.offloading import offload_blocks
+    from ideogram_q8.loading import load
+
+    device = torch.device(arguments.device)
+    dtype = getattr(torch, default_dtype(arguments.device))
+    if not arguments.offload:
+        return load(arguments.source, device=device, dtype=dtype)
+    model = load(arguments.source, device="cpu", dtype=dtype)
+    offload_blocks(model, device)
+    return model
+
+
+def _report(path: Path, statistics: Statistics) -> None:
+    calibration = statistics.calibration
+    print(
+        f"{path}: {len(statistics.entries)} Linears, {len(calibration.captions)} captions of {calibration.steps} steps "
+        f"at {calibration.width}x{calibration.height}, {path.stat().st_size:,} bytes"
+    )

@@ -1,0 +1,118 @@
+"""An int8 artifact from one form into the other, without loss: single files into diffusers' folders and back.
+
+The numbers are copied tensor by tensor, never computed anew, so that a round trip gives the same files byte for byte. What is read
+is compared with the manifest's sha256 first: the new manifest vouches for it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from ideogram_q8.architecture import BRANCHES, Branch
+from ideogram_q8.artifact import Artifact, open_artifact, safetensors_file
+from ideogram_q8.artifact.folder import check_space, check_target, disk_errors, new_folder, write_text
+from ideogram_q8.artifact.forms import FORMS, FormName
+from ideogram_q8.errors import ArtifactError, RequestError
+from ideogram_q8.manifest import FILE_NAME, FileRecord, Manifest, TensorRecord, sha256_of
+from ideogram_q8.quantization import HEADER_ALLOWANCE, OnProgress, Progress
+from ideogram_q8.recipe import SCHEMES
+
+_OWN_METADATA = ("model_type", "ideogram_q8.")
+"""What the keys of a weight file's header start with where they are this package's, whatever the form."""
+
+
+def convert(
+    folder: str | Path, to: FormName, out: Path, *, on_progress: OnProgress | None = None, overwrite: bool = False
+) -> Manifest:
+    """Writes the artifact in `folder` into `out` in the form `to`; `out` appears whole or not at all.
+
+    Args:
+        overwrite: replaces an artifact in `out`; a folder with anything else in it is refused always.
+
+    Raises:
+        ArtifactError: `folder` holds no sound artifact, the form cannot hold it, or `out` must not be written to.
+        RequestError: the artifact has the form already, or one folder is inside the other.
+        ResourceError: too little disk space.
+    """
+    artifact = open_artifact(folder)
+    FORMS[to].check(artifact.recipe)
+    if artifact.form == to:
+        raise RequestError(f"{folder} has the form {to!r} already; name the other one")
+    own_names = _own_names()
+    _check_out(artifact.folder, out, own_names, overwrite)
+    job = _Job(artifact, to, on_progress)
+    check_space(out, job.total_bytes + HEADER_ALLOWANCE)
+    open_artifact(folder, verify=True)
+    with new_folder(out, own_names, overwrite) as partial:
+        files = tuple(job.write_branch(partial, branch) for branch in BRANCHES)
+        tensors = {file.path: job.records(file.branch) for file in files}
+        manifest = replace(artifact.manifest, files=files, tensors=tensors)
+        write_text(partial / FILE_NAME, manifest.to_json())
+    return manifest
+
+
+def _own_names() -> frozenset[str]:
+    """The top-level names of all artifacts."""
+    paths = {form.file_name(scheme, branch) for form in FORMS.values() for scheme in SCHEMES for branch in BRANCHES}
+    return frozenset({FILE_NAME} | {path.split("/")[0] for path in paths})
+
+
+def _check_out(folder: Path, out: Path, own_names: frozenset[str], overwrite: bool) -> None:
+    here, there = folder.resolve(), out.resolve()
+    if here == there or here in there.parents or there in here.parents:
+        raise RequestError(f"{out} is, holds or lies in {folder}; name a folder elsewhere")
+    check_target(out, own_names, overwrite)
+    # a checkpoint also has folders called `transformer`
+    if out.exists() and any(out.iterdir()) and not (out / FILE_NAME).is_file():
+        raise ArtifactError(f"{out} has no {FILE_NAME}, so it is no artifact to replace; name a new or empty folder")
+
+
+@dataclass
+class _Job:
+    """One run of `convert`."""
+
+    artifact: Artifact
+    to: FormName
+    on_progress: OnProgress | None
+
+    def __post_init__(self) -> None:
+        config, recipe = self.artifact.config, self.artifact.recipe
+        self.stored = {branch: FORMS[self.to].stored_tensors(config, recipe, branch) for branch in BRANCHES}
+        self.total_bytes = sum(safetensors_file.stored_bytes(record) for branch in BRANCHES for record in self.records(branch))
+        self.done_bytes = 0
+        self.started = time.monotonic()
+
+    def records(self, branch: Branch) -> tuple[TensorRecord, ...]:
+        return tuple(record for records in self.stored[branch].values() for record in records)
+
+    def write_branch(self, folder: Path, branch: Branch) -> FileRecord:
+        config, recipe, form = self.artifact.config, self.artifact.recipe, FORMS[self.to]
+        path = folder / form.file_name(recipe.scheme, branch)
+        with disk_errors(folder):
+            path.parent.mkdir(exist_ok=True)
+            metadata = {**self._own_metadata(branch), **form.metadata(config, recipe, branch)}
+            safetensors_file.write(path, self.records(branch), self._tensors(branch), metadata)
+        for name, text in form.texts(config, recipe, branch).items():
+            write_text(folder / name, text)
+        return FileRecord(path.relative_to(folder).as_posix(), path.stat().st_size, sha256_of(path), branch)
+
+    def _own_metadata(self, branch: Branch) -> dict[str, str]:
+        found = self.artifact.branch(branch).metadata
+        return {key: value for key, value in found.items() if key.startswith(_OWN_METADATA)}
+
+    def _tensors(self, branch: Branch) -> Iterator[tuple[str, torch.Tensor]]:
+        reader = self.artifact.branch(branch)
+        plans = {f"{layer.linear}.weight": layer for layer in self.artifact.recipe.parts[branch].layers}
+        for name, records in self.stored[branch].items():
+            packed = reader.packed(name.removesuffix(".weight")) if name in plans else None
+            weight = reader.read(name) if packed is None else packed
+            for record, part in zip(records, FORMS[self.to].split(name, plans.get(name), weight), strict=True):
+                yield record.name, part
+                self.done_bytes += safetensors_file.stored_bytes(record)
+            if self.on_progress is not None:
+                self.on_progress(Progress(self.done_bytes, self.total_bytes, name, time.monotonic() - self.started))

@@ -1,0 +1,31 @@
+"""Where a model can run and in which precision, by the names that people type. Imports torch only when CUDA is asked for."""
+
+from __future__ import annotations
+
+from ideogram_q8.errors import RequestError
+
+DEVICES = ("cpu", "cuda")
+AUTO = "auto"
+DTYPES = ("float32", "bfloat16")
+"""Of activations and of weights that are not quantized."""
+
+
+def check_device(name: str) -> str:
+    """The device to use; `auto` is CUDA where there is one.
+
+    Raises:
+        RequestError: CUDA is asked for and not there.
+    """
+    if name == "cpu":
+        return name
+    import torch
+
+    found = torch.cuda.is_available()
+    if name == "cuda" and not found:
+        raise RequestError(f"--device cuda, but torch {torch.__version__} finds no CUDA device; use --device cpu")
+    return "cuda" if found else "cpu"
+
+
+def default_dtype(device: str) -> str:
+    """float32 on the CPU, bfloat16 on CUDA."""
+    return "bfloat16" if device == "cuda" else "float32"

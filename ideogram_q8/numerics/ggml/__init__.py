@@ -1,0 +1,138 @@
+"""ggml's block formats as pure functions of tensors: encoding follows ggml's reference quantizers, decoding equals gguf-py.
+
+Which ggml: ggml-quants.c (MIT) compiled for plain x86-64 without fused multiply-add (`-O2 -mno-fma -ffp-contract=off`). A ggml
+compiled with it differs from its own source, in about one Q4_K block of 20. Sums run in ggml's order, one element after the
+other, and every operation rounds once, so that bytes depend on no device and no thread count.
+
+Plain encoding is `quantize_<type>(..., NULL)`, what `ggml_quantize_chunk` and so every tool calls. That is `quantize_row_<type>_ref`
+for every type but IQ4_NL, whose `_ref` searches less and leaves the codes of zero blocks unset. Weighted encoding is
+`quantize_<type>(..., importance)`.
+
+    q4_0    32 values   float16 d | 4-bit q                                              value = d (q - 8)
+    q4_1    32 values   float16 d, m | 4-bit q                                           value = d q + m
+    q5_0    32 values   float16 d | fifth bits, 4-bit q                                  value = d (q - 16)
+    q5_1    32 values   float16 d, m | fifth bits, 4-bit q                               value = d q + m
+    q8_0    32 values   float16 d | int8 q                                               value = d q
+    q4_k    256 values  float16 d, dmin | 8 scales, 8 minima of 6 bits | 4-bit q         value = d scale q - dmin minimum
+    q5_k    256 values  float16 d, dmin | 8 scales, 8 minima of 6 bits | fifth bits, q   value = d scale q - dmin minimum
+    q6_k    256 values  4-bit q, upper bits | 16 int8 scales | float16 d                 value = d scale (q - 32)
+    iq4_nl  32 values   float16 d | 4-bit q                                              value = d table[q]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ideogram_q8.numerics.ggml import floats, iq4_nl, k_quants, legacy
+
+
+@dataclass(frozen=True)
+class Block:
+    """A block format: `block_size` values stored in `type_size` bytes; `gguf_type` is its number in GGUF files."""
+
+    name: str
+    gguf_type: int
+    block_size: int
+    type_size: int
+
+    def row_bytes(self, width: int) -> int:
+        """Bytes of a row of `width` values, a multiple of block_size."""
+        return width // self.block_size * self.type_size
+
+
+_QUANTIZED = (
+    Block("q4_0", 2, 32, 18),
+    Block("q4_1", 3, 32, 20),
+    Block("q5_0", 6, 32, 22),
+    Block("q5_1", 7, 32, 24),
+    Block("q8_0", 8, 32, 34),
+    Block("q4_k", 12, 256, 144),
+    Block("q5_k", 13, 256, 176),
+    Block("q6_k", 14, 256, 210),
+    Block("iq4_nl", 20, 32, 18),
+)
+BLOCKS: Mapping[str, Block] = {block.name: block for block in _QUANTIZED}
+"""The quantized types."""
+FLOATS: Mapping[str, Block] = {
+    block.name: block for block in (Block("f32", 0, 1, 4), Block("f16", 1, 1, 2), Block("bf16", 30, 1, 2))
+}
+"""Not quantized: a block is one number."""
+
+_CHUNK = {"cpu": 1 << 16}
+"""Values encoded at a time, by device: on a CPU what the many passes of a search touch stays in cache."""
+_CHUNK_ELSEWHERE = 1 << 24
+
+
+def encode(values: torch.Tensor, block: Block, importance: torch.Tensor | None = None) -> torch.Tensor:
+    """float32 [..., K] (finite) -> uint8 [..., K / block_size * type_size].
+
+    Args:
+        importance: float32 [K], not negative, mostly the mean square of each input of the Linear: ggml's searches then weigh the
+            error of each column by it. Q8_0 and the float types have no weighted form in ggml; theirs is the plain one.
+
+    Raises:
+        ValueError: K is not a multiple of the block size, or importance is not [K].
+    """
+    *rows, width = values.shape
+    if width % block.block_size:
+        raise ValueError(f"rows have {width} values; {block.name} stores multiples of {block.block_size}")
+    if importance is not None and importance.shape != (width,):
+        raise ValueError(f"importance is {list(importance.shape)}; rows of {width} values need [{width}]")
+    weights = None if importance is None else importance.to(values.device, torch.float32)
+    matrix = values.float().reshape(-1, width)
+    out = torch.empty(len(matrix), block.row_bytes(width), dtype=torch.uint8, device=values.device)
+    count = max(1, _CHUNK.get(values.device.type, _CHUNK_ELSEWHERE) // width) if width else 1
+    with np.errstate(all="ignore"):  # a sum that overflows does so silently, as in torch and in C
+        for start in range(0, len(matrix), count):
+            part = out[start : start + count]
+            part.copy_(_ENCODERS[block.name](matrix[start : start + count], weights).reshape(part.shape))
+    return out.reshape(*rows, block.row_bytes(width))
+
+
+def decode(data: torch.Tensor, block: Block) -> torch.Tensor:
+    """uint8 [..., B] -> float32 [..., B / type_size * block_size].
+
+    Raises:
+        ValueError: B is not a multiple of the type size.
+    """
+    *rows, size = data.shape
+    if size % block.type_size:
+        raise ValueError(f"rows have {size} bytes; {block.name} needs multiples of {block.type_size}")
+    values = _DECODERS[block.name](data.reshape(-1, block.type_size))
+    return values.reshape(*rows, size // block.type_size * block.block_size)
+
+
+_ENCODERS: Mapping[str, Callable[[torch.Tensor, torch.Tensor | None], torch.Tensor]] = {
+    "f32": floats.encode_f32,
+    "f16": floats.encode_f16,
+    "bf16": floats.encode_bf16,
+    "q4_0": legacy.encode_q4_0,
+    "q4_1": legacy.encode_q4_1,
+    "q5_0": legacy.encode_q5_0,
+    "q5_1": legacy.encode_q5_1,
+    "q8_0": legacy.encode_q8_0,
+    "q4_k": k_quants.encode_q4_k,
+    "q5_k": k_quants.encode_q5_k,
+    "q6_k": k_quants.encode_q6_k,
+    "iq4_nl": iq4_nl.encode,
+}
+"""float32 [R, K], importance [K] or None -> uint8 of R rows, in any shape of that many bytes."""
+_DECODERS: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "f32": floats.decode_f32,
+    "f16": floats.decode_f16,
+    "bf16": floats.decode_bf16,
+    "q4_0": legacy.decode_q4_0,
+    "q4_1": legacy.decode_q4_1,
+    "q5_0": legacy.decode_q5_0,
+    "q5_1": legacy.decode_q5_1,
+    "q8_0": legacy.decode_q8_0,
+    "q4_k": k_quants.decode_q4_k,
+    "q5_k": k_quants.decode_q5_k,
+    "q6_k": k_quants.decode_q6_k,
+    "iq4_nl": iq4_nl.decode,
+}
+"""uint8 [n, type_size] -> float32 of n blocks."""

@@ -1,0 +1,265 @@
+"""Every Linear gets what its measured error asks for, under a budget of bytes for both branches together.
+
+What can be chosen, for Linears that see tokens: W8A8 plain or rotated, or bfloat16; and for the Linears behind one fold point
+together, no smoothing or SmoothQuant at one alpha of a grid. For modulation Linears: int8 weights alone, or bfloat16.
+Weight-only int8 is not offered where tokens pass: it has the bytes of W8A8 and none of its speed. The seven Linears outside
+the blocks stay bfloat16.
+
+Errors (`policies.measurement`) are summed over Linears, and bytes go where they remove most of the sum: a greedy knapsack.
+It runs twice, from the smallest choice and from the best choice that needs no more than the naive recipe, and the better
+result counts. So no budget is exceeded, and from the naive recipe's size on no sum of errors is worse than its.
+
+Rejected: an exact knapsack, which for hundreds of Linears gains less than the error of the measurement.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from ideogram_q8.architecture import BRANCHES, Branch, linears
+from ideogram_q8.calibration.statistics import Statistics
+from ideogram_q8.checkpoint import Source
+from ideogram_q8.errors import RequestError
+from ideogram_q8.folding import consumers, fold_points
+from ideogram_q8.numerics import smoothing
+from ideogram_q8.numerics.rotation import GROUP
+from ideogram_q8.policies.measurement import (
+    OnProgress,
+    Probe,
+    in_words,
+    inputs_of,
+    linear_bytes,
+    read_weight,
+    stored_bytes,
+    weight_maxima,
+)
+from ideogram_q8.policies.paper import paper
+from ideogram_q8.recipe import LayerPlan, LayerScheme, Part, Recipe, Smoothing, choose
+
+ALPHAS = (0.35, 0.5, 0.65, 0.8)
+ROTATION_GAIN = 10**0.05
+"""A rotation costs time at every step: it is taken where it is better by half a decibel or more."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """One way to store the Linears of a group: their plans, their exponents int8 [K] if any, bytes and summed error."""
+
+    plans: tuple[LayerPlan, ...]
+    exponents: torch.Tensor | None
+    size: int
+    error: float
+
+
+@dataclass(frozen=True)
+class Group:
+    """Linears that are decided together; `options` by growing size and falling error. `naive_size` is what the naive recipe takes."""
+
+    branch: Branch
+    fold: str | None
+    naive_size: int
+    options: tuple[Option, ...]
+
+
+def auto(
+    statistics: Statistics,
+    source: Source,
+    budget: int | None = None,
+    *,
+    device: str = "cpu",
+    on_progress: OnProgress | None = None,
+) -> Recipe:
+    """The recipe with the least summed error that was found within `budget` bytes of tensors, both branches together.
+
+    Args:
+        budget: None is the size of the paper's recipe.
+        device: where products are computed.
+
+    Raises:
+        RequestError: not even the smallest choice fits the budget.
+        ArtifactError: a Linear has no statistics.
+    """
+    if budget is None:
+        budget = stored_bytes(paper(statistics, source, alpha=None), source)
+    return fit(measure(statistics, source, device, on_progress), source, budget)
+
+
+def fit(groups: Sequence[Group], source: Source, budget: int) -> Recipe:
+    """The recipe within `budget` bytes from groups that `measure` returned.
+
+    Raises:
+        RequestError: not even the smallest choice fits the budget.
+    """
+    naive = choose("int8", source.config)
+    room = budget - stored_bytes(naive, source) + sum(group.naive_size for group in groups)
+    smallest = [0] * len(groups)
+    if _size(groups, smallest) > room:
+        least = budget - room + _size(groups, smallest)
+        raise RequestError(f"a budget of {budget / 1e9:.6g} GB is too small: int8 takes {least / 1e9:.6g} GB at least")
+    picks = _spend(groups, smallest, room)
+    as_naive = [max(i for i, option in enumerate(group.options) if option.size <= group.naive_size) for group in groups]
+    if _size(groups, as_naive) <= room:
+        picks = min(picks, _spend(groups, as_naive, room), key=lambda candidate: _error(groups, candidate))
+    chosen = [(group, group.options[pick]) for group, pick in zip(groups, picks, strict=True)]
+    return replace(naive, policy="auto", parts={branch: _part(naive.parts[branch], branch, chosen) for branch in BRANCHES})
+
+
+def _spend(groups: Sequence[Group], start: Sequence[int], room: int) -> list[int]:
+    """Takes the step that removes most error per byte, as long as one fits."""
+    picks, left = list(start), room - _size(groups, start)
+    while True:
+        best, best_rate = None, 0.0
+        for index, group in enumerate(groups):
+            now = group.options[picks[index]]
+            for pick in range(picks[index] + 1, len(group.options)):
+                extra = group.options[pick].size - now.size
+                rate = (now.error - group.options[pick].error) / extra
+                if extra <= left and rate > best_rate:
+                    best, best_rate = (index, pick, extra), rate
+        if best is None:
+            return picks
+        picks[best[0]], left = best[1], left - best[2]
+
+
+def _size(groups: Sequence[Group], picks: Sequence[int]) -> int:
+    return sum(group.options[pick].size for group, pick in zip(groups, picks, strict=True))
+
+
+def _error(groups: Sequence[Group], picks: Sequence[int]) -> float:
+    return sum(group.options[pick].error for group, pick in zip(groups, picks, strict=True))
+
+
+def _part(naive: Part, branch: Branch, chosen: Sequence[tuple[Group, Option]]) -> Part:
+    own = [(group, option) for group, option in chosen if group.branch == branch]
+    plans = {plan.linear: plan for _, option in own for plan in option.plans}
+    folds = tuple(
+        Smoothing(group.fold, smoothing.encode(option.exponents))
+        for group, option in own
+        if group.fold is not None and option.exponents is not None
+    )
+    return Part(tuple(plans.get(plan.linear, plan) for plan in naive.layers), folds)
+
+
+# ---- measuring ----
+
+
+def measure(statistics: Statistics, source: Source, device: str = "cpu", on_progress: OnProgress | None = None) -> list[Group]:
+    """All groups of both branches with their options measured; independent of any budget.
+
+    Raises:
+        ArtifactError: a Linear has no statistics.
+    """
+    costs = _Costs(source)
+    folds = list(fold_points(source.config))
+    modulations = [linear.name for linear in linears(source.config) if linear.in_block and not linear.sees_tokens]
+    places = [(branch, name) for branch in BRANCHES for name in (*folds, *modulations)]
+    groups = []
+    for index, (branch, name) in enumerate(places):
+        group = _fold_group if name in folds else _modulation_group
+        groups.append(group(statistics, source, branch, name, costs, device))
+        if on_progress is not None:
+            on_progress(index + 1, len(places))
+    return groups
+
+
+class _Costs:
+    """Bytes of a Linear's weight by what is done to it."""
+
+    def __init__(self, source: Source) -> None:
+        naive = choose("int8", source.config)
+
+        def all_alike(plan: LayerPlan) -> Recipe:
+            layers = tuple(replace(plan, linear=layer.linear) for layer in naive.parts[BRANCHES[0]].layers)
+            return replace(naive, parts=dict.fromkeys(BRANCHES, Part(layers, ())))
+
+        treatments: tuple[tuple[LayerScheme, int], ...] = (("w8a8", 0), ("w8a8", GROUP), ("w8a16", 0), ("bf16", 0))
+        self._bytes = {
+            (scheme, rotation): linear_bytes(all_alike(LayerPlan("", scheme, rotation, "")), source)
+            for scheme, rotation in treatments
+        }
+        self._naive = linear_bytes(naive, source)
+
+    def of(self, branch: Branch, plan: LayerPlan) -> int:
+        return self._bytes[plan.scheme, plan.rotation][branch, f"{plan.linear}.weight"]
+
+    def naive(self, branch: Branch, names: Sequence[str]) -> int:
+        return sum(self._naive[branch, f"{name}.weight"] for name in names)
+
+
+def _modulation_group(statistics: Statistics, source: Source, branch: Branch, name: str, costs: _Costs, device: str) -> Group:
+    probe = Probe(read_weight(source, branch, name), inputs_of(statistics, branch, name).sample, device)
+    plan = LayerPlan(name, "w8a16", 0, "")
+    error = probe.error(plan)
+    kept = LayerPlan(name, "bf16", 0, f"protected: int8 weights alone {in_words(error)}")
+    plan = replace(plan, reason=f"int8 weights alone: {in_words(error)}; one row per picture")
+    options = [Option((plan,), None, costs.of(branch, plan), error), Option((kept,), None, costs.of(branch, kept), 0.0)]
+    return Group(branch, None, costs.naive(branch, [name]), _front(options))
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """One Linear's errors: `plain` and `rotated` (None where its width cannot be) by alpha, None for no smoothing."""
+
+    linear: str
+    plain: dict[float | None, float]
+    rotated: dict[float | None, float] | None
+
+    def choices(self, alpha: float | None) -> list[tuple[LayerPlan, float]]:
+        """The plans at an alpha with their errors, each with a reason that tells the figures that were compared."""
+        method = "plain" if alpha is None else f"smoothed at alpha {alpha:g}"
+        found = [self._choice("w8a8", 0, method, self.plain[alpha])]
+        if self.rotated is not None and self.rotated[alpha] * ROTATION_GAIN <= self.plain[alpha]:
+            method = "rotated" if alpha is None else f"{method} and rotated"
+            found.append(self._choice("w8a8", GROUP, method, self.rotated[alpha]))
+        return [*found, self._choice("bf16", 0, "protected", 0.0)]
+
+    def _choice(self, scheme: LayerScheme, rotation: int, method: str, error: float) -> tuple[LayerPlan, float]:
+        return LayerPlan(self.linear, scheme, rotation, f"{method}: {in_words(error)}; {self._figures()}"), error
+
+    def _figures(self) -> str:
+        alpha = min(ALPHAS, key=lambda a: self.plain[a])
+        words = [f"plain {in_words(self.plain[None])}", f"smoothed {in_words(self.plain[alpha])} at alpha {alpha:g}"]
+        if self.rotated is not None:
+            words.append(f"rotated {in_words(self.rotated[None])}")
+        return ", ".join(words)
+
+
+def _fold_group(statistics: Statistics, source: Source, branch: Branch, fold: str, costs: _Costs, device: str) -> Group:
+    names = consumers(fold)
+    entry, maxima = inputs_of(statistics, branch, names[0]), weight_maxima(source, branch, fold)
+    exponents = {alpha: smoothing.exponents(entry.amax, maxima, alpha) for alpha in ALPHAS}
+    tables = []
+    for name in names:
+        probe = Probe(read_weight(source, branch, name), entry.sample, device)
+        tables.append(_measure(probe, name, exponents))
+    options = []
+    for alpha in (None, *ALPHAS):
+        for chosen in itertools.product(*(table.choices(alpha) for table in tables)):
+            plans = tuple(plan for plan, _ in chosen)
+            quantized = any(plan.scheme != "bf16" for plan in plans)
+            folded = exponents[alpha] if alpha is not None and quantized else None
+            size, error = sum(costs.of(branch, plan) for plan in plans), sum(error for _, error in chosen)
+            options.append(Option(plans, folded, size, error))
+    return Group(branch, fold, costs.naive(branch, names), _front(options))
+
+
+def _measure(probe: Probe, name: str, exponents: dict[float, torch.Tensor]) -> _Measured:
+    def errors(rotation: int) -> dict[float | None, float]:
+        plan = LayerPlan(name, "w8a8", rotation, "")
+        return {None: probe.error(plan)} | {alpha: probe.error(plan, exponents[alpha]) for alpha in ALPHAS}
+
+    divides = probe.weight.shape[1] % GROUP == 0
+    return _Measured(name, errors(0), errors(GROUP) if divides else None)
+
+
+def _front(options: Sequence[Option]) -> tuple[Option, ...]:
+    """Those that no other beats in size and error, smallest first; of equals the first given."""
+    front: list[Option] = []
+    for option in sorted(options, key=lambda option: (option.size, option.error)):
+        if not front or option.error < front[-1].error:
+            front.append(option)
+    return tuple(front)

@@ -1,0 +1,25 @@
+"""ComfyUI's convention: all Linears of the blocks are W8A8, rotated in groups of 256 inputs, and nothing is protected.
+
+This is the layout of Comfy-Org/Ideogram-4's `int8_convrot` files: modulation Linears are quantized too, the seven Linears outside
+the blocks stay bfloat16. A width that 256 does not divide, which the real model does not have, stays unrotated.
+"""
+
+from __future__ import annotations
+
+from ideogram_q8.architecture import BRANCHES, Linear, TransformerConfig, linears
+from ideogram_q8.numerics.rotation import GROUP
+from ideogram_q8.recipe import FORMAT_VERSION, LayerPlan, Part, Recipe
+
+
+def convrot(config: TransformerConfig) -> Recipe:
+    """The recipe for a model of these dimensions; both branches get the same, and nothing is measured."""
+    part = Part(tuple(_plan(linear) for linear in linears(config)), ())
+    return Recipe(FORMAT_VERSION, "int8", "convrot", None, dict.fromkeys(BRANCHES, part))
+
+
+def _plan(linear: Linear) -> LayerPlan:
+    if not linear.in_block:
+        return LayerPlan(linear.name, "bf16", 0, "outside the blocks")
+    if linear.in_features % GROUP:
+        return LayerPlan(linear.name, "w8a8", 0, f"width {linear.in_features} is no multiple of {GROUP}")
+    return LayerPlan(linear.name, "w8a8", GROUP, "all blocks alike: a rotation spreads outliers over their group")

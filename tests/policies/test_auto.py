@@ -1,0 +1,110 @@
+"""The budgeted policy: within its budget, never worse than naive, and every choice is the one that its figures ask for."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from ideogram_q8.architecture import BRANCHES
+from ideogram_q8.checkpoint import open_source
+from ideogram_q8.errors import RequestError
+from ideogram_q8.policies.auto import auto, fit, measure
+from ideogram_q8.policies.measurement import recipe_errors, stored_bytes
+from ideogram_q8.policies.paper import paper
+from ideogram_q8.quantization import quantize
+from ideogram_q8.recipe import Recipe, choose
+from tests.policies.example import statistics_of
+from tests.synthetic import write_source
+
+SPIKY = {"layers.0.feed_forward.w2": 300.0, "layers.1.attention.o": 40.0}
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    return open_source(write_source(tmp_path_factory.mktemp("source")))
+
+
+@pytest.fixture(scope="module")
+def statistics(source):
+    return statistics_of(source, SPIKY)
+
+
+@pytest.fixture(scope="module")
+def groups(source, statistics):
+    return measure(statistics, source)
+
+
+def summed(recipe, statistics, source) -> float:
+    return sum(sum(errors.values()) for errors in recipe_errors(recipe, statistics, source).values())
+
+
+def test_no_budget_is_exceeded_and_more_bytes_mean_less_error(source, statistics, groups):
+    naive = stored_bytes(choose("int8", source.config), source)
+    largest = naive + 2 * 10**6
+    errors = []
+    for budget in range(naive, largest, 150_000):
+        recipe = fit(groups, source, budget)
+        assert stored_bytes(recipe, source) <= budget
+        errors.append(summed(recipe, statistics, source))
+    assert errors == sorted(errors, reverse=True)
+    assert errors[-1] == 0 < errors[0]
+
+
+def test_never_worse_than_naive_at_its_size(source):
+    for seed in range(3):
+        statistics = statistics_of(source, SPIKY if seed else {}, seed)
+        naive = choose("int8", source.config)
+        recipe = auto(statistics, source, stored_bytes(naive, source))
+        assert summed(recipe, statistics, source) <= summed(naive, statistics, source)
+
+
+def test_the_default_budget_is_the_size_of_the_papers_recipe(source, statistics, groups):
+    budget = stored_bytes(paper(statistics, source), source)
+    assert auto(statistics, source) == fit(groups, source, budget)
+    assert stored_bytes(auto(statistics, source), source) <= budget
+
+
+def test_the_least_budget_is_named_and_works(source, statistics, groups):
+    with pytest.raises(RequestError, match=r"a budget of 0\.001 GB is too small: int8 takes 0\.0\d+ GB at least") as refusal:
+        fit(groups, source, 1_000_000)
+    least = round(float(str(refusal.value).split()[-4]) * 1e9)
+    recipe = fit(groups, source, least + 10_000)  # the message rounds to six digits
+    assert {plan.scheme for part in recipe.parts.values() for plan in part.layers if "layers" in plan.linear} <= {
+        "w8a8",
+        "w8a16",
+    }
+
+
+def test_outliers_are_treated_and_the_reason_says_what_was_compared(source, statistics, groups):
+    recipe = fit(groups, source, stored_bytes(choose("int8", source.config), source))
+    part = recipe.parts["conditional"]
+    plan = next(plan for plan in part.layers if plan.linear == "layers.0.feed_forward.w2")
+    smoothed = {item.fold for item in part.smoothing}
+    assert plan.scheme == "bf16" or plan.rotation or "layers.0.feed_forward.w3" in smoothed
+    assert all(word in plan.reason for word in ("plain ", "smoothed ", "rotated ", "dB"))
+
+
+def test_reasons_hold_the_measured_error(source, statistics, groups):
+    recipe = fit(groups, source, stored_bytes(choose("int8", source.config), source) + 300_000)
+    errors = recipe_errors(recipe, statistics, source)
+    for branch in BRANCHES:
+        for plan in recipe.parts[branch].layers:
+            if plan.scheme == "w8a8":
+                decibels = -10 * torch.tensor(errors[branch][plan.linear]).log10().item()
+                assert f": {decibels:.1f} dB; plain" in plan.reason
+
+
+def test_weight_only_is_for_modulation_alone(source, groups):
+    recipe = fit(groups, source, stored_bytes(choose("int8", source.config), source))
+    weight_only = {plan.linear for part in recipe.parts.values() for plan in part.layers if plan.scheme == "w8a16"}
+    assert weight_only
+    assert all(name.endswith("adaln_modulation") for name in weight_only)
+
+
+def test_the_recipe_is_one_that_quantize_takes(source, groups, tmp_path):
+    recipe = fit(groups, source, stored_bytes(choose("int8", source.config), source))
+    assert Recipe.from_json(recipe.to_json()) == recipe
+    manifest = quantize(source, recipe, tmp_path / "out")
+    assert manifest.variant == "int8-auto"
+    size = sum(file.size for file in manifest.files)
+    assert 0 <= size - stored_bytes(recipe, source) < 100_000

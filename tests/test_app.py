@@ -1,0 +1,57 @@
+"""The app's options: refusals in one line, and what is opened when little is said."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+
+import app
+from ideogram_q8.errors import IdeogramQ8Error
+from ideogram_q8.variants import prepare
+from tests.synthetic import write_source
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--port 99999", "--port is 99999; expected 0 to 65535"),
+        ("--port http", "argument --port: invalid int value: 'http'; see"),
+        ("--device tpu", "argument --device: invalid choice: 'tpu'"),
+        ("--dtype float16", "argument --dtype: invalid choice: 'float16'"),
+        ("--source /no/such/folder", "/no/such/folder"),
+        ("--artifact /no/such/folder", "/no/such/folder"),
+        ("--variant q2_k", "--variant is q2_k; expected one of fp8, int8, q8_0, q4_k"),
+    ],
+)
+def test_refusals(
+    arguments: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr("sys.argv", ["app.py", *arguments.split(), "--outputs", str(tmp_path)])
+    assert app.main() == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ") and message in line
+
+
+def test_a_port_that_is_taken_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        monkeypatch.setattr("sys.argv", ["app.py", "--port", str(port), "--outputs", str(tmp_path)])
+        assert app.main() == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ") and str(port) in line
+
+
+def test_the_source_is_that_of_the_first_artifact(tmp_path: Path) -> None:
+    source = write_source(tmp_path / "source")
+    build = prepare("int8", str(source), tmp_path / "cache")
+    studio = app.open_studio(app.parse(["--artifact", build, "--outputs", str(tmp_path / "outputs"), "--device", "cpu"]))
+    assert studio.source == str(source) and (studio.device, studio.dtype) == ("cpu", "float32")
+    assert [v.name for v in studio.variants()] == ["fp8", "int8", "q8_0", "q4_k", "int8-int8"]
+    with pytest.raises(IdeogramQ8Error, match="leave out one of them"):
+        app.open_studio(app.parse(["--artifact", build, "--source", "pocket", "--outputs", str(tmp_path / "outputs")]))

@@ -1,0 +1,64 @@
+"""`bench quantize`: what it reports is what was done."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from ideogram_q8 import bench
+from ideogram_q8.__main__ import main
+from ideogram_q8.checkpoint import open_source
+from ideogram_q8.errors import SourceError
+from ideogram_q8.recipe import choose
+from tests.synthetic import write_source
+
+
+@pytest.fixture
+def in_this_process(monkeypatch):
+    """A process of its own takes seconds to start; one test has it."""
+
+    def run(source, recipe, out, device):
+        received = []
+        bench._child(type("Pipe", (), {"send": staticmethod(received.append)}), source, recipe, out, device)
+        return received[0]
+
+    monkeypatch.setattr(bench, "_quantize_apart", run)
+
+
+def test_the_last_line_is_json(tmp_path, capsys, in_this_process):
+    source = write_source(tmp_path / "source")
+    (tmp_path / "disk").mkdir()
+    arguments = ["bench", "quantize", str(source), "--scheme", "int8", "--folder", str(tmp_path / "disk")]
+    assert main(arguments) == 0
+    lines = capsys.readouterr().out.splitlines()
+    found = json.loads(lines[-1])
+    files = list(source.rglob("*.safetensors"))
+    assert found["source_bytes"] == sum(path.stat().st_size for path in files)
+    assert found["quantize_rate"] == pytest.approx(found["source_bytes"] / found["seconds"] / 1e9)
+    assert found["share_of_copy"] == pytest.approx(found["quantize_rate"] / found["copy_rate"])
+    assert found["share_of_memory"] == pytest.approx(found["quantize_rate"] / found["memory_rate"])
+    assert found["variant"] == "int8" and found["peak_bytes"] > 0 and found["written_bytes"] > 0
+    assert [line.split()[0] for line in lines[1:4]] == ["quantize", "copy", "one"]
+    assert list((tmp_path / "disk").iterdir()) == []
+    assert main([*arguments, "--json"]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert json.loads(line).keys() == found.keys()
+
+
+def test_a_process_of_its_own_reports_and_refuses(tmp_path):
+    """The same process twice would cost another start: what it refuses shows that it ran."""
+    source = write_source(tmp_path / "source")
+    opened = open_source(source)
+    path = next(source.rglob("unconditional_transformer/*.safetensors"))
+    path.write_bytes(path.read_bytes())  # as when something writes to it meanwhile
+    with pytest.raises(SourceError, match="has changed since it was opened"):
+        bench._quantize_apart(opened, choose("int8", opened.config), tmp_path / "out", "cpu")
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]
+
+
+def test_a_missing_folder_is_one_line(tmp_path, capsys):
+    source = write_source(tmp_path / "source")
+    assert main(["bench", "quantize", str(source), "--scheme", "int8", "--folder", str(tmp_path / "none")]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and "none" in error and len(error.splitlines()) == 1
