@@ -21,11 +21,11 @@ import errno
 import sys
 from collections.abc import Sequence
 
-from ideogram_q8.commands import ablate, bench, convert, generate, inspect, quantize, recipe
+from ideogram_q8.commands import ablate, bench, calibrate, convert, generate, inspect, quantize, recipe
 from ideogram_q8.commands.options import Parser
 from ideogram_q8.errors import IdeogramQ8Error
 
-VERBS = (quantize, convert, generate, inspect, recipe, ablate, bench)
+VERBS = (calibrate, recipe, quantize, convert, generate, inspect, ablate, bench)
 _REFUSED_BY_THE_SYSTEM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
 """OSErrors that the user must settle (disk full, no permission); others point at a defect."""
 

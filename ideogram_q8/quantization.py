@@ -30,7 +30,7 @@ from ideogram_q8.artifact.folder import check_space, check_target, disk_errors, 
 from ideogram_q8.artifact.placement import Placement
 from ideogram_q8.artifact.sink import Sink
 from ideogram_q8.checkpoint import Source
-from ideogram_q8.errors import ArtifactError
+from ideogram_q8.errors import ArtifactError, SourceError
 from ideogram_q8.folding import Folding
 from ideogram_q8.manifest import FILE_NAME, FORMAT_VERSION, TOOL_VERSION, FileRecord, Manifest, sha256_of
 from ideogram_q8.numerics.ggml import BLOCKS
@@ -204,7 +204,7 @@ class _Job:
     def _key(self) -> str:
         """What a journal must be of to go on from. The source's files by size and time: hashing them would take minutes."""
         files = [path for branch in BRANCHES for path in self.source.branch(branch).files]
-        states = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+        states = [(str(path), *_state(path)) for path in files]
         return hashlib.sha256(json.dumps([TOOL_VERSION, self.recipe.sha256, states]).encode()).hexdigest()
 
     def can_resume(self, folder: Path) -> bool:
@@ -289,6 +289,14 @@ class _Job:
             files=files,
             tensors={file.path: self.branches[file.branch].records for file in files},
         )
+
+
+def _state(path: Path) -> tuple[int, int]:
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise SourceError(f"{path} cannot be read any more: {error.strerror}; check the disk") from None
+    return found.st_size, found.st_mtime_ns
 
 
 def _worker_count() -> int:

@@ -37,8 +37,9 @@ class Sink:
     def __init__(self, path: Path, size: int, journal: Journal) -> None:
         """The file gets its size at once, full of zeros."""
         self._name, self._journal = path.name, journal
-        self._file = path.open("r+b" if path.exists() else "w+b", buffering=0)
-        self._file.truncate(size)
+        with path.open("ab") as file:
+            file.truncate(size)
+        self._file = path.open("r+b", buffering=0)
         self._writer, self._syncer = ThreadPoolExecutor(1), ThreadPoolExecutor(1)
         self._queue: deque[Future[None]] = deque()
         self._sync: Future[None] | None = None

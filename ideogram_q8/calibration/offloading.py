@@ -27,15 +27,17 @@ def offload_blocks(model: Model, device: torch.device) -> None:
 
 
 def _visit(block: nn.Module, device: torch.device) -> None:
-    home = [(tensor, tensor.data) for tensor in (*block.parameters(), *block.buffers())]
+    held = [tensors for module in block.modules() for tensors in (module._parameters, module._buffers)]
+    home = [(tensors, name, tensor) for tensors in held for name, tensor in tensors.items() if tensor is not None]
 
     def arrive(*_: object) -> None:
-        for tensor, data in home:
-            tensor.data = data.to(device)
+        for tensors, name, tensor in home:
+            visitor = tensor.to(device)
+            tensors[name] = nn.Parameter(visitor, requires_grad=False) if isinstance(tensor, nn.Parameter) else visitor
 
     def leave(*_: object) -> None:
-        for tensor, data in home:
-            tensor.data = data
+        for tensors, name, tensor in home:
+            tensors[name] = tensor
 
     block.register_forward_pre_hook(arrive)
     block.register_forward_hook(leave, always_call=True)

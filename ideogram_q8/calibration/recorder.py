@@ -127,7 +127,7 @@ class Recorder:
         Raises:
             ArtifactError: an input was not finite.
         """
-        entries = {key: running.finish() for key, running in self._running.items()}
+        entries = {key: self._running[key].finish() for key in sorted(self._running)}
         for (branch, name), entry in entries.items():
             check_entry(entry, self._calibration, f"inputs of {branch}/{name}")
         return Statistics(self._calibration, entries)

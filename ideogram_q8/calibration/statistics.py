@@ -143,7 +143,7 @@ def merge(parts: Sequence[Statistics]) -> Statistics:
         entries = dict(total.entries)
         for key, entry in part.entries.items():
             entries[key] = _merge_entries(entries[key], entry, calibration.sample_rows) if key in entries else entry
-        total = Statistics(calibration, entries)
+        total = Statistics(calibration, dict(sorted(entries.items())))
     return total
 
 

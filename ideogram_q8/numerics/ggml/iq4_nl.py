@@ -6,6 +6,7 @@ Read from ggml-quants.c (MIT): `quantize_iq4_nl`, `quantize_row_iq4_nl_impl` wit
 from __future__ import annotations
 
 import functools
+import itertools
 
 import torch
 
@@ -79,7 +80,7 @@ def _sums(x: torch.Tensor, weights: torch.Tensor, inverse: torch.Tensor) -> tupl
 def _nearest_codes(device: torch.device) -> torch.Tensor:
     """Index of the nearest table value for half-integers -127, -126.5, ... 127: the upper one of two as near."""
     halves = torch.arange(-254, 255, dtype=torch.float32)
-    middles = torch.tensor([a + b for a, b in zip(_TABLE, _TABLE[1:], strict=False)], dtype=torch.float32)  # doubled
+    middles = torch.tensor([a + b for a, b in itertools.pairwise(_TABLE)], dtype=torch.float32)  # doubled
     return torch.bucketize(halves, middles, right=True).to(device)
 
 
