@@ -1,6 +1,8 @@
 """The command line: one sub-command per verb.
 
-    python -m ideogram_q8 quantize SOURCE --scheme int8 --out DIR
+    python -m ideogram_q8 calibrate SOURCE --captions FILE --out stats.safetensors
+    python -m ideogram_q8 merge-stats FILE FILE ... --out stats.safetensors
+    python -m ideogram_q8 quantize SOURCE --scheme int8|--recipe FILE --out DIR
     python -m ideogram_q8 convert ARTIFACT --to diffusers|single --out DIR
     python -m ideogram_q8 generate ARTIFACT --caption FILE|TEXT --out picture.png
     python -m ideogram_q8 inspect PATH

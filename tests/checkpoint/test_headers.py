@@ -20,7 +20,7 @@ SMALL = {name: value for name, value in fp8_tensors(TINY, 0).items() if name.sta
 WHOLE = save(SMALL, {"format": "pt"})
 HEADER_END = 8 + int.from_bytes(WHOLE[:8], "little")
 
-SETTINGS = settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+SETTINGS = settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
@@ -80,7 +80,7 @@ def test_any_json(tmp_path, value, data):
     opened(tmp_path / "x", len(header).to_bytes(8, "little") + header + data)
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_flipped_bytes_in_a_checkpoint(tmp_path_factory, data):
     folder = tmp_path_factory.getbasetemp() / "fuzzed"
@@ -110,7 +110,7 @@ def test_impossible_header_lengths(tmp_path, length):
         read_header(path)
 
 
-@pytest.mark.parametrize("header", [b"[" * 1_000_000, b'{"a":' * 500_000, b"[" + b"[]," * 300_000 + b"[]]", b"1" * 1_000_000])
+@pytest.mark.parametrize("header", [b"[" * 1_000_000, b'{"a":' * 500_000, b"[" + b"[]," * 50_000 + b"[]]", b"1" * 1_000_000])
 def test_hostile_json_costs_little_memory(tmp_path, header):
     path = tmp_path / "x"
     path.write_bytes(len(header).to_bytes(8, "little") + header)
@@ -118,7 +118,7 @@ def test_hostile_json_costs_little_memory(tmp_path, header):
     try:
         with pytest.raises(SourceError):
             read_header(path)
-        assert tracemalloc.get_traced_memory()[1] < 200e6
+        assert tracemalloc.get_traced_memory()[1] < 50e6
     finally:
         tracemalloc.stop()
 

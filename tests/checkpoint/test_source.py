@@ -102,7 +102,7 @@ def test_the_embedded_model_opens():
 
 
 def test_missing_folders_and_files_are_named(folder):
-    assert "no folder '/nowhere'; expected 'pocket' or a folder" in refusal("/nowhere")
+    assert "no folder '/nowhere'; expected 'pocket', a folder with" in refusal("/nowhere")
     assert "expected one folder or two files" in refusal(folder, unconditional=folder)
     assert "has no revision 'v2'" in refusal(folder, revision="v2")
     (folder / "unconditional_transformer" / FILE).unlink()
