@@ -80,9 +80,10 @@ def main() -> int:
         options = parse()
         studio = open_studio(options)
 
-        from ideogram_q8.ui.page import build_page, serve
+        from ideogram_q8.ui.page import build_page, find_port, serve
 
-        address = serve(build_page(studio, options.variant), studio, options.host, options.port)
+        port = find_port(options.host, options.port)
+        address = serve(build_page(studio, options.variant), studio, options.host, port)
     except (IdeogramQ8Error, OSError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2

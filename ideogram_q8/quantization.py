@@ -39,10 +39,10 @@ from ideogram_q8.threads import ahead, in_background, workers
 
 HEADER_ALLOWANCE = 1 << 20
 """Bytes of a folder beside the tensors' data, generously: headers, padding, the manifest."""
-_MOST_WORKERS = 4
+_WORKERS = max(2, min(4, os.cpu_count() or 1))
 """Threads that compute; more would only wait for the disk."""
-_PIECE = 1 << 22
-"""Elements of a tensor that are read, computed and written together."""
+_PIECE = 1 << 20
+"""Elements of a tensor that are read, computed and written together: what fits in the processor's cache."""
 _HALF_MAX = 65504.0
 _MODEL_TYPES: Mapping[Branch, str] = {"conditional": "ideogram4_cond", "unconditional": "ideogram4_uncond"}
 """What Comfy-Org's files say, and musubi-tuner reads."""
@@ -203,8 +203,7 @@ class _Job:
 
     def _key(self) -> str:
         """What a journal must be of to go on from. The source's files by size and time: hashing them would take minutes."""
-        files = [path for branch in BRANCHES for path in self.source.branch(branch).files]
-        states = [(str(path), *_state(path)) for path in files]
+        states = [(str(path), *_state(path)) for branch in BRANCHES for path in self.source.branch(branch).files]
         return hashlib.sha256(json.dumps([TOOL_VERSION, self.recipe.sha256, states]).encode()).hexdigest()
 
     def can_resume(self, folder: Path) -> bool:
@@ -228,7 +227,7 @@ class _Job:
                     if branch not in self.hashes:
                         self.hashes[branch] = self._finish(folder, branch)
 
-        with journal.Journal(folder, self.key) as notes, workers(_worker_count()) as pool:
+        with journal.Journal(folder, self.key) as notes, workers(_WORKERS) as pool:
             for branch in BRANCHES:
                 self._write(folder, branch, done, notes, pool, begin_hashing)
                 complete.append(branch)
@@ -248,7 +247,7 @@ class _Job:
         job = self.branches[branch]
         with Sink(folder / job.file_name, job.placement.size, notes) as sink:
             pieces = job.pieces(done.get(job.file_name, {}))
-            for piece, parts in ahead(pool, job.compute, pieces, 2 * _MOST_WORKERS):
+            for piece, parts in ahead(pool, job.compute, pieces, 4 * _WORKERS):
                 sink.write(parts)
                 if piece.last:
                     sink.end_tensor(piece.name)
@@ -297,10 +296,6 @@ def _state(path: Path) -> tuple[int, int]:
     except OSError as error:
         raise SourceError(f"{path} cannot be read any more: {error.strerror}; check the disk") from None
     return found.st_size, found.st_mtime_ns
-
-
-def _worker_count() -> int:
-    return max(2, min(_MOST_WORKERS, os.cpu_count() or 1))
 
 
 def _check_values(tensor: torch.Tensor, where: str, scheme: str) -> None:

@@ -44,7 +44,7 @@ def test_a_port_that_is_taken_is_refused(
         monkeypatch.setattr("sys.argv", ["app.py", "--port", str(port), "--outputs", str(tmp_path)])
         assert app.main() == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("error: ") and str(port) in line
+    assert line.startswith(f"error: cannot listen on 127.0.0.1 port {port}: ")
 
 
 def test_the_source_is_that_of_the_first_artifact(tmp_path: Path) -> None:

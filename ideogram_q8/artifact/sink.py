@@ -21,7 +21,7 @@ from ideogram_q8.artifact.journal import Journal
 
 SYNC_BYTES = 256 << 20
 """Bytes written between two entries in the journal: what a killed run loses at most, twice over."""
-_QUEUE = 4
+_QUEUE = 16
 """Pieces that wait for the disk."""
 _Argument = TypeVar("_Argument")
 

@@ -25,15 +25,18 @@ def quantize_per_token(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     tokens = x.reshape(-1, width)
     codes = torch.empty(tokens.shape, dtype=torch.int8, device=x.device)
     scale = torch.empty(len(tokens), 1, device=x.device)
-    step = max(1, _CHUNK // max(1, width)) if x.device.type == "cpu" else max(1, len(tokens))
-    for start in range(0, len(tokens), step):
-        part = slice(start, start + step)
-        values = tokens[part].float()
-        amax = values.abs().amax(-1, keepdim=True)
+    step = max(1, _CHUNK // max(1, width)) if x.device.type == "cpu" else len(tokens)
+    # one buffer for all parts: fresh memory costs as much as the arithmetic
+    values = torch.empty(min(step, len(tokens)), width, device=x.device)
+    for start in range(0, len(tokens), max(1, step)):
+        part = tokens[start : start + step]
+        quotients = values[: len(part)].copy_(part)
+        amax = torch.maximum(quotients.amax(-1, keepdim=True), -quotients.amin(-1, keepdim=True))
         # by a tensor: CUDA turns division by a number into a product with its reciprocal, which rounds twice
-        step_size = amax / torch.full_like(amax, CODE_MAX)
-        scale[part] = torch.where(step_size == 0, torch.ones_like(step_size), step_size)
-        codes[part] = (values / scale[part]).round_().clamp_(-CODE_MAX, CODE_MAX)
+        steps = amax / torch.full_like(amax, CODE_MAX)
+        scale[start : start + step] = torch.where(steps == 0, torch.ones_like(steps), steps)
+        quotients.div_(scale[start : start + step]).round_().clamp_(-CODE_MAX, CODE_MAX)
+        codes[start : start + step] = quotients
     return codes.view(x.shape), scale.view(*rows, 1)
 
 

@@ -61,7 +61,7 @@ def build_form(traits: Traits) -> RequestForm:
     with gr.Row():
         width, height = (
             gr.Slider(
-                traits.min_side, traits.max_side, side, step=SIDE_MULTIPLE, label=f"{label}, px", min_width=140, buttons=[]
+                traits.min_side, traits.max_side, side, step=SIDE_MULTIPLE, label=f"{label}, px", min_width=180, buttons=[]
             )
             for label, side in zip(("Width", "Height"), traits.default_size, strict=True)
         )
@@ -78,9 +78,9 @@ def roll_seed() -> int:
 
 
 def variant_cards(variants: list[Variant], chosen: str, label: str, elem_id: str, *, columns: int) -> gr.Radio:
-    """A radio group that looks like cards, in two or four columns."""
+    """A radio group that looks like cards, in two or four columns; two such groups share a row where there is room."""
     classes = ["q8-cards", *(["q8-two"] if columns == 2 else [])]
-    return gr.Radio(card_choices(variants), value=chosen, label=label, elem_classes=classes, elem_id=elem_id)
+    return gr.Radio(card_choices(variants), value=chosen, label=label, elem_classes=classes, elem_id=elem_id, min_width=300)
 
 
 def card_choices(variants: list[Variant]) -> list[tuple[str, str]]:

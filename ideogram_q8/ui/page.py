@@ -10,6 +10,7 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read by Gradio when it is im
 
 import gradio as gr
 
+from ideogram_q8.errors import RequestError
 from ideogram_q8.ui import fragments, style
 from ideogram_q8.ui.compare_tab import build_compare_tab
 from ideogram_q8.ui.form import build_form
@@ -54,15 +55,11 @@ def build_page(studio: Studio, chosen: str = "fp8") -> gr.Blocks:
 def serve(page: gr.Blocks, studio: Studio, host: str, port: int) -> str:
     """Starts the server in the background and returns its address. Files outside the outputs folder are not served.
 
-    Args:
-        port: 0 takes any free one.
-
-    Raises:
-        OSError: the port is taken.
+    `find_port` says which port can be had.
     """
     app, local, _ = page.launch(
         server_name=host,
-        server_port=port or _free_port(host),
+        server_port=port,
         prevent_thread_lock=True,
         quiet=True,
         ssr_mode=False,
@@ -79,7 +76,18 @@ def serve(page: gr.Blocks, studio: Studio, host: str, port: int) -> str:
     return local
 
 
-def _free_port(host: str) -> int:
+def find_port(host: str, port: int) -> int:
+    """A port that a server can listen on: `port` itself, or any free one for 0.
+
+    Raises:
+        RequestError: it is taken or not allowed, or the host is none of this computer's addresses.
+    """
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.bind((host, 0))
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does: else a closed one blocks for a minute
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise RequestError(
+                f"cannot listen on {host} port {port}: {error.strerror}; choose another --port (0: any free one) or --host"
+            ) from None
         return int(probe.getsockname()[1])

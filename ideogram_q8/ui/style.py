@@ -122,6 +122,7 @@ footer { display: none !important; }
   .q8-cards .wrap { grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 8px; }
   .q8-cards label { padding: 9px 10px !important; }
   .q8-title .q8-chip { margin-left: 0; }
+  #q8-preset label { padding: 8px 4px !important; font-size: 13px; white-space: nowrap; }
   #q8-picture, #q8-slider { height: auto !important; aspect-ratio: 1; }
 }
 """

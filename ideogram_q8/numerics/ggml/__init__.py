@@ -62,7 +62,7 @@ FLOATS: Mapping[str, Block] = {
 }
 """Not quantized: a block is one number."""
 
-_CHUNK = {"cpu": 1 << 16}
+_CHUNK = {"cpu": 1 << 18}
 """Values encoded at a time, by device: on a CPU what the many passes of a search touch stays in cache."""
 _CHUNK_ELSEWHERE = 1 << 24
 
