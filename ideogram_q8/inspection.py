@@ -57,7 +57,10 @@ def _describe_source(location: str) -> dict[str, object]:
     return {
         "kind": "source",
         **_describe_traits(source.traits),
+        "location": source.location,
+        "revision": source.revision,
         "folder": str(source.folder),
+        "layout": source.branch("conditional").layout,
         "transformer": source.config.to_json(),
         "branches": ", ".join(BRANCHES),
         "tensors_per_branch": len(shapes),

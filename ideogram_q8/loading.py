@@ -34,7 +34,7 @@ class WeightReader(Protocol):
     """One branch by official names: plain tensors, and the packed weight of a Linear where it has one."""
 
     @property
-    def path(self) -> Path: ...
+    def files(self) -> tuple[Path, ...]: ...
 
     @property
     def names(self) -> tuple[str, ...]: ...
@@ -51,8 +51,8 @@ class _Fp8Branch:
     reader: BranchReader
 
     @property
-    def path(self) -> Path:
-        return self.reader.path
+    def files(self) -> tuple[Path, ...]:
+        return self.reader.files
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -117,7 +117,7 @@ class Model:
 
 
 def load(location: str | Path, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> Model:
-    """Loads `pocket`, a source folder (variant fp8) or an artifact folder.
+    """Loads `pocket`, a source folder or Hub id (variant fp8), or an artifact folder.
 
     Raises:
         SourceError, ArtifactError: the folder or one of its files is missing or not what it claims to be.
@@ -126,7 +126,9 @@ def load(location: str | Path, *, device: str | torch.device = "cpu", dtype: tor
     place = torch.device(device)
     if (Path(location) / FILE_NAME).is_file():
         artifact = open_artifact(location)
-        source, traits, config = open_source(artifact.manifest.source.location), artifact.traits, artifact.config
+        made_from = artifact.manifest.source
+        source = open_source(made_from.location, revision=made_from.revision)
+        traits, config = artifact.traits, artifact.config
         variant, digest = artifact.variant, artifact.manifest.artifact_sha256
         readers: Mapping[Branch, WeightReader] = {branch: artifact.branch(branch) for branch in BRANCHES}
     else:
@@ -134,7 +136,7 @@ def load(location: str | Path, *, device: str | torch.device = "cpu", dtype: tor
         traits, config = source.traits, source.config
         variant, digest = "fp8", _source_digest(source)
         readers = {branch: _Fp8Branch(source.branch(branch)) for branch in BRANCHES}
-    weights = memory.weight_bytes([reader.path for reader in readers.values()])
+    weights = memory.weight_bytes([path for reader in readers.values() for path in reader.files])
     memory.check(weights, memory.available_bytes(place), f"variant {variant}", place)
     return Model(
         variant=variant,

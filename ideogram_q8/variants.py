@@ -152,7 +152,7 @@ def _label(text: str) -> str:
 
 
 def _source_bytes(source: Source) -> int:
-    return sum(path.stat().st_size for path in {source.branch(branch).path for branch in BRANCHES})
+    return sum(path.stat().st_size for branch in BRANCHES for path in source.branch(branch).files)
 
 
 def _read_manifest(folder: Path) -> Manifest | None:

@@ -24,6 +24,7 @@ def in_this_process(monkeypatch):
         return received[0]
 
     monkeypatch.setattr(bench, "_quantize_apart", run)
+    monkeypatch.setattr(bench, "_MEMORY_BYTES", 1 << 20)
 
 
 def test_the_last_line_is_json(tmp_path, capsys, in_this_process):

@@ -38,6 +38,11 @@ class ArtifactBranch:
         self._check(header)
 
     @property
+    def files(self) -> tuple[Path, ...]:
+        """The weight file, alone."""
+        return (self.path,)
+
+    @property
     def metadata(self) -> dict[str, str]:
         """The text values of the file's header."""
         return self._file.metadata()

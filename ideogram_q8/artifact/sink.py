@@ -28,7 +28,7 @@ _Argument = TypeVar("_Argument")
 
 def as_bytes(tensor: torch.Tensor) -> memoryview:
     """The bytes of a tensor in main memory, without a copy where it is contiguous."""
-    return memoryview(tensor.contiguous().view(-1).view(torch.uint8).numpy())
+    return tensor.contiguous().view(-1).view(torch.uint8).numpy().data
 
 
 class Sink:

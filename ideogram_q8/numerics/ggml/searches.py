@@ -12,9 +12,6 @@ import torch
 
 from ideogram_q8.numerics.ggml.c_float import EPSILON, divide, least, nearest, nearest_, ordered_sum, signed_peak
 
-_TILE = 1024
-"""Columns that a search on a CPU takes at a time."""
-
 
 def numerators(top: int, first: float, step: float, indices: Iterable[int]) -> tuple[float, ...]:
     """`first + step * i + top` for each index i, rounded to float32 after each operation."""
@@ -34,69 +31,57 @@ def fit_affine(
     low = torch.where(low > 0, torch.zeros_like(low), low)
     flat = high == low
     high = torch.where(flat, low + 1, high)  # all codes are 0 then, and so is each determinant: no try is taken
-    search = _AffineSearch(x, weights, high - low, top)
-    inverse = divide(float(top), high - low)
+    span = high - low
+    inverse = divide(float(top), span)
     scale, minimum = divide(1.0, inverse), low
     best_inverse, best_start = inverse, low
-    search.sums(inverse, minimum)
-    error = search.errors(scale, minimum)
+    codes, terms, more = torch.empty_like(x), torch.empty_like(x), torch.empty_like(x)
+    codes = _affine_codes(x, inverse, low, span, top, codes)
+    error = _error(x, weights, codes, scale, minimum, terms)
     for numerator in tries:
         inverse = divide(numerator, high - minimum)  # from the best minimum so far, as ggml does
-        sum_l, sum_l2, sum_xl = search.sums(inverse, minimum)
+        codes = _affine_codes(x, inverse, minimum, span, top, codes)
+        sum_l = ordered_sum(torch.mul(weights, codes, out=terms))
+        sum_l2 = ordered_sum(torch.mul(terms, codes, out=more))
+        sum_xl = ordered_sum(terms.mul_(x))
         determinant = sum_w * sum_l2 - sum_l * sum_l
         new_minimum = (sum_l2 * sum_x - sum_l * sum_xl) / determinant
         above = new_minimum > 0
         new_scale = torch.where(above, sum_xl / sum_l2, (sum_w * sum_xl - sum_x * sum_l) / determinant)
         new_minimum.masked_fill_(above, 0.0)
-        new_error = search.errors(new_scale, new_minimum)
+        new_error = _error(x, weights, codes, new_scale, new_minimum, terms)
         better = (determinant > 0) & (new_error < error)
         best_inverse = torch.where(better, inverse, best_inverse)
         best_start = torch.where(better, minimum, best_start)
         scale = torch.where(better, new_scale, scale)
         minimum = torch.where(better, new_minimum, minimum)
         error = torch.where(better, new_error, error)
-    search.sums(best_inverse, best_start)
-    return scale.masked_fill(flat, 0.0), minimum, torch.cat(search.codes, 1)
+    codes = _affine_codes(x, best_inverse, best_start, span, top, codes)
+    return torch.where(flat, torch.zeros_like(scale), scale), minimum, codes
 
 
-class _AffineSearch:
-    """The passes of `fit_affine` over whole columns, tile by tile: what a tile's passes hand on stays in a CPU's cache."""
+def _affine_codes(
+    x: torch.Tensor, inverse: torch.Tensor, minimum: torch.Tensor, span: torch.Tensor, top: int, out: torch.Tensor
+) -> torch.Tensor:
+    """`nearest_int(inverse * (x - minimum))` in 0..top, in `out` if that can be."""
+    torch.sub(x, minimum, out=out).mul_(inverse)
+    # |x - minimum| <= span + (high - minimum), and inverse * (high - minimum) is at most top + 1
+    least_ratio, largest_ratio = torch.aminmax(inverse * span)
+    tame = float(least_ratio) > 0 and float(largest_ratio) < 1 << 21
+    return nearest_(out, 0, top, tame=tame)
 
-    def __init__(self, x: torch.Tensor, weights: torch.Tensor, span: torch.Tensor, top: int) -> None:
-        """float32 [m, n] twice; span [n], largest value minus first minimum, bounds the codes before they are clamped to `top`."""
-        self.width = _TILE if x.device.type == "cpu" else max(1, x.shape[1])
-        self.x = [part.contiguous() for part in x.split(self.width, 1)]
-        self.weights = [part.contiguous() for part in weights.split(self.width, 1)]
-        self.codes = [torch.empty_like(part) for part in self.x]
-        self.span, self.top = span, top
-        self.spare = torch.empty(2, self.x[0].numel(), device=x.device)
 
-    def sums(self, inverse: torch.Tensor, minimum: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Sets codes to `nearest_int(inverse * (x - minimum))` in 0..top; sums of weights times codes, codes**2, codes * x, [n]."""
-        # |x - minimum| <= span + (high - minimum), and inverse * (high - minimum) is at most top + 1
-        least_ratio, largest_ratio = torch.aminmax(inverse * self.span)
-        tame = float(least_ratio) > 0 and float(largest_ratio) < 1 << 21
-        found = []
-        parts = zip(self.x, self.weights, inverse.split(self.width), minimum.split(self.width), strict=True)
-        for i, (x, weights, factor, start) in enumerate(parts):
-            scaled = torch.sub(x, start, out=self.codes[i]).mul_(factor)
-            codes = self.codes[i] = nearest_(scaled, 0, self.top, tame=tame)
-            terms, more = (row[: x.numel()].view_as(x) for row in self.spare)
-            sum_l = ordered_sum(torch.mul(weights, codes, out=terms))
-            sum_l2 = ordered_sum(torch.mul(terms, codes, out=more))
-            found.append(torch.stack([sum_l, sum_l2, ordered_sum(terms.mul_(x))]))
-        sum_l, sum_l2, sum_xl = torch.cat(found, 1)
-        return sum_l, sum_l2, sum_xl
-
-    def errors(self, scale: torch.Tensor, minimum: torch.Tensor) -> torch.Tensor:
-        """Sum of weights * (scale * codes + minimum - x)**2, [n]."""
-        found = []
-        parts = zip(self.x, self.weights, self.codes, scale.split(self.width), minimum.split(self.width), strict=True)
-        for x, weights, codes, factor, start in parts:
-            terms = self.spare[0, : x.numel()].view_as(x)
-            torch.mul(codes, factor, out=terms).add_(start).sub_(x)
-            found.append(ordered_sum(terms.mul_(terms).mul_(weights)))
-        return torch.cat(found)
+def _error(
+    x: torch.Tensor,
+    weights: torch.Tensor,
+    codes: torch.Tensor,
+    scale: torch.Tensor,
+    minimum: torch.Tensor,
+    out: torch.Tensor,
+) -> torch.Tensor:
+    """Sum of weights * (scale * codes + minimum - x)**2, [n]; `out` holds its terms."""
+    torch.mul(codes, scale, out=out).add_(minimum).sub_(x)
+    return ordered_sum(out.mul_(out).mul_(weights))
 
 
 def fit_symmetric(x: torch.Tensor, weights: torch.Tensor, top: int) -> tuple[torch.Tensor, torch.Tensor]:
