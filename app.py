@@ -18,7 +18,7 @@ import platformdirs
 
 from ideogram_q8.commands.options import SOURCE_HELP, Parser
 from ideogram_q8.devices import AUTO, DEVICES, DTYPES, check_device, default_dtype
-from ideogram_q8.errors import IdeogramQ8Error, RequestError
+from ideogram_q8.errors import IdeogramQ8Error, RequestError, printable
 
 if TYPE_CHECKING:
     from ideogram_q8.ui.studio import Studio
@@ -44,11 +44,14 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "--outputs",
         type=Path,
         default=platformdirs.user_data_path("ideogram-q8") / "outputs",
-        help="folder for pictures (default: %(default)s)",
+        help="folder for pictures; whoever opens the page can fetch what is in it (default: %(default)s)",
     )
     options = parser.parse_args(arguments)
     if not 0 <= options.port <= HIGHEST_PORT:
         raise RequestError(f"--port is {options.port}; expected 0 to {HIGHEST_PORT}")
+    outputs = options.outputs.resolve()
+    if outputs == Path.home() or outputs in Path.home().parents or outputs in Path(__file__).resolve().parents:
+        raise RequestError(f"--outputs is {outputs}, and all that is in it would be served; name a folder for pictures alone")
     return options
 
 
@@ -85,7 +88,7 @@ def main() -> int:
         port = find_port(options.host, options.port)
         address = serve(build_page(studio, options.variant), studio, options.host, port)
     except (IdeogramQ8Error, OSError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {printable(' '.join(str(error).split()))}", file=sys.stderr)
         return 2
     print(f"Ideogram Q8 is ready at {address}  (Ctrl-C stops it; pictures go to {studio.outputs})", flush=True)
     try:

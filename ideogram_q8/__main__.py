@@ -25,7 +25,7 @@ from collections.abc import Sequence
 
 from ideogram_q8.commands import ablate, bench, calibrate, convert, generate, inspect, quantize, recipe
 from ideogram_q8.commands.options import Parser
-from ideogram_q8.errors import IdeogramQ8Error
+from ideogram_q8.errors import IdeogramQ8Error, printable
 
 VERBS = (calibrate, recipe, quantize, convert, generate, inspect, ablate, bench)
 _REFUSED_BY_THE_SYSTEM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
@@ -59,7 +59,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _refuse(message: str) -> int:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"error: {printable(' '.join(message.split()))}", file=sys.stderr)
     return 2
 
 

@@ -17,10 +17,19 @@ from ideogram_q8.errors import RequestError, SourceError
 
 Branch = Literal["conditional", "unconditional"]
 BRANCHES: tuple[Branch, ...] = ("conditional", "unconditional")
-COMPONENT_FOLDERS: Mapping[Branch, str] = {
+PartName = Literal["conditional", "unconditional", "text_encoder"]
+"""A network that is quantized: a branch, or the text encoder."""
+COMPONENT_FOLDERS: Mapping[PartName, str] = {
     "conditional": "transformer",
     "unconditional": "unconditional_transformer",
+    "text_encoder": "text_encoder",
 }
+WEIGHT_FILES: Mapping[PartName, str] = {
+    "conditional": "diffusion_pytorch_model.safetensors",
+    "unconditional": "diffusion_pytorch_model.safetensors",
+    "text_encoder": "model.safetensors",
+}
+"""What diffusers and transformers name the weights in these folders, where they are one file."""
 
 TEXT_TAPS = (0, 3, 6, 9, 12, 15, 18, 21, 24, 27, 30, 33, 35)
 """Decoder layers of the text encoder whose outputs are the text features, taps fastest."""
@@ -106,17 +115,32 @@ class Linear:
 
     @property
     def kind(self) -> str:
-        """The name without its block number: `attention.qkv`, `feed_forward.w2`, `llm_cond_proj`, ..."""
-        return re.sub(r"^layers\.\d+\.", "", self.name)
+        """The name without its block number: `attention.qkv`, `self_attn.q_proj`, `llm_cond_proj`, ..."""
+        return split_block(self.name)[1]
 
     @property
     def in_block(self) -> bool:
-        return self.name.startswith("layers.")
+        return split_block(self.name)[0] != ""
+
+    @property
+    def runs(self) -> bool:
+        """False for the text encoder's vision tower: captions have no pictures."""
+        return not self.name.startswith("visual.")
 
     @property
     def sees_tokens(self) -> bool:
         """True for the attention and feed-forward Linears: thousands of rows per step, so activations pay to quantize."""
         return self.in_block and not self.name.endswith("adaln_modulation")
+
+
+def split_block(name: str) -> tuple[str, str]:
+    """The prefix of a block of either component, empty outside the blocks, and the rest of a name.
+
+    >>> split_block("language_model.layers.3.mlp.up_proj")
+    ('language_model.layers.3.', 'mlp.up_proj')
+    """
+    match = re.fullmatch(r"((?:language_model\.)?layers\.\d+\.)(.+)", name)
+    return (match[1], match[2]) if match else ("", name)
 
 
 def linears(config: TransformerConfig) -> tuple[Linear, ...]:

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import torch
 
-from ideogram_q8.architecture import BRANCHES, Branch
+from ideogram_q8.architecture import COMPONENT_FOLDERS, PartName
 from ideogram_q8.artifact import Artifact, open_artifact, safetensors_file
 from ideogram_q8.artifact.folder import check_space, check_target, disk_errors, new_folder, write_text
 from ideogram_q8.artifact.forms import FORMS, FormName
+from ideogram_q8.components import component
 from ideogram_q8.errors import ArtifactError, RequestError
 from ideogram_q8.manifest import FILE_NAME, FileRecord, Manifest, TensorRecord, sha256_of
 from ideogram_q8.quantization import HEADER_ALLOWANCE, OnProgress, Progress
@@ -49,7 +50,7 @@ def convert(
     check_space(out, job.total_bytes + HEADER_ALLOWANCE)
     open_artifact(folder, verify=True)
     with new_folder(out, own_names, overwrite) as partial:
-        files = tuple(job.write_branch(partial, branch) for branch in BRANCHES)
+        files = tuple(job.write_part(partial, part) for part in job.stored)
         tensors = {file.path: job.records(file.branch) for file in files}
         manifest = replace(artifact.manifest, files=files, tensors=tensors)
         write_text(partial / FILE_NAME, manifest.to_json())
@@ -58,7 +59,7 @@ def convert(
 
 def _own_names() -> frozenset[str]:
     """The top-level names of all artifacts."""
-    paths = {form.file_name(scheme, branch) for form in FORMS.values() for scheme in SCHEMES for branch in BRANCHES}
+    paths = {form.file_name(scheme, part) for form in FORMS.values() for scheme in SCHEMES for part in COMPONENT_FOLDERS}
     return frozenset({FILE_NAME} | {path.split("/")[0] for path in paths})
 
 
@@ -82,37 +83,38 @@ class _Job:
 
     def __post_init__(self) -> None:
         config, recipe = self.artifact.config, self.artifact.recipe
-        self.stored = {branch: FORMS[self.to].stored_tensors(config, recipe, branch) for branch in BRANCHES}
-        self.total_bytes = sum(safetensors_file.stored_bytes(record) for branch in BRANCHES for record in self.records(branch))
+        parts = component(config).parts
+        self.stored = {part: FORMS[self.to].stored_tensors(config, recipe, part) for part in parts}
+        self.total_bytes = sum(safetensors_file.stored_bytes(record) for part in parts for record in self.records(part))
         self.done_bytes = 0
         self.started = time.monotonic()
 
-    def records(self, branch: Branch) -> tuple[TensorRecord, ...]:
-        return tuple(record for records in self.stored[branch].values() for record in records)
+    def records(self, part: PartName) -> tuple[TensorRecord, ...]:
+        return tuple(record for records in self.stored[part].values() for record in records)
 
-    def write_branch(self, folder: Path, branch: Branch) -> FileRecord:
+    def write_part(self, folder: Path, part: PartName) -> FileRecord:
         config, recipe, form = self.artifact.config, self.artifact.recipe, FORMS[self.to]
-        path = folder / form.file_name(recipe.scheme, branch)
+        path = folder / form.file_name(recipe.scheme, part)
         with disk_errors(folder):
             path.parent.mkdir(exist_ok=True)
-            metadata = {**self._own_metadata(branch), **form.metadata(config, recipe, branch)}
-            safetensors_file.write(path, self.records(branch), self._tensors(branch), metadata)
-        for name, text in form.texts(config, recipe, branch).items():
+            metadata = {**self._own_metadata(part), **form.metadata(config, recipe, part)}
+            safetensors_file.write(path, self.records(part), self._tensors(part), metadata)
+        for name, text in form.texts(config, recipe, part).items():
             write_text(folder / name, text)
-        return FileRecord(path.relative_to(folder).as_posix(), path.stat().st_size, sha256_of(path), branch)
+        return FileRecord(path.relative_to(folder).as_posix(), path.stat().st_size, sha256_of(path), part)
 
-    def _own_metadata(self, branch: Branch) -> dict[str, str]:
-        found = self.artifact.branch(branch).metadata
+    def _own_metadata(self, part: PartName) -> dict[str, str]:
+        found = self.artifact.branch(part).metadata
         return {key: value for key, value in found.items() if key.startswith(_OWN_METADATA)}
 
-    def _tensors(self, branch: Branch) -> Iterator[tuple[str, torch.Tensor]]:
-        reader = self.artifact.branch(branch)
-        plans = {f"{layer.linear}.weight": layer for layer in self.artifact.recipe.parts[branch].layers}
-        for name, records in self.stored[branch].items():
+    def _tensors(self, part: PartName) -> Iterator[tuple[str, torch.Tensor]]:
+        reader = self.artifact.branch(part)
+        plans = {f"{layer.linear}.weight": layer for layer in self.artifact.recipe.parts[part].layers}
+        for name, records in self.stored[part].items():
             packed = reader.packed(name.removesuffix(".weight")) if name in plans else None
             weight = reader.read(name) if packed is None else packed
-            for record, part in zip(records, FORMS[self.to].split(name, plans.get(name), weight), strict=True):
-                yield record.name, part
+            for record, tensor in zip(records, FORMS[self.to].split(name, plans.get(name), weight), strict=True):
+                yield record.name, tensor
                 self.done_bytes += safetensors_file.stored_bytes(record)
             if self.on_progress is not None:
                 self.on_progress(Progress(self.done_bytes, self.total_bytes, name, time.monotonic() - self.started))

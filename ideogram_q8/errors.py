@@ -49,3 +49,8 @@ class ResourceError(IdeogramQ8Error):
 
 class PublishError(IdeogramQ8Error):
     """A push that must not happen."""
+
+
+def printable(text: str) -> str:
+    """Text that a terminal shows and does not obey: names from untrusted files end up in messages. Escapes what is not printable."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -21,7 +21,7 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional
 from torch.utils.hooks import RemovableHandle
-from transformers import Qwen3VLTextModel
+from transformers import PreTrainedTokenizerBase, Qwen3VLTextModel
 
 from ideogram_q8 import decoding, memory
 from ideogram_q8.architecture import (
@@ -152,22 +152,30 @@ def initial_noise(request: Request, channels: int) -> torch.Tensor:
 
 @torch.no_grad()
 def encode_caption(model: Model, caption: str) -> torch.Tensor:
-    """The caption's text features, projected: [n_text, hidden_size] in the model's dtype.
+    """The caption's text features through `llm_cond_norm` and `llm_cond_proj`: [n_text, hidden_size] in the model's dtype.
 
-    Features are the raw outputs of the 13 tapped decoder layers, taps fastest, through `llm_cond_norm` and `llm_cond_proj`.
+    Raises:
+        CaptionError: more than MAX_TEXT_TOKENS tokens.
+    """
+    features = text_features(model.text_encoder, model.tokenizer, caption)
+    conditional = model.branches["conditional"]
+    return conditional.llm_cond_proj(conditional.llm_cond_norm(features.to(model.dtype)))
+
+
+@torch.no_grad()
+def text_features(encoder: Qwen3VLTextModel, tokenizer: PreTrainedTokenizerBase, caption: str) -> torch.Tensor:
+    """The raw outputs of the 13 tapped decoder layers, taps fastest: float32 [n_text, 13 * width of the encoder].
 
     Raises:
         CaptionError: more than MAX_TEXT_TOKENS tokens.
     """
     messages = [{"role": "user", "content": [{"type": "text", "text": caption}]}]
-    text = model.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-    ids = model.tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"].to(model.device)
+    text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+    ids = tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"].to(encoder.device)
     if ids.shape[1] > MAX_TEXT_TOKENS:
         raise CaptionError(f"the caption has {ids.shape[1]} tokens; the model reads {MAX_TEXT_TOKENS}: shorten it")
-    taps = _run_taps(model.text_encoder, ids)
-    features = torch.stack(taps, dim=-1)[0].flatten(1).to(torch.float32)
-    conditional = model.branches["conditional"]
-    return conditional.llm_cond_proj(conditional.llm_cond_norm(features.to(model.dtype)))
+    taps = _run_taps(encoder, ids)
+    return torch.stack(taps, dim=-1)[0].flatten(1).to(torch.float32)
 
 
 def _run_taps(encoder: Qwen3VLTextModel, ids: torch.Tensor) -> list[torch.Tensor]:

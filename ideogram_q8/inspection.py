@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ideogram_q8.architecture import BRANCHES, Traits, linears, tensor_shapes
+from ideogram_q8.errors import printable
 
 
 def describe(location: str) -> dict[str, object]:
@@ -21,6 +22,8 @@ def describe(location: str) -> dict[str, object]:
         SourceError, ArtifactError, RequestError: nothing is there, or it is not what it claims to be.
     """
     path = Path(location)
+    if location == "pocket":  # whatever lies here under that name
+        return _describe_source(location)
     if path.is_file():
         return _describe_picture(path)
     if (path / "manifest.json").is_file():
@@ -46,7 +49,7 @@ def _lines(value: Mapping[str, object], indent: str) -> Iterator[str]:
         elif isinstance(item, int) and not isinstance(item, bool) and item >= 10_000 and key != "seed":
             yield f"{indent}{key}: {item:,}"
         else:
-            yield f"{indent}{key}: {'none' if item is None else item}"
+            yield f"{indent}{printable(key)}: {'none' if item is None else printable(str(item))}"
 
 
 def _describe_source(location: str) -> dict[str, object]:

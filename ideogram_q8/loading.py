@@ -1,7 +1,8 @@
 """From a location to a model on a device: diffusers' and transformers' own modules with packed Linears put in.
 
 Modules are built without storage and filled a tensor at a time, so nothing is held twice. The text encoder is loaded when first
-used and can be freed; its vision tower, which Ideogram 4 never runs, is not loaded at all.
+used and can be freed; its vision tower, which Ideogram 4 never runs, is not loaded at all. It comes from the checkpoint, or from
+an artifact of its own.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ from torch import nn
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, Qwen3VLConfig, Qwen3VLTextModel
 
 from ideogram_q8 import memory
-from ideogram_q8.architecture import BRANCHES, Branch, Traits, TransformerConfig, diffusers_names, linears
-from ideogram_q8.artifact import open_artifact
+from ideogram_q8.architecture import BRANCHES, TEXT_TAPS, Branch, Traits, TransformerConfig, diffusers_names, linears
+from ideogram_q8.artifact import Artifact, open_artifact
 from ideogram_q8.artifact.packed import Fp8Weight, Packed
-from ideogram_q8.checkpoint import BranchReader, Source, open_source
+from ideogram_q8.checkpoint import POCKET, BranchReader, TextEncoderSource, open_source, open_text_encoder
+from ideogram_q8.components import LANGUAGE_MODEL, TextEncoderConfig
 from ideogram_q8.decoding import LinearDecoder
 from ideogram_q8.errors import ArtifactError, IdeogramQ8Error, SourceError
 from ideogram_q8.layers import from_packed
@@ -31,7 +33,7 @@ from ideogram_q8.strict_json import parse_json
 
 
 class WeightReader(Protocol):
-    """One branch by official names: plain tensors, and the packed weight of a Linear where it has one."""
+    """One network by official names: plain tensors, and the packed weight of a Linear where it has one."""
 
     @property
     def files(self) -> tuple[Path, ...]: ...
@@ -46,7 +48,7 @@ class WeightReader(Protocol):
 
 @dataclass(frozen=True)
 class _Fp8Branch:
-    """A source's branch, its e4m3 Linears handed out as they are stored."""
+    """A source's branch or text encoder, its e4m3 Linears handed out as they are stored."""
 
     reader: BranchReader
 
@@ -68,7 +70,10 @@ class _Fp8Branch:
 
 @dataclass
 class Model:
-    """Everything that a picture needs, on one device. `dtype` is that of the activations and of unpacked weights."""
+    """Everything that a picture needs, on one device. `dtype` is that of the activations and of unpacked weights.
+
+    `variant` and `artifact_sha256` tell both networks where the text encoder is not the checkpoint's own.
+    """
 
     variant: str
     artifact_sha256: str
@@ -81,6 +86,8 @@ class Model:
     branches: dict[Branch, Ideogram4Transformer2DModel]
     vae: AutoencoderKLFlux2
     tokenizer: PreTrainedTokenizerBase
+    text_encoder_artifact: Artifact | None = None
+    """Where the text encoder comes from; None is the checkpoint."""
     preview: LinearDecoder | None = field(default=None, repr=False)
     """Fitted when the first preview is asked for."""
     _text_encoder: Qwen3VLTextModel | None = field(default=None, repr=False)
@@ -89,8 +96,14 @@ class Model:
     def text_encoder(self) -> Qwen3VLTextModel:
         """The language model of the text encoder, loaded on first use."""
         if self._text_encoder is None:
-            self._text_encoder = load_text_encoder(self.folder / "text_encoder", self.device, self.dtype)
+            self._text_encoder = build_text_encoder(*self._open_text_encoder(), self.device, self.dtype)
         return self._text_encoder
+
+    def _open_text_encoder(self) -> tuple[WeightReader, TextEncoderConfig]:
+        if self.text_encoder_artifact is not None:
+            return self.text_encoder_artifact.branch("text_encoder"), self.text_encoder_artifact.text_encoder_config
+        source = open_text_encoder(self.folder)
+        return _Fp8Branch(source.branch("text_encoder")), source.config
 
     def free_text_encoder(self) -> None:
         """Gives its memory back; the next use loads it again."""
@@ -107,7 +120,7 @@ class Model:
         transformers = memory.module_bytes(*self.branches.values())
         vae = memory.module_bytes(self.vae)
         loaded = 0 if self._text_encoder is None else memory.module_bytes(self._text_encoder)
-        encoder = loaded or memory.weight_bytes([_encoder_file(self.folder / "text_encoder")])
+        encoder = loaded or memory.weight_bytes(self._open_text_encoder()[0].files, LANGUAGE_MODEL)
         weights = memory.Weights(transformers, encoder, vae)
         available = memory.available_bytes(self.device) + transformers + vae + loaded
         channels = max((self.vae.config.decoder_block_out_channels or self.vae.config.block_out_channels)[:2])
@@ -116,31 +129,46 @@ class Model:
         return placement
 
 
-def load(location: str | Path, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> Model:
+def load(
+    location: str | Path,
+    *,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+    text_encoder: str | Path | None = None,
+) -> Model:
     """Loads `pocket`, a source folder or Hub id (variant fp8), or an artifact folder.
+
+    Args:
+        text_encoder: an artifact folder to take the text encoder from, in place of the checkpoint.
 
     Raises:
         SourceError, ArtifactError: the folder or one of its files is missing or not what it claims to be.
         ResourceError: the weights do not fit the device.
     """
     place = torch.device(device)
-    if (Path(location) / FILE_NAME).is_file():
+    if str(location) != POCKET and (Path(location) / FILE_NAME).is_file():
         artifact = open_artifact(location)
         made_from = artifact.manifest.source
         source = open_source(made_from.location, revision=made_from.revision)
-        traits, config = artifact.traits, artifact.config
-        variant, digest = artifact.variant, artifact.manifest.artifact_sha256
+        if source.location == POCKET and made_from.files != source.record().files:
+            raise ArtifactError(f"{location} was built from other weights of pocket than these; quantize pocket again")
+        traits, config = artifact.traits, artifact.transformer_config
+        variant, digests = artifact.variant, [file.sha256 for file in artifact.manifest.files]
         readers: Mapping[Branch, WeightReader] = {branch: artifact.branch(branch) for branch in BRANCHES}
     else:
         source = open_source(location)
         traits, config = source.traits, source.config
-        variant, digest = "fp8", _source_digest(source)
+        variant, digests = "fp8", list(source.record().files.values())
         readers = {branch: _Fp8Branch(source.branch(branch)) for branch in BRANCHES}
+    encoder = None if text_encoder is None else _open_encoder_artifact(text_encoder, config)
+    if encoder is not None:
+        variant = f"{variant}, text encoder {encoder.variant}"
+        digests += [file.sha256 for file in encoder.manifest.files]
     weights = memory.weight_bytes([path for reader in readers.values() for path in reader.files])
     memory.check(weights, memory.available_bytes(place), f"variant {variant}", place)
     return Model(
         variant=variant,
-        artifact_sha256=digest,
+        artifact_sha256=_identity(digests),
         source=source.location,
         folder=source.folder,
         traits=traits,
@@ -150,12 +178,25 @@ def load(location: str | Path, *, device: str | torch.device = "cpu", dtype: tor
         branches={branch: build_transformer(reader, config, place, dtype) for branch, reader in readers.items()},
         vae=load_vae(source.folder / "vae", place, dtype),
         tokenizer=_load_tokenizer(source.folder / "tokenizer"),
+        text_encoder_artifact=encoder,
     )
 
 
-def _source_digest(source: Source) -> str:
-    """The identity of a source, by the rule of `Manifest.artifact_sha256`: sha256 over its files' sorted sha256s."""
-    return hashlib.sha256("".join(sorted(source.record().files.values())).encode("ascii")).hexdigest()
+def _identity(digests: Iterable[str]) -> str:
+    """The identity of weight files, by the rule of `Manifest.artifact_sha256`: sha256 over their sorted sha256s."""
+    return hashlib.sha256("".join(sorted(digests)).encode("ascii")).hexdigest()
+
+
+def _open_encoder_artifact(folder: str | Path, config: TransformerConfig) -> Artifact:
+    """Raises ArtifactError: no sound artifact, no text encoder, or one of another model."""
+    artifact = open_artifact(folder)
+    features = artifact.text_encoder_config.hidden_size * len(TEXT_TAPS)
+    if features != config.llm_features_dim:
+        raise ArtifactError(
+            f"{folder}: the text encoder gives {features} features, the transformers read {config.llm_features_dim}; "
+            "quantize the text encoder of the same checkpoint"
+        )
+    return artifact
 
 
 def build_transformer(
@@ -253,35 +294,51 @@ def _load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
 
 
-_ENCODER_PREFIX = "language_model."
+@dataclass(frozen=True)
+class TextEncoder:
+    """The text encoder of a checkpoint by itself: its language model, and what makes tokens of captions."""
+
+    model: Qwen3VLTextModel
+    tokenizer: PreTrainedTokenizerBase
+    config: TextEncoderConfig
 
 
-def _encoder_file(folder: Path) -> Path:
-    return folder / "model.safetensors"
-
-
-def load_text_encoder(folder: Path, device: torch.device, dtype: torch.dtype) -> Qwen3VLTextModel:
-    """The language model of a Qwen3-VL body in the official FP8 layout (or plain bfloat16), without its vision tower.
+def load_text_encoder(
+    source: TextEncoderSource, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+) -> TextEncoder:
+    """Loads no transformer.
 
     Raises:
-        SourceError: a file is missing or a tensor that the config asks for is.
+        SourceError: a file is missing or not what it claims to be.
+        ResourceError: the weights do not fit the device.
     """
-    values = _read_config(folder)
-    config = Qwen3VLConfig.from_dict(values).text_config
+    place, reader = torch.device(device), _Fp8Branch(source.branch("text_encoder"))
+    weights = memory.weight_bytes(reader.files, LANGUAGE_MODEL)
+    memory.check(weights, memory.available_bytes(place), "the text encoder", place)
+    tokenizer = _load_tokenizer(source.folder / "tokenizer")
+    return TextEncoder(build_text_encoder(reader, source.config, place, dtype), tokenizer, source.config)
+
+
+def build_text_encoder(
+    reader: WeightReader, config: TextEncoderConfig, device: torch.device, dtype: torch.dtype
+) -> Qwen3VLTextModel:
+    """transformers' language model of Qwen3-VL with the weights of `reader`, without its vision tower.
+
+    Raises:
+        ArtifactError: `reader` lacks a tensor.
+    """
+    dimensions = Qwen3VLConfig.from_dict(config.to_json()).text_config
     with torch.device("meta"):
-        model = Qwen3VLTextModel(config)
-    model.rotary_emb = type(model.rotary_emb)(config)  # computed, not stored
-    path = _encoder_file(folder)
-    with _open_weights(path) as file:
-        stored = {name.removeprefix(_ENCODER_PREFIX) for name in file.keys() if name.startswith(_ENCODER_PREFIX)}  # noqa: SIM118
-        for name in sorted(n for n in stored if not n.endswith("_scale")):
-            tensor = file.get_tensor(_ENCODER_PREFIX + name)
-            if f"{name}_scale" in stored:
-                packed = Fp8Weight(tensor, file.get_tensor(f"{_ENCODER_PREFIX}{name}_scale"))
-                linear = name.removesuffix(".weight")
-                bias = file.get_tensor(f"{_ENCODER_PREFIX}{linear}.bias").to(dtype) if f"{linear}.bias" in stored else None
-                model.set_submodule(linear, from_packed(packed, bias).to(device), strict=True)
-            else:
-                _install_tensor(model, [name], tensor.to(device, dtype))
-    _require_filled(model, SourceError, str(path))
+        model = Qwen3VLTextModel(dimensions)
+    model.rotary_emb = type(model.rotary_emb)(dimensions)  # computed, not stored
+    for name in reader.names:
+        if not name.startswith(LANGUAGE_MODEL):
+            continue
+        own = name.removeprefix(LANGUAGE_MODEL)
+        packed = reader.packed(name.removesuffix(".weight"))
+        if packed is None:
+            _install_tensor(model, [own], reader.read(name).to(device, dtype))
+        else:
+            model.set_submodule(own.removesuffix(".weight"), from_packed(packed).to(device), strict=True)
+    _require_filled(model, ArtifactError, "the text encoder")
     return model.to(device).eval().requires_grad_(False)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from ideogram_q8.architecture import BRANCHES, Branch, Traits
+from ideogram_q8.architecture import BRANCHES, PartName, Traits
 from ideogram_q8.errors import ArtifactError
 from ideogram_q8.strict_json import check_version, decode, parse_json
 
@@ -23,7 +23,7 @@ TOOL_VERSION = "0.1.0"
 class SourceRecord:
     """The checkpoint that an artifact was made from.
 
-    `location` is "pocket", an absolute folder or a Hub id; `files` maps the paths of the transformers' weights to their sha256.
+    `location` is "pocket", an absolute folder or a Hub id; `files` maps the paths of the weights that were read to their sha256.
     """
 
     location: str
@@ -43,17 +43,23 @@ class TensorRecord:
 
 @dataclass(frozen=True)
 class FileRecord:
-    """A weight file: path inside the artifact's folder, size in bytes, sha256 in hexadecimal, the branch it holds."""
+    """A weight file: path inside the artifact's folder, size in bytes, sha256 in hexadecimal.
+
+    `branch` is what it holds: a branch, or the text encoder.
+    """
 
     path: str
     size: int
     sha256: str
-    branch: Branch
+    branch: PartName
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """`transformer` is the content of config.json, `recipe` the JSON value of the recipe, `tensors` lists each file's tensors."""
+    """`transformer` is the content of the component's config.json, `recipe` the JSON value of the recipe.
+
+    `tensors` lists each file's tensors.
+    """
 
     format_version: int
     tool_version: str
@@ -71,8 +77,8 @@ class Manifest:
         """The artifact's identity: sha256 of its files' sorted sha256s in hexadecimal, one after the other."""
         return hashlib.sha256("".join(sorted(file.sha256 for file in self.files)).encode("ascii")).hexdigest()
 
-    def file(self, branch: Branch) -> FileRecord:
-        """The weight file of a branch."""
+    def file(self, branch: PartName) -> FileRecord:
+        """The weight file of a branch, or of the text encoder."""
         return next(file for file in self.files if file.branch == branch)
 
     def to_json(self) -> str:
@@ -94,9 +100,11 @@ def _check_files(manifest: Manifest) -> None:
     for path in paths:
         if PurePosixPath(path).is_absolute() or "\\" in path or any(part in ("", ".", "..") for part in path.split("/")):
             raise ArtifactError(f"{FILE_NAME}: file path {path!r} does not stay inside the artifact's folder")
-    if sorted(file.branch for file in manifest.files) != sorted(BRANCHES) or len(set(paths)) != len(paths):
-        found = ", ".join(f"{file.path} ({file.branch})" for file in manifest.files)
-        raise ArtifactError(f"{FILE_NAME}: files are {found or 'none'}; expected one for each of {', '.join(BRANCHES)}")
+    held = sorted(file.branch for file in manifest.files)
+    if held not in (sorted(BRANCHES), ["text_encoder"]) or len(set(paths)) != len(paths):
+        found = ", ".join(f"{file.path} ({file.branch})" for file in manifest.files) or "none"
+        expected = f"one for each of {', '.join(BRANCHES)}, or one text_encoder"
+        raise ArtifactError(f"{FILE_NAME}: files are {found}; expected {expected}")
     if set(manifest.tensors) != set(paths):
         raise ArtifactError(f"{FILE_NAME}: tensors are listed for {sorted(manifest.tensors)}, files are {sorted(paths)}")
 

@@ -43,16 +43,16 @@ class Placement:
         return max(self.text_bytes, self.denoise_bytes, self.decode_bytes)
 
 
-def weight_bytes(files: Iterable[Path]) -> int:
-    """Tensor data in `files`: exact for safetensors (from the header), the file's size for others.
+def weight_bytes(files: Iterable[Path], prefix: str = "") -> int:
+    """Tensor data in `files`, of names with a prefix: exact for safetensors (from the header), the file's size for others.
 
     Raises:
         ArtifactError: a file is missing or shorter than its header.
     """
-    return sum(_file_bytes(path) for path in files)
+    return sum(_file_bytes(path, prefix) for path in files)
 
 
-def _file_bytes(path: Path) -> int:
+def _file_bytes(path: Path, prefix: str) -> int:
     try:
         size = path.stat().st_size
         if path.suffix != ".safetensors":
@@ -63,7 +63,9 @@ def _file_bytes(path: Path) -> int:
                 raise ArtifactError(f"{path}: the header says {length} bytes, the file has {size}; copy the file again")
             header = json.loads(file.read(length))
         return sum(
-            tensor["data_offsets"][1] - tensor["data_offsets"][0] for tensor in header.values() if "data_offsets" in tensor
+            tensor["data_offsets"][1] - tensor["data_offsets"][0]
+            for name, tensor in header.items()
+            if "data_offsets" in tensor and name.startswith(prefix)
         )
     except (OSError, ValueError, struct.error, LookupError, TypeError, AttributeError) as error:
         raise ArtifactError(f"{path}: not a readable weight file ({error})") from error

@@ -24,12 +24,13 @@ from pathlib import Path
 
 import torch
 
-from ideogram_q8.architecture import BRANCHES, Branch
+from ideogram_q8.architecture import COMPONENT_FOLDERS, PartName
 from ideogram_q8.artifact import journal, layout
 from ideogram_q8.artifact.folder import check_space, check_target, disk_errors, new_folder, write_text
 from ideogram_q8.artifact.placement import Placement
 from ideogram_q8.artifact.sink import Sink
-from ideogram_q8.checkpoint import Source
+from ideogram_q8.checkpoint import Checkpoint
+from ideogram_q8.components import component
 from ideogram_q8.errors import ArtifactError, SourceError
 from ideogram_q8.folding import Folding
 from ideogram_q8.manifest import FILE_NAME, FORMAT_VERSION, TOOL_VERSION, FileRecord, Manifest, sha256_of
@@ -44,7 +45,7 @@ _WORKERS = max(2, min(4, os.cpu_count() or 1))
 _PIECE = 1 << 20
 """Elements of a tensor that are read, computed and written together: what fits in the processor's cache."""
 _HALF_MAX = 65504.0
-_MODEL_TYPES: Mapping[Branch, str] = {"conditional": "ideogram4_cond", "unconditional": "ideogram4_uncond"}
+_MODEL_TYPES: Mapping[PartName, str] = {"conditional": "ideogram4_cond", "unconditional": "ideogram4_uncond"}
 """What Comfy-Org's files say, and musubi-tuner reads."""
 _NO_SHA256 = "0" * 64
 """Stands in the header for the source's sha256 until that is known."""
@@ -68,7 +69,7 @@ OnProgress = Callable[[Progress], None]
 
 
 def quantize(
-    source: Source,
+    source: Checkpoint,
     recipe: Recipe,
     out: Path,
     *,
@@ -76,7 +77,7 @@ def quantize(
     on_progress: OnProgress | None = None,
     overwrite: bool = False,
 ) -> Manifest:
-    """Writes both branches of `source` and manifest.json into the folder `out`, which appears whole or not at all.
+    """Writes both branches of `source`, or its text encoder, and manifest.json into the folder `out`, which appears whole or not at all.
 
     An exception raised by `on_progress` cancels. The same source and recipe give the same weight files, on every device, and
     whether in one run or in several.
@@ -107,7 +108,7 @@ def quantize(
 
 
 def _own_names() -> frozenset[str]:
-    return frozenset({FILE_NAME} | {layout.file_name(scheme, branch) for scheme in SCHEMES for branch in BRANCHES})
+    return frozenset({FILE_NAME} | {layout.file_name(scheme, part) for scheme in SCHEMES for part in COMPONENT_FOLDERS})
 
 
 @dataclass(frozen=True)
@@ -125,9 +126,12 @@ _Done = Mapping[str, Mapping[str, int]]
 
 
 class _BranchJob:
-    """What one branch becomes: records, places in the file, and the arithmetic. Without state, for any number of threads."""
+    """What one branch, or the text encoder, becomes: records, places in the file, and the arithmetic.
 
-    def __init__(self, source: Source, recipe: Recipe, branch: Branch, device: str) -> None:
+    Without state, for any number of threads.
+    """
+
+    def __init__(self, source: Checkpoint, recipe: Recipe, branch: PartName, device: str) -> None:
         self.source, self.recipe, self.branch, self.device = source, recipe, branch, device
         self.reader = source.branch(branch)
         self.file_name = layout.file_name(recipe.scheme, branch)
@@ -142,12 +146,13 @@ class _BranchJob:
     def place(self, source_sha256: str) -> Placement:
         """No paths of this machine in the header: equal sources give equal files wherever they lie."""
         metadata = {
-            "model_type": _MODEL_TYPES[self.branch],
             layout.BRANCH_KEY: self.branch,
             "ideogram_q8.tool_version": TOOL_VERSION,
             "ideogram_q8.source_sha256": source_sha256,
             "ideogram_q8.recipe_sha256": self.recipe.sha256,
         }
+        if self.branch in _MODEL_TYPES:
+            metadata = {"model_type": _MODEL_TYPES[self.branch], **metadata}
         return self.container.place(self.records, metadata)
 
     def size(self, name: str) -> int:
@@ -192,18 +197,19 @@ class _BranchJob:
 class _Job:
     """One run of `quantize`."""
 
-    def __init__(self, source: Source, recipe: Recipe, device: str, on_progress: OnProgress | None) -> None:
+    def __init__(self, source: Checkpoint, recipe: Recipe, device: str, on_progress: OnProgress | None) -> None:
         self.source, self.recipe, self.on_progress = source, recipe, on_progress
-        self.branches = {branch: _BranchJob(source, recipe, branch, device) for branch in BRANCHES}
+        parts = component(source.config).parts
+        self.branches = {part: _BranchJob(source, recipe, part, device) for part in parts}
         self.key = self._key()
         self.total_bytes = sum(job.size(name) for job in self.branches.values() for name in job.stored)
         self.done_bytes = self.resumed_bytes = 0
-        self.hashes: dict[Branch, Future[str]] = {}
+        self.hashes: dict[PartName, Future[str]] = {}
         self.started = time.monotonic()
 
     def _key(self) -> str:
         """What a journal must be of to go on from. The source's files by size and time: hashing them would take minutes."""
-        states = [(str(path), *_state(path)) for branch in BRANCHES for path in self.source.branch(branch).files]
+        states = [(str(path), *_state(path)) for job in self.branches.values() for path in job.reader.files]
         return hashlib.sha256(json.dumps([TOOL_VERSION, self.recipe.sha256, states]).encode()).hexdigest()
 
     def can_resume(self, folder: Path) -> bool:
@@ -219,7 +225,7 @@ class _Job:
 
     def run(self, folder: Path, done: _Done) -> Manifest:
         source_record = in_background(self.source.record)
-        complete: list[Branch] = []
+        complete: list[PartName] = []
 
         def begin_hashing() -> None:
             if source_record.done():
@@ -228,7 +234,7 @@ class _Job:
                         self.hashes[branch] = self._finish(folder, branch)
 
         with journal.Journal(folder, self.key) as notes, workers(_WORKERS) as pool:
-            for branch in BRANCHES:
+            for branch in self.branches:
                 self._write(folder, branch, done, notes, pool, begin_hashing)
                 complete.append(branch)
             source_record.result()
@@ -238,7 +244,7 @@ class _Job:
     def _write(
         self,
         folder: Path,
-        branch: Branch,
+        branch: PartName,
         done: _Done,
         notes: journal.Journal,
         pool: ThreadPoolExecutor,
@@ -261,7 +267,7 @@ class _Job:
             seconds = time.monotonic() - self.started
             self.on_progress(Progress(self.done_bytes, self.total_bytes, name, seconds, self.resumed_bytes))
 
-    def _finish(self, folder: Path, branch: Branch) -> Future[str]:
+    def _finish(self, folder: Path, branch: PartName) -> Future[str]:
         """Writes the header of a complete file and begins to hash it."""
         job = self.branches[branch]
         path = folder / job.file_name

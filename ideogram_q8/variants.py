@@ -116,6 +116,10 @@ def given(artifacts: Sequence[Path], source: str = "pocket") -> list[Variant]:
     found: dict[str, Variant] = {}
     for folder in artifacts:
         artifact = open_artifact(folder)
+        if not isinstance(artifact.config, TransformerConfig):
+            raise RequestError(
+                f"{folder} holds a text encoder, which is no variant to paint with; name folders with transformers"
+            )
         made_from = artifact.manifest.source
         if made_from.location != opened.location and made_from.files != opened.record().files:
             raise RequestError(

@@ -15,7 +15,7 @@ from pathlib import Path
 if __package__ in (None, ""):  # run as a file: the repository's root is not on the path yet
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ideogram_q8.errors import IdeogramQ8Error
+from ideogram_q8.errors import IdeogramQ8Error, printable
 from publish.card import byte_text, render
 from publish.plan import Plan, check_repo, make_plan
 from publish.release import CARD, Release, complete, measured_variant, read_release
@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         _plan(options)
     except (IdeogramQ8Error, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(' '.join(str(error).split()))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130

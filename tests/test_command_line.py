@@ -155,7 +155,10 @@ def test_the_schemes_are_those_of_the_recipes():
         (["generate", "pocket", "--caption", "a", "--out", "x.png", "--preset", "fast"], "invalid choice: 'fast'"),
         (["generate", "pocket", "--caption", "a", "--out", "x.png", "--seed", "one"], "invalid int value: 'one'"),
         (["generate", "pocket", "--caption", "a", "--out", "x.png", "--size", "128"], "expected WIDTHxHEIGHT"),
-        (["generate", "pocket", "--caption", "a", "--out", "x.jpg"], "--out is x.jpg; expected a file name that ends with .png"),
+        (
+            ["generate", "pocket", "--caption", "a", "--out", "x.jpg"],
+            "--out is x.jpg; expected a file name that ends with .png",
+        ),
         (["generate", "pocket", "--caption", "a", "--out", "no/x.png"], "there is no folder no; make it"),
         (["generate", "pocket", "--caption", "", "--out", "x.png"], "caption is empty"),
         (["generate", "pocket", "--caption", "{}", "--out", "x.png"], "the key compositional_deconstruction is missing"),

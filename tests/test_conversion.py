@@ -13,7 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from ideogram_q8.__main__ import main
-from ideogram_q8.architecture import BRANCHES, COMPONENT_FOLDERS, linears
+from ideogram_q8.architecture import BRANCHES, linears
 from ideogram_q8.artifact import open_artifact
 from ideogram_q8.artifact.packed import Int8Weight
 from ideogram_q8.checkpoint import open_source
@@ -77,7 +77,7 @@ def test_both_forms_open_as_the_same_artifact(single, folder):
 
 def test_the_folder_is_that_of_diffusers(folder):
     assert set(files(folder)) == {"manifest.json"} | {
-        f"{part}/{name}" for part in COMPONENT_FOLDERS.values() for name in ("config.json", WEIGHT_FILE)
+        f"{part}/{name}" for part in ("transformer", "unconditional_transformer") for name in ("config.json", WEIGHT_FILE)
     }
     config = json.loads((folder / "transformer" / "config.json").read_text())
     assert {key: value for key, value in config.items() if key != "quantization_config"} == TINY.to_json()

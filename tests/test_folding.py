@@ -55,7 +55,7 @@ def folding_of(exponents: dict[str, torch.Tensor]) -> Folding:
 
 def random_exponents(seed: int, largest: int, folds=POINTS) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
-    return {f: torch.randint(-largest, largest + 1, (POINTS[f],), generator=generator).to(torch.int8) for f in folds}
+    return {f: torch.randint(-largest, largest + 1, (POINTS[f].width,), generator=generator).to(torch.int8) for f in folds}
 
 
 @torch.no_grad()

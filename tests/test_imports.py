@@ -20,6 +20,7 @@ RANKS = {
     "ideogram_q8.devices": 0,
     "ideogram_q8.architecture": 0,
     "ideogram_q8.caption": 0,
+    "ideogram_q8.components": 1,
     "ideogram_q8.manifest": 1,
     "ideogram_q8.report": 1,
     "ideogram_q8.threads": 1,
@@ -68,7 +69,18 @@ WITHIN_A_RANK = {("ideogram_q8.generation", "ideogram_q8.loading")}
 """(importer, imported) of equal rank, allowed."""
 FOR_EVERYONE = "ideogram_q8.errors"
 PUBLISH_MAY_IMPORT = {"ideogram_q8.errors", "ideogram_q8.architecture", "ideogram_q8.manifest", "ideogram_q8.report"}
-WITHOUT_TORCH = {"errors", "strict_json", "architecture", "caption", "manifest", "report", "inspection", "__init__", "__main__"}
+WITHOUT_TORCH = {
+    "errors",
+    "strict_json",
+    "architecture",
+    "components",
+    "caption",
+    "manifest",
+    "report",
+    "inspection",
+    "__init__",
+    "__main__",
+}
 
 FILES = sorted([*ROOT.glob("ideogram_q8/**/*.py"), *ROOT.glob("publish/**/*.py"), ROOT / "app.py"])
 

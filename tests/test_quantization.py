@@ -249,8 +249,8 @@ def mixed_recipe() -> Recipe:
     naive = choose("int8", TINY)
     generator = torch.Generator().manual_seed(0)
     smoothings = [
-        Smoothing(fold, smoothing.encode(torch.randint(-5, 6, (width,), generator=generator).to(torch.int8)))
-        for fold, width in fold_points(TINY).items()
+        Smoothing(fold, smoothing.encode(torch.randint(-5, 6, (point.width,), generator=generator).to(torch.int8)))
+        for fold, point in fold_points(TINY).items()
     ]
     treated = {
         "layers.0.attention.o": {"rotation": 256},

@@ -1,10 +1,12 @@
-"""The README's figures are the report's, and the files it names exist."""
+"""The README's figures are those of the measurements, and the files it names exist."""
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
+from ideogram_q8.evaluation.ablation import Ablation, Row
 from ideogram_q8.report import Figure, Measured, Report
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -42,6 +44,41 @@ def test_the_table_is_the_report() -> None:
         assert row in README
     assert f"{report.suite.captions} held-out captions" in README
     assert report.settings.preset in README
+
+
+ABLATED = ("naive", "smoothed", "paper-2", "paper-17", "convrot", "auto", "auto-paper-17")
+
+
+def ablation(name: str) -> Ablation:
+    return Ablation.from_json((ROOT / "model_cards" / "ablation" / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def ablation_row(rows: dict[str, Row], planted: dict[str, Row], name: str) -> str:
+    """A recipe's line of the README: size, then worst output SNR and PSNR of the pocket and of the planted one."""
+    cells = [f"`{name}`", f"{rows[name].size / 1e6:.2f} MB"]
+    for row in (rows[name], planted[name]):
+        assert row.noise.worst is not None
+        cells += [f"{row.noise.worst:.1f}", with_interval(row.psnr, 1)]
+    return f"| {' | '.join(cells)} |"
+
+
+def test_the_ablation_is_the_measured_one() -> None:
+    plain, planted = ({row.name: row for row in ablation(name).rows} for name in ("pocket", "planted"))
+    for name in ABLATED:
+        assert ablation_row(plain, planted, name) in README
+
+
+def test_the_full_size_run_is_the_measured_one() -> None:
+    run = json.loads((ROOT / "model_cards" / "full-size-quantize.json").read_text(encoding="utf-8"))
+    for text in (
+        f"{run['quantize_rate']:.2f} GB/s",
+        f"{run['copy_rate']:.2f} GB/s",
+        f"{100 * run['share_of_copy']:.0f} %",
+        f"{run['peak_bytes'] / 1e9:.2f} GB",
+        f"{run['seconds']:.0f} s",
+        f"{run['written_bytes']:,} bytes",
+    ):
+        assert text in README, text
 
 
 def test_the_tree_and_the_links_name_what_exists() -> None:

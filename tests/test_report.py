@@ -59,7 +59,10 @@ def test_order_of_keys_does_not_change_the_text() -> None:
         (lambda v: psnr(v).update(interval=[9]), r"figures\['psnr'\]: interval has 1 values, expected 2"),
         (lambda v: psnr(v).update(quartiles=[9, 8]), r"quartiles is \[9, 8\], expected \[low, high\]"),
         (lambda v: psnr(v).pop("interval"), r"figures\['psnr'\]: key 'interval' is missing"),
-        (lambda v: psnr(v).update(value=10**400), r"psnr: value is a number of 1329 bits, expected a number of at most 1\.8e\+308"),
+        (
+            lambda v: psnr(v).update(value=10**400),
+            r"psnr: value is a number of 1329 bits, expected a number of at most 1\.8e\+308",
+        ),
         (lambda v: psnr(v).update(not_measured="twice"), r"figures\['psnr'\]: unknown key 'not_measured'"),
         (lambda v: v["variants"][1]["figures"].update(beauty=psnr(v)), r"figures has 'beauty'"),
     ],
@@ -75,7 +78,9 @@ def psnr(values: dict) -> dict:
 
 @pytest.mark.parametrize("text", ["", "[", "[" * 100_000, '{"a": 1, "a": 2}', '{"value": NaN}', '{"value": -Infinity}'])
 def test_other_text_is_refused(text: str) -> None:
-    with pytest.raises(ArtifactError, match=r"report\.json: (not valid JSON|key 'a' is given twice|-?(NaN|Infinity) is not JSON)"):
+    with pytest.raises(
+        ArtifactError, match=r"report\.json: (not valid JSON|key 'a' is given twice|-?(NaN|Infinity) is not JSON)"
+    ):
         Report.from_json(text)
 
 

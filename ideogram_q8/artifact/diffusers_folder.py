@@ -3,8 +3,10 @@
     transformer/config.json                                    dimensions and torchao's quantization_config
     transformer/diffusion_pytorch_model.safetensors            X._weight_qdata I8 [N, K], X._weight_scale F32 [N, 1], else BF16
     unconditional_transformer/...                              the same
+    text_encoder/config.json, text_encoder/model.safetensors   the same, under transformers' names
 
-`Ideogram4Transformer2DModel.from_pretrained` of diffusers 0.42 opens each folder with torchao 0.18. What a tensor is stands
+`Ideogram4Transformer2DModel.from_pretrained` of diffusers 0.42 and `Qwen3VLModel.from_pretrained` of transformers 5.23 open each
+folder with torchao 0.18. What a tensor is stands
 in the safetensors header (torchao 0.18, prototype/safetensors/safetensors_support.py, BSD-3; diffusers 0.42.1,
 quantizers/torchao/torchao_quantizer.py, Apache-2.0), so Linears of one file may differ: w8a8 has `act_quant_kwargs`, w8a16 has none.
 torchao computes the same as `Int8Linear` but for the scale of a token, amax / 127.5 there and amax / 127 here: codes of activations
@@ -18,13 +20,15 @@ from collections.abc import Mapping
 
 import torch
 
-from ideogram_q8.architecture import COMPONENT_FOLDERS, Branch, TransformerConfig, diffusers_names, linears, tensor_shapes
+from ideogram_q8.architecture import COMPONENT_FOLDERS, WEIGHT_FILES, PartName, diffusers_names
 from ideogram_q8.artifact.packed import Int8Weight, Packed
+from ideogram_q8.components import Dimensions, TextEncoderConfig, component
 from ideogram_q8.errors import ArtifactError
 from ideogram_q8.manifest import TensorRecord
 from ideogram_q8.recipe import INT8_SCHEMES, LayerPlan, Recipe
 
-WEIGHT_FILE = "diffusion_pytorch_model.safetensors"
+_OFFICIAL_FP8 = "ideogram_fp8_weight_only"
+"""The key in the official text encoder's config.json that says that it is FP8."""
 _PER_ROW = {"_type": "PerRow", "_version": 1, "_data": {"dim": -1}}
 _SYMMETRIC = {"_type": "MappingType", "_data": "SYMMETRIC"}
 _PER_TOKEN = {
@@ -63,20 +67,20 @@ def check(recipe: Recipe) -> None:
             )
 
 
-def file_name(branch: Branch) -> str:
+def file_name(part: PartName) -> str:
     """`transformer/diffusion_pytorch_model.safetensors`, ..."""
-    return f"{COMPONENT_FOLDERS[branch]}/{WEIGHT_FILE}"
+    return f"{COMPONENT_FOLDERS[part]}/{WEIGHT_FILES[part]}"
 
 
-def stored_tensors(config: TransformerConfig, recipe: Recipe, branch: Branch) -> dict[str, tuple[TensorRecord, ...]]:
-    """The tensors of a branch's weight file for each official tensor; a fused qkv gives those of q, then k, then v."""
-    plans = _plans(recipe, branch)
-    return {name: _stored(name, shape, plans.get(name)) for name, shape in tensor_shapes(config).items()}
+def stored_tensors(config: Dimensions, recipe: Recipe, part: PartName) -> dict[str, tuple[TensorRecord, ...]]:
+    """The tensors of a part's weight file for each official tensor; a fused qkv gives those of q, then k, then v."""
+    plans = _plans(recipe, part)
+    return {name: _stored(name, shape, plans.get(name)) for name, shape in component(config).shapes.items()}
 
 
-def _plans(recipe: Recipe, branch: Branch) -> dict[str, LayerPlan]:
+def _plans(recipe: Recipe, part: PartName) -> dict[str, LayerPlan]:
     """The plan of each Linear's weight, by its official name with `.weight`."""
-    return {f"{layer.linear}.weight": layer for layer in recipe.parts[branch].layers}
+    return {f"{layer.linear}.weight": layer for layer in recipe.parts[part].layers}
 
 
 def _stored(name: str, shape: tuple[int, ...], plan: LayerPlan | None) -> tuple[TensorRecord, ...]:
@@ -102,14 +106,15 @@ def split(name: str, weight: Packed | torch.Tensor) -> tuple[torch.Tensor, ...]:
     return tuple(tensor for pair in pairs for tensor in pair)
 
 
-def metadata(config: TransformerConfig, recipe: Recipe, branch: Branch) -> dict[str, str]:
-    """What torchao wants in a weight file's header: the names of all tensors, and for each what it is."""
-    plans = _plans(recipe, branch)
+def metadata(config: Dimensions, recipe: Recipe, part: PartName) -> dict[str, str]:
+    """What the readers want in a weight file's header: torchao the names of all tensors and what each is, transformers `format`."""
+    plans = _plans(recipe, part)
     entries: dict[str, str] = {}
-    for name, shape in tensor_shapes(config).items():
+    for name, shape in component(config).shapes.items():
         description = json.dumps(_describe(plans.get(name), shape))
         entries |= dict.fromkeys(diffusers_names(name), description)
-    return {**entries, "tensor_names": json.dumps(list(entries))}
+    own = {"format": "pt"} if part == "text_encoder" else {}
+    return {**entries, "tensor_names": json.dumps(list(entries)), **own}
 
 
 def _describe(plan: LayerPlan | None, shape: tuple[int, ...]) -> dict[str, object]:
@@ -124,20 +129,23 @@ def _describe(plan: LayerPlan | None, shape: tuple[int, ...]) -> dict[str, objec
     return {"_type": "Int8Tensor", "_data": data, "_tensor_data_names": ["qdata", "scale"]}
 
 
-def texts(config: TransformerConfig, recipe: Recipe, branch: Branch) -> dict[str, str]:
-    """The text files of a branch, by their paths in the artifact's folder."""
-    value = {**config.to_json(), "quantization_config": _quantization_config(config, recipe, branch)}
-    return {f"{COMPONENT_FOLDERS[branch]}/config.json": json.dumps(value, indent=2) + "\n"}
+def texts(config: Dimensions, recipe: Recipe, part: PartName) -> dict[str, str]:
+    """The text files of a part, by their paths in the artifact's folder."""
+    value = {**config.to_json(), "quantization_config": _quantization_config(config, recipe, part)}
+    if isinstance(config, TextEncoderConfig):
+        value.pop(_OFFICIAL_FP8, None)
+        value |= {"architectures": ["Qwen3VLModel"], "dtype": "bfloat16"}
+    return {f"{COMPONENT_FOLDERS[part]}/config.json": json.dumps(value, indent=2) + "\n"}
 
 
-def _quantization_config(config: TransformerConfig, recipe: Recipe, branch: Branch) -> dict[str, object]:
+def _quantization_config(config: Dimensions, recipe: Recipe, part: PartName) -> dict[str, object]:
     """The kind of most int8 Linears, and the names of those that are none: the header decides, this is what people read."""
-    plans = _plans(recipe, branch)
+    plans = _plans(recipe, part)
     schemes = [plan.scheme for plan in plans.values() if plan.scheme in INT8_SCHEMES]
     kind, data = _CONFIGS["w8a16" if schemes.count("w8a16") > schemes.count("w8a8") else "w8a8"]
-    plain = [name for name in (f"{linear.name}.weight" for linear in linears(config)) if plans[name].scheme == "bf16"]
+    plain = [name for name in (f"{linear.name}.weight" for linear in component(config).linears) if plans[name].scheme == "bf16"]
     return {
         "quant_method": "torchao",
         "quant_type": {"default": {"_type": kind, "_version": 2, "_data": data}},
-        "modules_to_not_convert": [part.removesuffix(".weight") for name in plain for part in diffusers_names(name)],
+        "modules_to_not_convert": [found.removesuffix(".weight") for name in plain for found in diffusers_names(name)],
     }

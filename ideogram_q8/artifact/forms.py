@@ -11,9 +11,10 @@ from typing import Literal
 
 import torch
 
-from ideogram_q8.architecture import Branch, TransformerConfig
+from ideogram_q8.architecture import PartName
 from ideogram_q8.artifact import diffusers_folder, layout
 from ideogram_q8.artifact.packed import Int8Weight, Packed
+from ideogram_q8.components import Dimensions
 from ideogram_q8.manifest import TensorRecord
 from ideogram_q8.recipe import LayerPlan, Recipe
 
@@ -26,19 +27,19 @@ class Form:
 
     Attributes:
         check: raises ArtifactError where the form cannot hold a recipe.
-        file_name: (scheme, branch) -> the weight file's path in the artifact's folder.
-        stored_tensors: (config, recipe, branch) -> the stored tensors of each official one.
+        file_name: (scheme, part) -> the weight file's path in the artifact's folder.
+        stored_tensors: (config, recipe, part) -> the stored tensors of each official one.
         split: (official name, plan of its Linear or None, weight) -> the tensors that `stored_tensors` plans for it.
         metadata: what the form's readers want in a weight file's header.
-        texts: the text files of a branch by their paths.
+        texts: the text files of a part by their paths.
     """
 
     check: Callable[[Recipe], None]
-    file_name: Callable[[str, Branch], str]
-    stored_tensors: Callable[[TransformerConfig, Recipe, Branch], dict[str, tuple[TensorRecord, ...]]]
+    file_name: Callable[[str, PartName], str]
+    stored_tensors: Callable[[Dimensions, Recipe, PartName], dict[str, tuple[TensorRecord, ...]]]
     split: Callable[[str, LayerPlan | None, Packed | torch.Tensor], tuple[torch.Tensor, ...]]
-    metadata: Callable[[TransformerConfig, Recipe, Branch], dict[str, str]]
-    texts: Callable[[TransformerConfig, Recipe, Branch], dict[str, str]]
+    metadata: Callable[[Dimensions, Recipe, PartName], dict[str, str]]
+    texts: Callable[[Dimensions, Recipe, PartName], dict[str, str]]
 
 
 def _single_tensors(_: str, plan: LayerPlan | None, weight: Packed | torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -59,7 +60,7 @@ FORMS: Mapping[FormName, Form] = {
     ),
     "diffusers": Form(
         check=diffusers_folder.check,
-        file_name=lambda _, branch: diffusers_folder.file_name(branch),
+        file_name=lambda _, part: diffusers_folder.file_name(part),
         stored_tensors=diffusers_folder.stored_tensors,
         split=lambda name, _, weight: diffusers_folder.split(name, weight),
         metadata=diffusers_folder.metadata,

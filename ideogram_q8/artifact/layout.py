@@ -2,6 +2,7 @@
 
     int8          ideogram4-int8.safetensors, ideogram4-unconditional-int8.safetensors; w8a8 and w8a16 Linears as ComfyUI's
                   int8_tensorwise (X.weight I8 [N, K], X.weight_scale F32 [N, 1], X.comfy_quant U8 with its JSON), else BF16
+    text encoder  ideogram4-text-encoder-int8.safetensors, the same layout; int8 only
     q8_0, q4_k    ideogram4-Q8_0.gguf, ideogram4-unconditional-Q8_0.gguf, ...; blocks, kept Linears BF16, everything else F32
 
 Which Linear gets which scheme is the recipe's affair.
@@ -16,18 +17,23 @@ from typing import Protocol
 
 import torch
 
-from ideogram_q8.architecture import Branch, TransformerConfig, tensor_shapes
+from ideogram_q8.architecture import PartName
 from ideogram_q8.artifact import gguf_file, safetensors_file
 from ideogram_q8.artifact.placement import Placement
+from ideogram_q8.components import Dimensions, component
 from ideogram_q8.manifest import TensorRecord
 from ideogram_q8.numerics import ggml, int8
 from ideogram_q8.numerics.rotation import rotate
 from ideogram_q8.recipe import INT8_SCHEMES, LayerPlan, Recipe
 
 BRANCH_KEY = "ideogram_q8.branch"
-"""The metadata key of a weight file that says which branch it holds."""
+"""The metadata key of a weight file that says which branch it holds, or that it holds the text encoder."""
 
-_STEMS: Mapping[Branch, str] = {"conditional": "ideogram4", "unconditional": "ideogram4-unconditional"}
+_STEMS: Mapping[PartName, str] = {
+    "conditional": "ideogram4",
+    "unconditional": "ideogram4-unconditional",
+    "text_encoder": "ideogram4-text-encoder",
+}
 
 
 class Container(Protocol):
@@ -48,9 +54,9 @@ def open_file(scheme: str, path: Path) -> safetensors_file.SafetensorsFile | ggu
     return gguf_file.GgufFile(path) if scheme in ggml.BLOCKS else safetensors_file.SafetensorsFile(path)
 
 
-def file_name(scheme: str, branch: Branch) -> str:
+def file_name(scheme: str, part: PartName) -> str:
     """`ideogram4-int8.safetensors`, `ideogram4-unconditional-Q4_K.gguf`, ..."""
-    return f"{_STEMS[branch]}-{scheme.upper()}.gguf" if scheme in ggml.BLOCKS else f"{_STEMS[branch]}-{scheme}.safetensors"
+    return f"{_STEMS[part]}-{scheme.upper()}.gguf" if scheme in ggml.BLOCKS else f"{_STEMS[part]}-{scheme}.safetensors"
 
 
 def comfy_quant(plan: LayerPlan) -> bytes:
@@ -68,11 +74,11 @@ def plain_scheme(recipe: Recipe) -> str:
     return "f32" if recipe.scheme in ggml.BLOCKS else "bf16"
 
 
-def stored_tensors(config: TransformerConfig, recipe: Recipe, branch: Branch) -> dict[str, tuple[TensorRecord, ...]]:
-    """The tensors that a branch's weight file has for each tensor of the source."""
-    plans = {f"{layer.linear}.weight": layer for layer in recipe.parts[branch].layers}
+def stored_tensors(config: Dimensions, recipe: Recipe, part: PartName) -> dict[str, tuple[TensorRecord, ...]]:
+    """The tensors that a part's weight file has for each tensor of the source."""
+    plans = {f"{layer.linear}.weight": layer for layer in recipe.parts[part].layers}
     plain = plain_scheme(recipe)
-    return {name: _stored(name, shape, plans.get(name), plain) for name, shape in tensor_shapes(config).items()}
+    return {name: _stored(name, shape, plans.get(name), plain) for name, shape in component(config).shapes.items()}
 
 
 def _stored(name: str, shape: tuple[int, ...], plan: LayerPlan | None, plain: str) -> tuple[TensorRecord, ...]:

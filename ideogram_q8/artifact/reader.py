@@ -10,10 +10,11 @@ from pathlib import Path
 
 import torch
 
-from ideogram_q8.architecture import BRANCHES, Branch, Traits, TransformerConfig
+from ideogram_q8.architecture import PartName, Traits, TransformerConfig
 from ideogram_q8.artifact import layout
 from ideogram_q8.artifact.forms import FORMS, FormName
 from ideogram_q8.artifact.packed import GgmlWeight, Int8Weight, Packed
+from ideogram_q8.components import Dimensions, TextEncoderConfig, component
 from ideogram_q8.errors import ArtifactError, SourceError
 from ideogram_q8.manifest import FILE_NAME, FileRecord, Manifest, TensorRecord, sha256_of
 from ideogram_q8.numerics.ggml import BLOCKS
@@ -21,7 +22,7 @@ from ideogram_q8.recipe import INT8_SCHEMES, SCHEMES, LayerPlan, Recipe
 
 
 class ArtifactBranch:
-    """One transformer by official names. A tensor is read when asked for, and not kept."""
+    """One network by official names. A tensor is read when asked for, and not kept."""
 
     def __init__(
         self, path: Path, recipe: Recipe, stored: Mapping[str, tuple[TensorRecord, ...]], header: Mapping[str, str]
@@ -49,7 +50,7 @@ class ArtifactBranch:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The base tensors of the transformer, whether packed or not."""
+        """The base tensors, whether packed or not."""
         return tuple(self._layout)
 
     def read(self, name: str) -> torch.Tensor:
@@ -112,7 +113,7 @@ class ArtifactBranch:
 
 
 class Artifact:
-    """An opened artifact: its manifest, recipe and dimensions, and a view of each branch."""
+    """An opened artifact of either component: its manifest, recipe and dimensions, and a view of each part."""
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:
         """Raises ArtifactError: a file is missing, truncated or not what the manifest says."""
@@ -120,13 +121,36 @@ class Artifact:
             raise ArtifactError(f"{folder / FILE_NAME}: scheme is {manifest.scheme!r}, expected one of {', '.join(SCHEMES)}")
         self.folder, self.manifest = folder, manifest
         self.recipe = Recipe.from_value(manifest.recipe)
+        self.config = self._read_config()
+        self.recipe.check(self.config)
+        parts = component(self.config).parts
+        if {file.branch for file in manifest.files} != set(parts):
+            raise ArtifactError(f"{folder / FILE_NAME}: files are not those of {' and '.join(parts)}; build the artifact again")
+        self.form = self._form()
+        self._branches = {part: self._open(manifest.file(part)) for part in parts}
+
+    def _read_config(self) -> Dimensions:
+        kind = TextEncoderConfig if "text_encoder" in self.recipe.parts else TransformerConfig
         try:
-            self.config = TransformerConfig.from_json(manifest.transformer)
+            return kind.from_json(self.manifest.transformer)
         except SourceError as error:
             raise ArtifactError(f"{FILE_NAME}: transformer: {error}") from None
-        self.recipe.check(self.config)
-        self.form = self._form()
-        self._branches = {branch: self._open(manifest.file(branch)) for branch in BRANCHES}
+
+    @property
+    def transformer_config(self) -> TransformerConfig:
+        """The dimensions of the transformers. Raises ArtifactError: the artifact is a text encoder."""
+        if not isinstance(self.config, TransformerConfig):
+            raise ArtifactError(
+                f"{self.folder} holds a text encoder; expected transformers, and it as the text encoder beside them"
+            )
+        return self.config
+
+    @property
+    def text_encoder_config(self) -> TextEncoderConfig:
+        """The dimensions of the text encoder. Raises ArtifactError: the artifact is a pair of transformers."""
+        if not isinstance(self.config, TextEncoderConfig):
+            raise ArtifactError(f"{self.folder} holds transformers; expected what `quantize --component text_encoder` wrote")
+        return self.config
 
     @property
     def variant(self) -> str:
@@ -136,7 +160,8 @@ class Artifact:
     def traits(self) -> Traits:
         return self.manifest.traits
 
-    def branch(self, branch: Branch) -> ArtifactBranch:
+    def branch(self, branch: PartName) -> ArtifactBranch:
+        """The view of a branch, or of the text encoder."""
         return self._branches[branch]
 
     def _open(self, file: FileRecord) -> ArtifactBranch:

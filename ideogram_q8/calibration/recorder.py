@@ -1,8 +1,8 @@
-"""Running statistics of the inputs of a transformer's Linears, by hooks on its modules.
+"""Running statistics of the inputs of a component's Linears, by hooks on its modules.
 
-The modules are diffusers', whatever layers stand in them (plain, packed, offloaded): a hook sees the input of `to_q` as that of the
-fused qkv, and of w1 as that of w3. Sums stay on the device of the activations; only sampled rows are moved. Rows need no mask,
-for `generation` pads nothing.
+The modules are diffusers' or transformers', whatever layers stand in them (plain, packed, offloaded): a hook sees the input of
+`to_q` as that of the fused qkv, and of w1 as that of w3. Sums stay on the device of the activations; only sampled rows are moved.
+Rows need no mask, for `generation` pads nothing.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from types import TracebackType
 from typing import Any
 
 import torch
-from diffusers import Ideogram4Transformer2DModel
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-from ideogram_q8.architecture import Branch, TransformerConfig, diffusers_names, linears
+from ideogram_q8.architecture import PartName, diffusers_names
 from ideogram_q8.calibration.statistics import Calibration, LinearStatistics, Statistics, check_entry, shared_input
+from ideogram_q8.components import Dimensions, component
 
 _GOLDEN, _MIX_A, _MIX_B = -0x61C8864680B583EB, -0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15
 """splitmix64's constants (Steele, Lea, Flood 2014; public domain code by Vigna) as signed 64-bit numbers."""
@@ -79,7 +79,7 @@ class _Running:
 
 
 class Recorder:
-    """A context in which the Linears of both branches are watched; `step` says which denoising step is running.
+    """A context in which the Linears of the modules of a component's parts are watched; `step` says which denoising step is running.
 
     The sampled rows depend on `label` (one for each caption and seed), the branch, the step and the row's number alone, so that
     runs split over machines keep the same rows as one run over everything. All Linears of a branch that see a row keep it together.
@@ -87,21 +87,22 @@ class Recorder:
 
     def __init__(
         self,
-        branches: Mapping[Branch, Ideogram4Transformer2DModel],
-        config: TransformerConfig,
+        branches: Mapping[PartName, nn.Module],
+        config: Dimensions,
         calibration: Calibration,
         label: str,
     ) -> None:
         self.step = 0
         self._branches, self._calibration, self._label = branches, calibration, label
-        self._names = [linear.name for linear in linears(config) if shared_input(linear.name) == linear.name]
-        self._running: dict[tuple[Branch, str], _Running] = {}
+        watched = (linear.name for linear in component(config).linears if linear.runs)
+        self._names = [name for name in watched if shared_input(name) == name]
+        self._running: dict[tuple[PartName, str], _Running] = {}
         self._hooks: list[RemovableHandle] = []
 
     def __enter__(self) -> Recorder:
-        for branch, transformer in self._branches.items():
+        for branch, network in self._branches.items():
             for name in self._names:
-                module = transformer.get_submodule(diffusers_names(f"{name}.weight")[0].removesuffix(".weight"))
+                module = network.get_submodule(diffusers_names(f"{name}.weight")[0].removesuffix(".weight"))
                 self._hooks.append(self._watch(branch, name, module))
         return self
 
@@ -109,7 +110,7 @@ class Recorder:
         while self._hooks:
             self._hooks.pop().remove()
 
-    def _watch(self, branch: Branch, name: str, module: nn.Module) -> RemovableHandle:
+    def _watch(self, branch: PartName, name: str, module: nn.Module) -> RemovableHandle:
         def record(_module: nn.Module, inputs: tuple[Any, ...]) -> None:
             x = inputs[0].detach()
             x = x.reshape(-1, x.shape[-1])

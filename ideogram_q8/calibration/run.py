@@ -1,6 +1,7 @@
-"""The calibration run: paint every caption, record every step.
+"""The calibration run: paint every caption, record every step; of the text encoder: read every caption.
 
-It is `generation.steps`, the loop that makes pictures, watched by a `Recorder`; nothing is decoded. Each caption gives statistics
+It is `generation.steps`, the loop that makes pictures, watched by a `Recorder`; nothing is decoded. Or it is
+`generation.text_features`, without any transformer. Each caption gives statistics
 of its own, which are merged into those of the captions before: what is on disk after a caption is a valid stats file, a killed
 run goes on from it, and it ends with the same bits as one that was never killed.
 """
@@ -11,23 +12,48 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, TypeVar
 
-from ideogram_q8.architecture import preset
+from torch import nn
+
+from ideogram_q8.architecture import BRANCHES, PartName, preset
 from ideogram_q8.artifact.folder import check_space
 from ideogram_q8.calibration import statistics
 from ideogram_q8.calibration.recorder import Recorder
 from ideogram_q8.calibration.statistics import Calibration, Statistics
+from ideogram_q8.components import LANGUAGE_MODEL, Dimensions, TextEncoderConfig
 from ideogram_q8.errors import ArtifactError, RequestError
-from ideogram_q8.generation import MAX_SEED, Request, steps
-from ideogram_q8.loading import Model
+from ideogram_q8.generation import MAX_SEED, Request, steps, text_features
+from ideogram_q8.loading import Model, TextEncoder
 from ideogram_q8.manifest import SourceRecord
 
 DEFAULT_SAMPLE_ROWS = 128
+OnStep = Callable[[int], None]
+"""Called with how many steps of a caption are done."""
+_Network = TypeVar("_Network", contravariant=True)
+
+
+class Work(Protocol[_Network]):
+    """What is done with each caption, and what is known of it beforehand."""
+
+    @property
+    def sample_rows(self) -> int: ...
+
+    def dimensions(self, network: _Network) -> Dimensions: ...
+
+    def check(self, network: _Network, captions: Sequence[str]) -> None:
+        """Raises RequestError: what the network cannot honour."""
+
+    def calibration(self, captions: Sequence[str]) -> Calibration:
+        """The record of a run over these canonical captions."""
+
+    def record(self, network: _Network, caption: str, on_step: OnStep) -> Statistics:
+        """The statistics of one caption."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """What to run beside the captions: preset name, size in pixels, a number added to each caption's own seed, rows to keep."""
+    """Painting: preset name, size in pixels, a number added to each caption's own seed, rows to keep."""
 
     source: SourceRecord
     preset: str
@@ -35,6 +61,14 @@ class Job:
     height: int
     seed: int = 0
     sample_rows: int = DEFAULT_SAMPLE_ROWS
+
+    def dimensions(self, network: Model) -> Dimensions:
+        return network.config
+
+    def check(self, network: Model, captions: Sequence[str]) -> None:
+        """Raises RequestError: preset, size or caption is none that the model can honour."""
+        for caption in captions:
+            self.request(caption).check(network.traits)
 
     def calibration(self, captions: Sequence[str]) -> Calibration:
         """The record of a run over these canonical captions."""
@@ -46,6 +80,47 @@ class Job:
         """The picture that is painted for a caption. Its seed comes from the caption, so no order or split changes it."""
         seed = (int(caption_sha256(caption)[:15], 16) + self.seed) % (MAX_SEED + 1)
         return Request(caption, seed, self.preset, self.width, self.height)
+
+    def record(self, network: Model, caption: str, on_step: OnStep) -> Statistics:
+        """Paints the caption, watching both branches."""
+        request = self.request(caption)
+        label = f"{caption_sha256(caption)}/{request.seed}"
+        watched: dict[PartName, nn.Module] = {branch: network.branches[branch] for branch in BRANCHES}
+        with Recorder(watched, network.config, self.calibration([caption]), label) as recorder:
+            for step in steps(network, request):
+                recorder.step = step.index + 1
+                on_step(step.index + 1)
+        return recorder.finish()
+
+
+@dataclass(frozen=True)
+class EncoderJob:
+    """Reading: each caption once, by the text encoder of these dimensions; rows to keep."""
+
+    source: SourceRecord
+    config: TextEncoderConfig
+    sample_rows: int = DEFAULT_SAMPLE_ROWS
+
+    def dimensions(self, _network: TextEncoder) -> Dimensions:
+        return self.config
+
+    def check(self, _network: TextEncoder, captions: Sequence[str]) -> None:
+        """Raises RequestError: a caption is empty."""
+        if not all(caption.strip() for caption in captions):
+            raise RequestError("a caption is empty; describe the picture")
+
+    def calibration(self, captions: Sequence[str]) -> Calibration:
+        """The record of a run over these canonical captions."""
+        digests = tuple(sorted(caption_sha256(caption) for caption in captions))
+        return Calibration(statistics.FORMAT_VERSION, self.source, digests, "", 0, 0, 0, 1, self.sample_rows)
+
+    def record(self, network: TextEncoder, caption: str, on_step: OnStep) -> Statistics:
+        """Encodes the caption, watching the language model."""
+        named = nn.ModuleDict({LANGUAGE_MODEL.rstrip("."): network.model})
+        with Recorder({"text_encoder": named}, self.config, self.calibration([caption]), caption_sha256(caption)) as recorder:
+            text_features(network.model, network.tokenizer, caption)
+        on_step(1)
+        return recorder.finish()
 
 
 @dataclass(frozen=True)
@@ -64,9 +139,9 @@ def caption_sha256(caption: str) -> str:
 
 
 def calibrate(
-    model: Model,
+    model: _Network,
     captions: Sequence[str],
-    job: Job,
+    job: Work[_Network],
     *,
     partial: Path | None = None,
     on_progress: Callable[[Progress], None] | None = None,
@@ -74,6 +149,7 @@ def calibrate(
     """Statistics of all Linears over all captions; `on_progress` sees every step and may raise to stop.
 
     Args:
+        model: what `job` runs: a `Model`, or a `TextEncoder`.
         captions: canonical texts, no two the same.
         partial: keeps the finished captions; a run that finds the file goes on from there. The caller removes it.
 
@@ -86,7 +162,9 @@ def calibrate(
     calibration = _checked(model, captions, job)
     total: Statistics | None = None
     if partial is not None:
-        check_space(partial.parent, 2 * statistics.predicted_bytes(model.config, calibration.steps, calibration.sample_rows))
+        check_space(
+            partial.parent, 2 * statistics.predicted_bytes(job.dimensions(model), calibration.steps, calibration.sample_rows)
+        )
         total = _resume(partial, calibration)
     done = set() if total is None else set(total.calibration.captions)
 
@@ -99,7 +177,7 @@ def calibrate(
     for caption in captions:
         if caption_sha256(caption) in done:
             continue
-        found = _record(model, caption, job, show)
+        found = job.record(model, caption, show)
         total = found if total is None else statistics.merge([total, found])
         if partial is not None:
             statistics.write(partial, total)
@@ -108,14 +186,13 @@ def calibrate(
     return total
 
 
-def _checked(model: Model, captions: Sequence[str], job: Job) -> Calibration:
+def _checked(model: _Network, captions: Sequence[str], job: Work[_Network]) -> Calibration:
     if not captions or len(set(captions)) != len(captions):
         different = len(set(captions))
         raise RequestError(f"got {len(captions)} captions, {different} different ones; expected at least one, none twice")
     if job.sample_rows < 1:
         raise RequestError(f"sample rows are {job.sample_rows}; expected at least 1")
-    for caption in captions:
-        job.request(caption).check(model.traits)
+    job.check(model, captions)
     return job.calibration(captions)
 
 
@@ -129,13 +206,3 @@ def _resume(partial: Path, calibration: Calibration) -> Statistics | None:
         reason = f"{len(extra)} captions that are not asked for" if extra else "another model or setting"
         raise ArtifactError(f"{partial} was left by a run with {reason}; finish that run, or remove the file to start again")
     return found
-
-
-def _record(model: Model, caption: str, job: Job, on_step: Callable[[int], None]) -> Statistics:
-    request = job.request(caption)
-    label = f"{caption_sha256(caption)}/{request.seed}"
-    with Recorder(model.branches, model.config, job.calibration([caption]), label) as recorder:
-        for step in steps(model, request):
-            recorder.step = step.index + 1
-            on_step(step.index + 1)
-    return recorder.finish()

@@ -1,7 +1,7 @@
-"""stats.safetensors: what the inputs of each Linear were like, per branch; how files merge, how they are written and read.
+"""stats.safetensors: what the inputs of each Linear were like, per branch or of the text encoder; merging, writing, reading.
 
 Sums and counts add up, maxima and the sample's smallest keys win: merging is commutative and associative but for the rounding of
-float64 sums, so a run may be split over machines. `feed_forward.w3` has no entry, for its input is w1's. A Linear that never ran
+float64 sums, so a run may be split over machines. Linears that share an input share the entry of the first. A Linear that never ran
 has none either: nothing goes through the text projection of the unconditional branch. What this module does not know: modules,
 prompts, sampling. Files may come from strangers: nothing in one is believed before it is checked.
 """
@@ -21,7 +21,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from ideogram_q8.architecture import BRANCHES, Branch, TransformerConfig, linears
+from ideogram_q8.architecture import COMPONENT_FOLDERS, PartName
+from ideogram_q8.components import Dimensions, component
 from ideogram_q8.errors import ArtifactError, ResourceError
 from ideogram_q8.manifest import SourceRecord
 from ideogram_q8.strict_json import decode, parse_json
@@ -29,14 +30,15 @@ from ideogram_q8.strict_json import decode, parse_json
 FORMAT_VERSION = 1
 METADATA_KEY = "ideogram_q8.calibration"
 
-Key = tuple[Branch, str]
-"""Branch and official name of a Linear."""
+Key = tuple[PartName, str]
+"""Branch, or "text_encoder", and official name of a Linear."""
 
 
 @dataclass(frozen=True)
 class Calibration:
     """How statistics were made. `captions` are sha256s of canonical captions, sorted; sizes in pixels.
 
+    Of a text encoder, which reads each caption once, `preset` is empty, sizes and seed are 0 and `steps` is 1.
     `seed` is added to each caption's own; `sample_rows` is the most input rows that are kept for a Linear.
     """
 
@@ -106,26 +108,38 @@ class Statistics:
     calibration: Calibration
     entries: Mapping[Key, LinearStatistics]
 
-    def get(self, branch: Branch, linear: str) -> LinearStatistics | None:
-        """The inputs of a Linear (official name); None if it never ran. w3 sees what w1 sees."""
+    def get(self, branch: PartName, linear: str) -> LinearStatistics | None:
+        """The inputs of a Linear (official name); None if it never ran."""
         return self.entries.get((branch, shared_input(linear)))
 
-    def check(self, config: TransformerConfig) -> None:
+    def check(self, config: Dimensions) -> None:
         """Raises ArtifactError unless the file is of such a model: Linears and widths known, those that see tokens all there."""
-        widths = {shared_input(linear.name): linear.in_features for linear in linears(config)}
+        model = component(config)
+        widths = {(part, shared_input(linear.name)): linear.in_features for part in model.parts for linear in model.linears}
         for (branch, linear), entry in self.entries.items():
-            if widths.get(linear) != len(entry.amax):
-                expected = f"{widths[linear]} inputs" if linear in widths else "no such Linear"
+            if widths.get((branch, linear)) != len(entry.amax):
+                expected = f"{widths[branch, linear]} inputs" if (branch, linear) in widths else "no such Linear"
                 raise ArtifactError(f"statistics: {branch} {linear} has {len(entry.amax)} inputs, the model has {expected}")
-        for branch in BRANCHES:
-            for wanted in linears(config):
+        for branch in model.parts:
+            for wanted in model.linears:
                 if wanted.sees_tokens and self.get(branch, wanted.name) is None:
                     raise ArtifactError(f"statistics: {branch} {wanted.name} is missing; calibrate this model")
 
 
+_SHARED_INPUTS: Mapping[str, str] = {
+    "feed_forward.w3": "feed_forward.w1",
+    "self_attn.k_proj": "self_attn.q_proj",
+    "self_attn.v_proj": "self_attn.q_proj",
+    "mlp.up_proj": "mlp.gate_proj",
+}
+
+
 def shared_input(linear: str) -> str:
-    """The Linear under whose name the inputs of `linear` are stored: w1 for w3, else itself."""
-    return linear.removesuffix("w3") + "w1" if linear.endswith("feed_forward.w3") else linear
+    """The Linear under whose name the inputs of `linear` are stored: w1 for w3, q_proj for k_proj, ..., or itself."""
+    for kind, first in _SHARED_INPUTS.items():
+        if linear.endswith(kind):
+            return linear.removesuffix(kind) + first
+    return linear
 
 
 # ---- merging ----
@@ -206,10 +220,13 @@ def write(path: Path, statistics: Statistics) -> None:
             temporary.unlink(missing_ok=True)
 
 
-def predicted_bytes(config: TransformerConfig, steps: int, sample_rows: int) -> int:
-    """An upper bound of the tensor data of a file for both branches of such a model."""
-    names = {shared_input(linear.name): linear.in_features for linear in linears(config)}
-    return len(BRANCHES) * sum(width * (4 + 8 + 4 * sample_rows) + 8 + 20 * steps + 8 * sample_rows for width in names.values())
+def predicted_bytes(config: Dimensions, steps: int, sample_rows: int) -> int:
+    """An upper bound of the tensor data of a file for such a model, both branches where there are two."""
+    model = component(config)
+    names = {shared_input(linear.name): linear.in_features for linear in model.linears if linear.runs}
+    return len(model.parts) * sum(
+        width * (4 + 8 + 4 * sample_rows) + 8 + 20 * steps + 8 * sample_rows for width in names.values()
+    )
 
 
 def read(path: Path) -> Statistics:
@@ -234,7 +251,7 @@ def _read(path: Path, file: Any) -> Statistics:
     for key in file.keys():  # noqa: SIM118 (safe_open is not a mapping)
         branch, _, rest = key.partition("/")
         linear, _, name = rest.rpartition("/")
-        if branch not in BRANCHES or not linear or name not in _FIELDS or linear != shared_input(linear):
+        if branch not in COMPONENT_FOLDERS or not linear or name not in _FIELDS or linear != shared_input(linear):
             raise ArtifactError(f"{path}: {key[:200]!r} is no part of a stats file; expected BRANCH/LINEAR/FIELD")
         dtype = file.get_slice(key).get_dtype()
         if _STORED_TYPES.get(dtype) != _FIELDS[name]:

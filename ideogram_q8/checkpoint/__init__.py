@@ -1,6 +1,6 @@
 """Lazy views of source checkpoints, a tensor at a time."""
 
 from ideogram_q8.checkpoint.branch import BranchReader
-from ideogram_q8.checkpoint.source import Source, open_source
+from ideogram_q8.checkpoint.source import POCKET, Checkpoint, Source, TextEncoderSource, open_source, open_text_encoder
 
-__all__ = ["BranchReader", "Source", "open_source"]
+__all__ = ["POCKET", "BranchReader", "Checkpoint", "Source", "TextEncoderSource", "open_source", "open_text_encoder"]

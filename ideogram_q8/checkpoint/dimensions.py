@@ -10,6 +10,7 @@ from pathlib import Path
 from ideogram_q8.architecture import IDEOGRAM4, TransformerConfig
 from ideogram_q8.checkpoint.stored import StoredTensor
 from ideogram_q8.checkpoint.text import read_json
+from ideogram_q8.components import TextEncoderConfig
 from ideogram_q8.errors import SourceError
 
 _LARGEST = 1 << 20
@@ -24,6 +25,17 @@ def from_config(path: Path) -> TransformerConfig:
         raise SourceError(f"{path}: expected an object")
     try:
         return _checked(TransformerConfig.from_json(value))
+    except SourceError as error:
+        raise SourceError(f"{path.parent.name}/{error}") from None
+
+
+def text_encoder_from_config(path: Path) -> TextEncoderConfig:
+    """The dimensions that a text encoder's config.json states. Raises SourceError: it is missing, not JSON or not of Qwen3-VL."""
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise SourceError(f"{path}: expected an object")
+    try:
+        return TextEncoderConfig.from_json(value)
     except SourceError as error:
         raise SourceError(f"{path.parent.name}/{error}") from None
 

@@ -14,9 +14,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ideogram_q8.architecture import TransformerConfig, diffusers_names, linears, tensor_shapes
+from ideogram_q8.architecture import diffusers_names
 from ideogram_q8.checkpoint.encodings import Encoding, Fp8, Nf4, Plain
 from ideogram_q8.checkpoint.stored import StoredTensor
+from ideogram_q8.components import Dimensions, component
 from ideogram_q8.errors import SourceError
 from ideogram_q8.strict_json import parse_json
 
@@ -54,11 +55,12 @@ def without_prefix(stored: Mapping[str, StoredTensor], where: str) -> dict[str, 
     if prefix is None:
         raise SourceError(f"{where} is no Ideogram 4 transformer: it has {len(stored)} tensors, none of them {_MARKS[0]}")
     named = {name.removeprefix(prefix): tensor for name, tensor in stored.items()}
-    _refuse_builds(named, where)
+    refuse_builds(named, where)
     return named
 
 
-def _refuse_builds(stored: Mapping[str, StoredTensor], where: str) -> None:
+def refuse_builds(stored: Mapping[str, StoredTensor], where: str) -> None:
+    """Raises SourceError: the tensors are those of a quantized build, which is no source."""
     markers = (name.removesuffix(".comfy_quant") for name in stored if name.endswith(".comfy_quant"))
     marked = [f"{linear}.weight" for linear in markers]
     integers = [name for name, tensor in stored.items() if tensor.dtype == "I8"]
@@ -69,9 +71,10 @@ def _refuse_builds(stored: Mapping[str, StoredTensor], where: str) -> None:
         )
 
 
-def resolve(stored: Mapping[str, StoredTensor], config: TransformerConfig) -> Resolved:
+def resolve(stored: Mapping[str, StoredTensor], config: Dimensions) -> Resolved:
     """Finds every official tensor of `config`. Reads the small JSON texts of NF4 and ComfyUI, no weights."""
-    return _Search(dict(stored), {f"{linear.name}.weight" for linear in linears(config)}).run(tensor_shapes(config))
+    model = component(config)
+    return _Search(dict(stored), {f"{linear.name}.weight" for linear in model.linears}).run(model.shapes)
 
 
 class _Search:

@@ -4,30 +4,28 @@ from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
 
-from ideogram_q8.architecture import BRANCHES, COMPONENT_FOLDERS, Branch
+from ideogram_q8.architecture import COMPONENT_FOLDERS, WEIGHT_FILES, PartName
 from ideogram_q8.checkpoint.stored import StoredTensor, read_header
 from ideogram_q8.checkpoint.text import read_json
 from ideogram_q8.errors import SourceError
 
-WEIGHT_FILE = "diffusion_pytorch_model.safetensors"
-"""What diffusers names the weights of a transformer; the name expected where there is none."""
 _FILE_LIMIT = 1000
 
 
-def in_tree(folder: Path) -> dict[Branch, tuple[Path, ...]]:
-    """The weight files of both transformers. Raises SourceError: a folder has none, or its index is wrong."""
-    return {branch: _in_folder(folder / COMPONENT_FOLDERS[branch]) for branch in BRANCHES}
+def in_tree(root: Path, part: PartName) -> tuple[Path, ...]:
+    """The weight files of a part: those that the index lists, or without an index all safetensors files that are there.
 
-
-def _in_folder(folder: Path) -> tuple[Path, ...]:
-    """The files that the index lists, or without an index all safetensors files that are there."""
+    Raises:
+        SourceError: the index is wrong, or there are more files than can be meant.
+    """
+    folder = root / COMPONENT_FOLDERS[part]
     indexes = sorted(folder.glob("*.safetensors.index.json"))
     if len(indexes) > 1:
         raise SourceError(f"{folder} has {len(indexes)} indexes, {indexes[0].name} first; leave the one that is meant")
     files = _indexed(indexes[0]) if indexes else tuple(sorted(folder.glob("*.safetensors")))
     if len(files) > _FILE_LIMIT:
         raise SourceError(f"{folder} has {len(files)} weight files, at most {_FILE_LIMIT} are read")
-    return files or (folder / WEIGHT_FILE,)
+    return files or (folder / WEIGHT_FILES[part],)
 
 
 def _indexed(index: Path) -> tuple[Path, ...]:

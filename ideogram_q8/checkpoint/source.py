@@ -7,7 +7,7 @@ missing tensor at its end. What the layouts are is known to `layouts`, how value
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -16,15 +16,16 @@ from ideogram_q8.architecture import (
     COMPONENT_FOLDERS,
     IDEOGRAM4_TRAITS,
     Branch,
+    PartName,
     Traits,
     TransformerConfig,
     check_size,
-    tensor_shapes,
 )
 from ideogram_q8.checkpoint import dimensions, hub, layouts, places
 from ideogram_q8.checkpoint.branch import BranchReader
 from ideogram_q8.checkpoint.stored import StoredTensor
 from ideogram_q8.checkpoint.text import read_json
+from ideogram_q8.components import Dimensions, TextEncoderConfig, component
 from ideogram_q8.errors import RequestError, SourceError
 from ideogram_q8.manifest import SourceRecord, sha256_of
 from ideogram_q8.pocket import WEIGHTS
@@ -35,8 +36,8 @@ POCKET = "pocket"
 _PROBLEMS_SHOWN = 5
 
 
-class Source:
-    """An opened checkpoint.
+class Checkpoint:
+    """An opened component of a checkpoint, the transformers (`Source`) or the text encoder (`TextEncoderSource`).
 
     Attributes:
         location: what a manifest records and `open_source` takes: "pocket", a Hub repository, or an absolute path.
@@ -50,18 +51,20 @@ class Source:
         revision: str | None,
         folder: Path,
         traits: Traits,
-        config: TransformerConfig,
-        branches: Mapping[Branch, BranchReader],
+        config: Dimensions,
+        branches: Mapping[PartName, BranchReader],
     ) -> None:
         self.location, self.revision, self.folder = location, revision, folder
-        self.traits, self.config = traits, config
+        self.traits = traits
+        self.config = config
         self._branches = dict(branches)
 
-    def branch(self, branch: Branch) -> BranchReader:
+    def branch(self, branch: PartName) -> BranchReader:
+        """The reader of a branch, or of the text encoder."""
         return self._branches[branch]
 
     def record(self) -> SourceRecord:
-        """Where the weights came from, with the sha256 of the transformers' files (computed once).
+        """Where the weights came from, with the sha256 of the component's files (computed once).
 
         Files are named by the component's folder in the official tree, wherever they lie.
         """
@@ -69,17 +72,29 @@ class Source:
             self.location, self.revision, {key: digest for files in self._digests.values() for key, digest in files.items()}
         )
 
-    def sha256(self, branch: Branch) -> str:
-        """The sha256 of a transformer's weight file; of several, that of their sorted sha256s in hexadecimal."""
+    def sha256(self, branch: PartName) -> str:
+        """The sha256 of a part's weight file; of several, that of their sorted sha256s in hexadecimal."""
         digests = sorted(self._digests[branch].values())
         return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode("ascii")).hexdigest()
 
     @cached_property
-    def _digests(self) -> dict[Branch, dict[str, str]]:
+    def _digests(self) -> dict[PartName, dict[str, str]]:
         return {
             branch: {f"{COMPONENT_FOLDERS[branch]}/{path.name}": sha256_of(path) for path in reader.files}
             for branch, reader in self._branches.items()
         }
+
+
+class Source(Checkpoint):
+    """The pair of transformers of a checkpoint."""
+
+    config: TransformerConfig
+
+
+class TextEncoderSource(Checkpoint):
+    """The text encoder of a checkpoint; `config.values` is its config.json."""
+
+    config: TextEncoderConfig
 
 
 def open_source(location: str | Path, *, unconditional: str | Path | None = None, revision: str | None = None) -> Source:
@@ -106,27 +121,57 @@ def open_source(location: str | Path, *, unconditional: str | Path | None = None
         )
     if unconditional is not None:
         return _open_files(path.resolve(), Path(unconditional).expanduser().resolve(), revision)
-    if text == POCKET:
-        return _open_tree(WEIGHTS, revision)
-    if path.is_dir():
-        return _open_tree(path.resolve(), revision)
-    if not hub.is_repository(text):
-        parts = " and ".join(COMPONENT_FOLDERS.values())
+    parts = " and ".join(COMPONENT_FOLDERS[branch] for branch in BRANCHES)
+    return _open_tree(_tree(text, revision, f"a folder with {parts}, two files"))
+
+
+def open_text_encoder(location: str | Path, *, revision: str | None = None) -> TextEncoderSource:
+    """Opens the text encoder of `pocket`, of a folder in the official tree, or of a repository on the Hugging Face Hub.
+
+    Raises:
+        SourceError: as `open_source`; everything that the vision tower consists of is looked for too.
+    """
+    text = str(location)
+    if Path(location).expanduser().is_file():
         raise SourceError(
-            f"no folder {text!r}; expected {POCKET!r}, a folder with {parts}, two files or a Hub repository org/name"
+            f"{text} is a single file; expected {POCKET!r}, a folder with text_encoder or a Hub repository org/name"
         )
-    return _open_tree(hub.download(text, revision).absolute(), None)
+    folder = _tree(text, revision, "a folder with text_encoder")
+    config = dimensions.text_encoder_from_config(folder / COMPONENT_FOLDERS["text_encoder"] / "config.json")
+    files = places.in_tree(folder, "text_encoder")
+    stored, repeated = places.read_headers(files)
+    where = str(files[0] if len(files) == 1 else files[0].parent)
+    layouts.refuse_builds(stored, where)
+    resolved = layouts.resolve(stored, config)
+    _require_whole([*repeated, *resolved.problems], where)
+    reader = BranchReader(files, resolved, component(config).shapes)
+    return TextEncoderSource(*_origin(folder), folder, read_traits(folder), config, {"text_encoder": reader})
 
 
-def _open_tree(folder: Path, revision: str | None) -> Source:
-    _refuse_revision(revision, folder)
+def _tree(text: str, revision: str | None, expected: str) -> Path:
+    """The absolute folder of a location: the pocket's, the one it names, or the download of a repository."""
+    path = Path(text).expanduser()
+    if text == POCKET or path.is_dir():
+        folder = WEIGHTS if text == POCKET else path.resolve()
+        _refuse_revision(revision, folder)
+        return folder
+    if not hub.is_repository(text):
+        raise SourceError(f"no folder {text!r}; expected {POCKET!r}, {expected} or a Hub repository org/name")
+    return hub.download(text, revision).absolute()
+
+
+def _origin(folder: Path) -> tuple[str, str | None]:
+    """Location and revision of a checkpoint in a folder."""
+    return hub.origin(folder) or (POCKET if folder == WEIGHTS else str(folder), None)
+
+
+def _open_tree(folder: Path) -> Source:
     traits = read_traits(folder)
     configs = {branch: dimensions.from_config(folder / COMPONENT_FOLDERS[branch] / "config.json") for branch in BRANCHES}
-    files = places.in_tree(folder)
-    location, commit = hub.origin(folder) or (POCKET if folder == WEIGHTS else str(folder), None)
+    files = {branch: places.in_tree(folder, branch) for branch in BRANCHES}
     tables = {branch: _read_table(files[branch]) for branch in BRANCHES}
     config, branches = _resolve(tables, configs, files, folder)
-    return Source(location, commit, folder, traits, config, branches)
+    return Source(*_origin(folder), folder, traits, config, branches)
 
 
 def _open_files(conditional: Path, unconditional: Path, revision: str | None) -> Source:
@@ -152,23 +197,28 @@ def _resolve(
     configs: Mapping[Branch, TransformerConfig],
     files: Mapping[Branch, tuple[Path, ...]],
     where: Path,
-) -> tuple[TransformerConfig, dict[Branch, BranchReader]]:
+) -> tuple[TransformerConfig, dict[PartName, BranchReader]]:
     config = configs["conditional"]
     if configs["unconditional"] != config:
         raise SourceError(
             f"{where}: the two transformers have different dimensions (config.json, or shapes without one); expected the same in both"
         )
     problems: list[str] = []
-    branches: dict[Branch, BranchReader] = {}
+    branches: dict[PartName, BranchReader] = {}
+    shapes = component(config).shapes
     for branch, (stored, repeated) in tables.items():
         resolved = layouts.resolve(stored, config)
         problems += [f"{branch}: {problem}" for problem in (*repeated, *resolved.problems)]
-        branches[branch] = BranchReader(files[branch], resolved, tensor_shapes(config))
+        branches[branch] = BranchReader(files[branch], resolved, shapes)
+    _require_whole(problems, str(where))
+    return config, branches
+
+
+def _require_whole(problems: Sequence[str], where: str) -> None:
     if problems:
         more = f"; and {len(problems) - _PROBLEMS_SHOWN} more" if len(problems) > _PROBLEMS_SHOWN else ""
         shown = "; ".join(problems[:_PROBLEMS_SHOWN])
         raise SourceError(f"{where} is not the model that its dimensions describe: {shown}{more}", problems)
-    return config, branches
 
 
 def _refuse_revision(revision: str | None, path: Path) -> None:

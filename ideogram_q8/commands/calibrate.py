@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 from ideogram_q8.architecture import PRESETS, parse_size
 from ideogram_q8.caption import lint, parse
 from ideogram_q8.commands.generate import DEFAULT_PRESET
-from ideogram_q8.commands.options import BAR_DELAY, add_device, check_new_file
+from ideogram_q8.commands.options import BAR_DELAY, add_component, add_device, check_new_file
 from ideogram_q8.devices import check_device, default_dtype
 from ideogram_q8.errors import RequestError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ideogram_q8.calibration.run import Progress
     from ideogram_q8.calibration.statistics import Statistics
     from ideogram_q8.loading import Model
@@ -24,12 +26,15 @@ POCKET_CAPTIONS = "pocket"
 SAMPLE_ROWS = 128
 """Input rows kept of each Linear: about 0.9 GB for both branches of the real model."""
 _WARNINGS_SHOWN = 5
+_PAINTING = ("preset", "size", "seed", "offload")
+"""Options that mean nothing to a text encoder."""
 
 
 def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Registers both verbs."""
     parser = verbs.add_parser("calibrate", help="record what goes into every Linear while the model paints")
     parser.add_argument("source", metavar="SOURCE", help="`pocket`, or a whole checkpoint folder, text encoder included")
+    add_component(parser)
     parser.add_argument(
         "--captions",
         metavar="FILE",
@@ -37,9 +42,9 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         help="a caption a line or a JSON list; `pocket` makes 32 in the pocket's world",
     )
     parser.add_argument("--out", type=Path, metavar="STATS", required=True, help=f"file to write, NAME{SUFFIX}")
-    parser.add_argument("--preset", choices=list(PRESETS), default=DEFAULT_PRESET, help=f"default {DEFAULT_PRESET}")
+    parser.add_argument("--preset", choices=list(PRESETS), help=f"default {DEFAULT_PRESET}")
     parser.add_argument("--size", metavar="WxH", help="pixels, for example 1024x768 (default: the model's own)")
-    parser.add_argument("--seed", type=int, default=0, help="added to the seed that each caption has of its own (default 0)")
+    parser.add_argument("--seed", type=int, help="added to the seed that each caption has of its own (default 0)")
     parser.add_argument("--sample-rows", type=int, default=SAMPLE_ROWS, help=f"input rows to keep (default {SAMPLE_ROWS})")
     add_device(parser, "the model runs")
     parser.add_argument("--offload", action="store_true", help="with --device cuda: one transformer block on the GPU at a time")
@@ -57,6 +62,9 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Raises IdeogramQ8Error."""
     _check_out(arguments)
+    for name in _PAINTING if arguments.component == "text_encoder" else ():
+        if getattr(arguments, name):
+            raise RequestError(f"--{name} is about painting; a text encoder only reads the captions: leave it out")
     size = None if arguments.size is None else parse_size(arguments.size)
     if arguments.offload and arguments.device != "cuda":
         raise RequestError("--offload moves blocks to a GPU and back; use it with --device cuda")
@@ -65,14 +73,9 @@ def run(arguments: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from ideogram_q8.calibration import statistics
-    from ideogram_q8.calibration.run import Job, calibrate
-    from ideogram_q8.checkpoint import open_source
 
     captions = _captions(arguments.captions)
-    source = open_source(arguments.source)
-    width, height = size or source.traits.default_size
-    model = _load(arguments)
-    job = Job(source.record(), arguments.preset, width, height, arguments.seed, arguments.sample_rows)
+    calibrate = _reading(arguments) if arguments.component == "text_encoder" else _painting(arguments, size)
     partial = arguments.out.with_name(f"{arguments.out.name}.partial")
     with tqdm(unit="step", desc="calibrate", delay=BAR_DELAY) as bar:
 
@@ -83,7 +86,7 @@ def run(arguments: argparse.Namespace) -> None:
             bar.update(progress.done_steps - bar.n)
 
         try:
-            found = calibrate(model, captions, job, partial=partial, on_progress=show)
+            found = calibrate(captions, partial=partial, on_progress=show)
         except KeyboardInterrupt:
             if partial.exists():
                 print(f"{partial} keeps the finished captions; the same command goes on from there", file=sys.stderr)
@@ -91,6 +94,33 @@ def run(arguments: argparse.Namespace) -> None:
     statistics.write(arguments.out, found)
     partial.unlink(missing_ok=True)
     _report(arguments.out, found)
+
+
+def _painting(arguments: argparse.Namespace, size: tuple[int, int] | None) -> Callable[..., Statistics]:
+    """`calibrate` for the transformers, without what it calibrates with."""
+    from ideogram_q8.calibration.run import Job, calibrate
+    from ideogram_q8.checkpoint import open_source
+
+    source = open_source(arguments.source)
+    width, height = size or source.traits.default_size
+    chosen = arguments.preset or DEFAULT_PRESET
+    job = Job(source.record(), chosen, width, height, arguments.seed or 0, arguments.sample_rows)
+    model = _load(arguments)
+    return lambda captions, **options: calibrate(model, captions, job, **options)
+
+
+def _reading(arguments: argparse.Namespace) -> Callable[..., Statistics]:
+    """`calibrate` for the text encoder, without what it calibrates with."""
+    import torch
+
+    from ideogram_q8.calibration.run import EncoderJob, calibrate
+    from ideogram_q8.checkpoint import open_text_encoder
+    from ideogram_q8.loading import load_text_encoder
+
+    source = open_text_encoder(arguments.source)
+    job = EncoderJob(source.record(), source.config, arguments.sample_rows)
+    encoder = load_text_encoder(source, arguments.device, getattr(torch, default_dtype(arguments.device)))
+    return lambda captions, **options: calibrate(encoder, captions, job, **options)
 
 
 def merge(arguments: argparse.Namespace) -> None:
@@ -141,7 +171,7 @@ def _load(arguments: argparse.Namespace) -> Model:
 
 def _report(path: Path, statistics: Statistics) -> None:
     calibration = statistics.calibration
+    how = f" of {calibration.steps} steps at {calibration.width}x{calibration.height}" if calibration.preset else " read"
     print(
-        f"{path}: {len(statistics.entries)} Linears, {len(calibration.captions)} captions of {calibration.steps} steps "
-        f"at {calibration.width}x{calibration.height}, {path.stat().st_size:,} bytes"
+        f"{path}: {len(statistics.entries)} Linears, {len(calibration.captions)} captions{how}, {path.stat().st_size:,} bytes"
     )

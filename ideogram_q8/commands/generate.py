@@ -19,6 +19,9 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Registers the verb."""
     parser = verbs.add_parser("generate", help="paint one picture")
     parser.add_argument("artifact", metavar="ARTIFACT", help="`pocket`, a checkpoint folder, or a folder that quantize wrote")
+    parser.add_argument(
+        "--text-encoder", metavar="DIR", help="what `quantize --component text_encoder` wrote, in place of ARTIFACT's"
+    )
     parser.add_argument("--caption", metavar="FILE|TEXT", required=True, help="a JSON caption or a plain sentence")
     parser.add_argument("--seed", type=int, default=0, help="0 to 2^63-1; the same seed gives the same picture (default 0)")
     parser.add_argument("--preset", choices=list(PRESETS), default=DEFAULT_PRESET, help=f"default {DEFAULT_PRESET}")
@@ -46,7 +49,7 @@ def run(arguments: argparse.Namespace) -> None:
     from ideogram_q8.png import write_png
 
     dtype = getattr(torch, arguments.dtype or default_dtype(device))
-    model = load(arguments.artifact, device=device, dtype=dtype)
+    model = load(arguments.artifact, device=device, dtype=dtype, text_encoder=arguments.text_encoder)
     width, height = size or model.traits.default_size
     request = Request(caption=caption, seed=arguments.seed, preset=arguments.preset, width=width, height=height)
     request.check(model.traits)

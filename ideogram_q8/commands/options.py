@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import NoReturn
 
+from ideogram_q8.components import COMPONENTS
 from ideogram_q8.devices import DEVICES
 from ideogram_q8.errors import RequestError
 
@@ -24,6 +25,13 @@ class Parser(argparse.ArgumentParser):
 def add_device(parser: argparse.ArgumentParser, purpose: str) -> None:
     """`--device cpu|cuda`."""
     parser.add_argument("--device", choices=DEVICES, default="cpu", help=f"where {purpose} (default cpu)")
+
+
+def add_component(parser: argparse.ArgumentParser) -> None:
+    """`--component transformers|text_encoder`."""
+    parser.add_argument(
+        "--component", choices=COMPONENTS, default=COMPONENTS[0], help=f"which part of the checkpoint (default {COMPONENTS[0]})"
+    )
 
 
 def check_new_file(path: Path, suffix: str, option: str = "--out") -> None:

@@ -6,13 +6,13 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ideogram_q8.commands.options import BAR_DELAY, SOURCE_HELP, add_device
+from ideogram_q8.commands.options import BAR_DELAY, SOURCE_HELP, add_component, add_device
 from ideogram_q8.devices import check_device
 from ideogram_q8.errors import RequestError
 
 if TYPE_CHECKING:
-    from ideogram_q8.architecture import TransformerConfig
-    from ideogram_q8.checkpoint import Source
+    from ideogram_q8.checkpoint import Checkpoint, Source
+    from ideogram_q8.components import Dimensions
     from ideogram_q8.recipe import Recipe
 
 SCHEMES = ("int8", "q8_0", "q4_k")
@@ -24,6 +24,7 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Registers the verb."""
     parser = verbs.add_parser("quantize", help="build an INT8 or GGUF artifact from a checkpoint", epilog=_EPILOG)
     add_source(parser)
+    add_component(parser)
     add_recipe(parser)
     parser.add_argument("--out", type=Path, metavar="DIR", required=True, help="folder to write; made if missing")
     parser.add_argument("--overwrite", action="store_true", help="replace an artifact that is already there")
@@ -45,6 +46,17 @@ def open_source(arguments: argparse.Namespace) -> Source:
     return open_source(arguments.source, unconditional=arguments.unconditional, revision=arguments.revision)
 
 
+def open_component(arguments: argparse.Namespace) -> Checkpoint:
+    """What `--component` names. Raises SourceError; RequestError: a second file was named for a text encoder."""
+    from ideogram_q8.checkpoint import open_text_encoder
+
+    if arguments.component == "transformers":
+        return open_source(arguments)
+    if arguments.unconditional is not None:
+        raise RequestError("--unconditional names a transformer; leave it out with --component text_encoder")
+    return open_text_encoder(arguments.source, revision=arguments.revision)
+
+
 def add_recipe(parser: argparse.ArgumentParser) -> None:
     """`--scheme` or `--recipe`; `choose_recipe` reads them."""
     how = parser.add_mutually_exclusive_group(required=True)
@@ -52,7 +64,7 @@ def add_recipe(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--recipe", type=Path, metavar="FILE", help="a recipe.json that `recipe make` wrote")
 
 
-def choose_recipe(arguments: argparse.Namespace, config: TransformerConfig) -> Recipe:
+def choose_recipe(arguments: argparse.Namespace, config: Dimensions) -> Recipe:
     """Raises RequestError or ArtifactError: see `read_recipe`."""
     from ideogram_q8.recipe import choose
 
@@ -67,7 +79,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     from ideogram_q8.quantization import Progress, quantize
 
-    source = open_source(arguments)
+    source = open_component(arguments)
     recipe = choose_recipe(arguments, source.config)
     with tqdm(unit="B", unit_scale=True, desc=recipe.variant, delay=BAR_DELAY) as bar:
 

@@ -7,14 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ideogram_q8.commands.options import BAR_DELAY, SOURCE_HELP, add_device, check_new_file
+from ideogram_q8.commands.options import BAR_DELAY, SOURCE_HELP, add_component, add_device, check_new_file
 from ideogram_q8.commands.quantize import read_recipe
 from ideogram_q8.devices import check_device
 from ideogram_q8.errors import RequestError
 
 if TYPE_CHECKING:
     from ideogram_q8.calibration.statistics import Statistics
-    from ideogram_q8.checkpoint import Source
+    from ideogram_q8.checkpoint import Checkpoint, Source
     from ideogram_q8.recipe import Recipe
 
 POLICIES = ("naive", "paper", "convrot", "auto")
@@ -30,6 +30,7 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     actions = parser.add_subparsers(required=True, metavar="ACTION")
     make = actions.add_parser("make", help="choose what every layer gets")
     make.add_argument("source", metavar="SOURCE", help=SOURCE_HELP)
+    add_component(make)
     make.add_argument("--policy", choices=POLICIES, required=True, help="paper and auto need --stats")
     make.add_argument("--stats", type=Path, metavar="FILE", help="what `calibrate` wrote for this source")
     make.add_argument("--out", type=Path, metavar="FILE", required=True, help="the recipe to write, NAME.json")
@@ -53,10 +54,11 @@ def run_make(arguments: argparse.Namespace) -> None:
     device = check_device(arguments.device)
 
     from ideogram_q8.artifact.folder import write_text
-    from ideogram_q8.checkpoint import open_source
+    from ideogram_q8.checkpoint import open_source, open_text_encoder
     from ideogram_q8.policies.measurement import stored_bytes
 
-    source = open_source(arguments.source)
+    opened = open_text_encoder if arguments.component == "text_encoder" else open_source
+    source = opened(arguments.source)
     recipe = _make(arguments, source, device)
     write_text(arguments.out, recipe.to_json())
     print(f"{arguments.out}: {recipe.variant}, {stored_bytes(recipe, source):,} bytes of tensors, sha256 {recipe.sha256}")
@@ -65,6 +67,10 @@ def run_make(arguments: argparse.Namespace) -> None:
 def _check(arguments: argparse.Namespace) -> None:
     check_new_file(arguments.out, ".json")
     policy = arguments.policy
+    if policy == "auto" and arguments.component == "text_encoder":
+        raise RequestError(
+            "--policy auto weighs the two transformers against each other; for a text encoder expected another policy"
+        )
     if policy in MEASURED and arguments.stats is None:
         raise RequestError(f"--policy {policy} looks at what goes into the layers; give --stats FILE, which `calibrate` writes")
     for name, policies in _OPTIONS.items():
@@ -76,8 +82,9 @@ def _check(arguments: argparse.Namespace) -> None:
         raise RequestError(f"--policy {policy} looks at no statistics; leave --stats out")
 
 
-def _make(arguments: argparse.Namespace, source: Source, device: str) -> Recipe:
+def _make(arguments: argparse.Namespace, source: Checkpoint, device: str) -> Recipe:
     from ideogram_q8.calibration.statistics import read
+    from ideogram_q8.checkpoint import Source
     from ideogram_q8.manifest import sha256_of
     from ideogram_q8.policies.convrot import convrot
     from ideogram_q8.policies.measurement import check_statistics
@@ -90,11 +97,11 @@ def _make(arguments: argparse.Namespace, source: Source, device: str) -> Recipe:
         return convrot(source.config)
     statistics = read(arguments.stats)
     check_statistics(statistics, source)
-    if arguments.policy == "paper":
+    if arguments.policy == "auto" and isinstance(source, Source):
+        recipe = _auto(arguments, statistics, source, device)
+    else:
         alpha = ALPHA if arguments.alpha is None else arguments.alpha
         recipe = paper(statistics, source, alpha, arguments.protect)
-    else:
-        recipe = _auto(arguments, statistics, source, device)
     return replace(recipe, stats_sha256=sha256_of(arguments.stats))
 
 

@@ -27,7 +27,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from ideogram_q8.architecture import BRANCHES, Branch, TransformerConfig, linears
+from ideogram_q8.architecture import BRANCHES, PartName, TransformerConfig, linears
 from ideogram_q8.calibration.statistics import Statistics
 from ideogram_q8.checkpoint import Source
 from ideogram_q8.devices import default_dtype
@@ -234,7 +234,7 @@ class _Job:
         return row, psnr
 
 
-def _kinds(errors: Mapping[Branch, Mapping[str, float]], config: TransformerConfig) -> dict[str, Noise]:
+def _kinds(errors: Mapping[PartName, Mapping[str, float]], config: TransformerConfig) -> dict[str, Noise]:
     """By kind of Linear inside the blocks, both branches together."""
     kinds: dict[str, list[float]] = {}
     for linear in linears(config):

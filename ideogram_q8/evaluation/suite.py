@@ -34,7 +34,7 @@ class CaptionSuite:
 
 
 def pocket_suite(count: int) -> CaptionSuite:
-    """The first `count` held-out captions of the pocket's world: a shape and a word it was never trained on, seeds 0, 1, ..."""
+    """The first `count` held-out captions of the pocket's world: a shape, and a word it was never trained on, seeds 0, 1, ..."""
     cases = []
     for seed, scene in enumerate(data.held_out_scenes(count)):
         assert scene.word is not None

@@ -6,20 +6,22 @@ the blocks stay bfloat16. A width that 256 does not divide, which the real model
 
 from __future__ import annotations
 
-from ideogram_q8.architecture import BRANCHES, Linear, TransformerConfig, linears
+from ideogram_q8.architecture import Linear
+from ideogram_q8.components import Dimensions, component
 from ideogram_q8.numerics.rotation import GROUP
-from ideogram_q8.recipe import FORMAT_VERSION, LayerPlan, Part, Recipe
+from ideogram_q8.recipe import FORMAT_VERSION, LayerPlan, Part, Recipe, outside_the_blocks
 
 
-def convrot(config: TransformerConfig) -> Recipe:
+def convrot(config: Dimensions) -> Recipe:
     """The recipe for a model of these dimensions; both branches get the same, and nothing is measured."""
-    part = Part(tuple(_plan(linear) for linear in linears(config)), ())
-    return Recipe(FORMAT_VERSION, "int8", "convrot", None, dict.fromkeys(BRANCHES, part))
+    model = component(config)
+    part = Part(tuple(_plan(linear) for linear in model.linears), ())
+    return Recipe(FORMAT_VERSION, "int8", "convrot", None, dict.fromkeys(model.parts, part))
 
 
 def _plan(linear: Linear) -> LayerPlan:
     if not linear.in_block:
-        return LayerPlan(linear.name, "bf16", 0, "outside the blocks")
+        return LayerPlan(linear.name, "bf16", 0, outside_the_blocks(linear))
     if linear.in_features % GROUP:
         return LayerPlan(linear.name, "w8a8", 0, f"width {linear.in_features} is no multiple of {GROUP}")
     return LayerPlan(linear.name, "w8a8", GROUP, "all blocks alike: a rotation spreads outliers over their group")

@@ -16,13 +16,14 @@ from collections.abc import Callable, Mapping
 import torch
 from torch.nn import functional
 
-from ideogram_q8.architecture import BRANCHES, Branch, linears
+from ideogram_q8.architecture import PartName
 from ideogram_q8.artifact import layout
 from ideogram_q8.artifact.packed import Int8Weight
 from ideogram_q8.calibration.statistics import LinearStatistics, Statistics
-from ideogram_q8.checkpoint import Source
+from ideogram_q8.checkpoint import Checkpoint
+from ideogram_q8.components import component
 from ideogram_q8.errors import ArtifactError, SourceError
-from ideogram_q8.folding import consumers
+from ideogram_q8.folding import consumers, fold_points
 from ideogram_q8.layers import from_packed
 from ideogram_q8.numerics import smoothing
 from ideogram_q8.recipe import INT8_SCHEMES, LayerPlan, Recipe, fold_of
@@ -66,7 +67,7 @@ def in_words(error: float) -> str:
     return "exact" if ratio is None else f"{ratio:.1f} dB"
 
 
-def inputs_of(statistics: Statistics, branch: Branch, linear: str) -> LinearStatistics:
+def inputs_of(statistics: Statistics, branch: PartName, linear: str) -> LinearStatistics:
     """Raises ArtifactError: the Linear has no statistics."""
     entry = statistics.get(branch, linear)
     if entry is None:
@@ -74,7 +75,7 @@ def inputs_of(statistics: Statistics, branch: Branch, linear: str) -> LinearStat
     return entry
 
 
-def read_weight(source: Source, branch: Branch, linear: str) -> torch.Tensor:
+def read_weight(source: Checkpoint, branch: PartName, linear: str) -> torch.Tensor:
     """bfloat16 [N, K]. Raises SourceError: it holds NaN or infinity, which no error can be measured with."""
     reader = source.branch(branch)
     weight = reader.read(f"{linear}.weight")
@@ -85,18 +86,19 @@ def read_weight(source: Source, branch: Branch, linear: str) -> torch.Tensor:
     return weight
 
 
-def weight_maxima(source: Source, branch: Branch, fold: str) -> torch.Tensor:
+def weight_maxima(source: Checkpoint, branch: PartName, fold: str) -> torch.Tensor:
     """float32 [K]: the largest |w| of each column over all Linears whose columns a fold point scales, one in memory at a time."""
     maxima = [read_weight(source, branch, linear).abs().amax(0).float() for linear in consumers(fold)]
     return torch.stack(maxima).amax(0)
 
 
 def recipe_errors(
-    recipe: Recipe, statistics: Statistics, source: Source, *, device: str = "cpu", on_progress: OnProgress | None = None
-) -> dict[Branch, dict[str, float]]:
+    recipe: Recipe, statistics: Statistics, source: Checkpoint, *, device: str = "cpu", on_progress: OnProgress | None = None
+) -> dict[PartName, dict[str, float]]:
     """The error of every Linear that has statistics, under an int8 recipe; 0 where it is kept."""
-    found: dict[Branch, dict[str, float]] = {name: {} for name in BRANCHES}
-    places = [(branch, plan) for branch in BRANCHES for plan in recipe.parts[branch].layers]
+    parts = component(source.config).parts
+    found: dict[PartName, dict[str, float]] = {name: {} for name in parts}
+    places = [(branch, plan) for branch in parts for plan in recipe.parts[branch].layers]
     for index, (branch, plan) in enumerate(places, 1):
         entry = statistics.get(branch, plan.linear)
         if entry is not None:
@@ -107,29 +109,34 @@ def recipe_errors(
     return found
 
 
-def _plan_error(recipe: Recipe, source: Source, branch: Branch, plan: LayerPlan, inputs: torch.Tensor, device: str) -> float:
+def _plan_error(
+    recipe: Recipe, source: Checkpoint, branch: PartName, plan: LayerPlan, inputs: torch.Tensor, device: str
+) -> float:
     texts = {item.fold: item.exponents for item in recipe.parts[branch].smoothing}
-    text = texts.get(fold_of(plan.linear) or "")
-    exponents = None if text is None else smoothing.decode(text, inputs.shape[1])
+    fold = fold_of(plan.linear) or ""
+    exponents = None
+    if fold in texts:
+        point = fold_points(source.config)[fold]
+        exponents = point.spread(smoothing.decode(texts[fold], point.width))
     return Probe(read_weight(source, branch, plan.linear), inputs, device).error(plan, exponents)
 
 
-def stored_bytes(recipe: Recipe, source: Source) -> int:
+def stored_bytes(recipe: Recipe, source: Checkpoint) -> int:
     """Bytes of both branches' tensors as a recipe stores them; headers come on top."""
     return sum(linear_bytes(recipe, source).values())
 
 
-def linear_bytes(recipe: Recipe, source: Source) -> Mapping[tuple[Branch, str], int]:
+def linear_bytes(recipe: Recipe, source: Checkpoint) -> Mapping[tuple[PartName, str], int]:
     """Bytes that each source tensor takes as a recipe stores it, by branch and official name."""
     size = layout.container(recipe.scheme).stored_bytes
     return {
         (branch, name): sum(size(record) for record in records)
-        for branch in BRANCHES
+        for branch in component(source.config).parts
         for name, records in layout.stored_tensors(source.config, recipe, branch).items()
     }
 
 
-def check_statistics(statistics: Statistics, source: Source) -> None:
+def check_statistics(statistics: Statistics, source: Checkpoint) -> None:
     """Raises ArtifactError unless the statistics were made with these very weights and have all that policies need."""
     made, given = statistics.calibration.source.files, source.record().files
     if sorted(made.values()) != sorted(given.values()):
@@ -140,6 +147,6 @@ def check_statistics(statistics: Statistics, source: Source) -> None:
     statistics.check(source.config)
 
 
-def token_linears(source: Source) -> list[str]:
+def token_linears(source: Checkpoint) -> list[str]:
     """The Linears that see every token, in the model's order."""
-    return [linear.name for linear in linears(source.config) if linear.sees_tokens]
+    return [linear.name for linear in component(source.config).linears if linear.sees_tokens]

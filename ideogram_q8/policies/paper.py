@@ -4,16 +4,18 @@ What is published: W8A8, alpha 0.5, 17 Linears per branch protected, chosen by h
 statistic itself is not; ours is the mean over tokens of a token's peak, max |x| / mean |x|, at the step where that mean is
 largest. Scales are rounded to powers of two and folded at all four fold points (`ideogram_q8.folding`), so that smoothing costs
 nothing and is exact. Modulation Linears stay as in the naive recipe. Either half can be left out, which gives the published
-ablation. Of a model with fewer blocks than Ideogram 4's 34, the same share is protected unless a number is given.
+ablation. Of a model with another number of blocks than Ideogram 4's 34, the same share is protected unless a number is
+given. The paper leaves the text encoder alone; here it gets the same treatment, with one step: it reads a caption once.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from ideogram_q8.architecture import BRANCHES, IDEOGRAM4, Branch, TransformerConfig
+from ideogram_q8.architecture import IDEOGRAM4, PartName
 from ideogram_q8.calibration.statistics import Statistics
-from ideogram_q8.checkpoint import Source
+from ideogram_q8.checkpoint import Checkpoint
+from ideogram_q8.components import Dimensions, component
 from ideogram_q8.errors import RequestError
 from ideogram_q8.folding import consumers, fold_points
 from ideogram_q8.numerics import smoothing
@@ -26,7 +28,7 @@ PROTECTED = 17
 
 
 def paper(
-    statistics: Statistics, source: Source, alpha: float | None = ALPHA, protect: int | None = None, policy: str = "paper"
+    statistics: Statistics, source: Checkpoint, alpha: float | None = ALPHA, protect: int | None = None, policy: str = "paper"
 ) -> Recipe:
     """The recipe of the paper's method.
 
@@ -47,17 +49,18 @@ def paper(
         raise RequestError(f"protect is {protect}; expected 0 to {count}, the Linears of a branch that see tokens")
     naive = choose("int8", source.config)
     parts: dict[str, Part] = {
-        branch: _part(naive.parts[branch], statistics, source, branch, alpha, protect) for branch in BRANCHES
+        branch: _part(naive.parts[branch], statistics, source, branch, alpha, protect)
+        for branch in component(source.config).parts
     }
     return replace(naive, policy=policy, parts=parts)
 
 
-def proportional(published: int, config: TransformerConfig) -> int:
+def proportional(published: int, config: Dimensions) -> int:
     """As many Linears of a branch as are `published` of Ideogram 4's, by the number of blocks; at least one."""
     return max(1, round(published * config.num_layers / IDEOGRAM4.num_layers))
 
 
-def _part(naive: Part, statistics: Statistics, source: Source, branch: Branch, alpha: float | None, protect: int) -> Part:
+def _part(naive: Part, statistics: Statistics, source: Checkpoint, branch: PartName, alpha: float | None, protect: int) -> Part:
     order = fragile_first(statistics, source, branch)
     protected = {name for name, _, _ in order[:protect]}
     method = "plain" if alpha is None else f"smoothed at alpha {alpha:g}"
@@ -73,21 +76,22 @@ def _part(naive: Part, statistics: Statistics, source: Source, branch: Branch, a
 
 
 def _smoothing(
-    layers: tuple[LayerPlan, ...], statistics: Statistics, source: Source, branch: Branch, alpha: float
+    layers: tuple[LayerPlan, ...], statistics: Statistics, source: Checkpoint, branch: PartName, alpha: float
 ) -> tuple[Smoothing, ...]:
     """Of every fold point that feeds a quantized Linear."""
     quantized = {plan.linear for plan in layers if plan.scheme != "bf16"}
     found = []
-    for fold in fold_points(source.config):
+    for fold, point in fold_points(source.config).items():
         if quantized.isdisjoint(consumers(fold)):
             continue
         amax = inputs_of(statistics, branch, consumers(fold)[0]).amax
-        exponents = smoothing.exponents(amax, weight_maxima(source, branch, fold), alpha)
+        maxima = weight_maxima(source, branch, fold)
+        exponents = smoothing.exponents(point.gather(amax), point.gather(maxima), alpha)
         found.append(Smoothing(fold, smoothing.encode(exponents)))
     return tuple(found)
 
 
-def fragile_first(statistics: Statistics, source: Source, branch: Branch) -> list[tuple[str, float, int]]:
+def fragile_first(statistics: Statistics, source: Checkpoint, branch: PartName) -> list[tuple[str, float, int]]:
     """(Linear, peak, step counted from 1) of those that see tokens: the largest mean peak of any step first, else in model order."""
     peaks = []
     for name in token_linears(source):

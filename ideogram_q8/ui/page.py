@@ -69,6 +69,7 @@ def serve(page: gr.Blocks, studio: Studio, host: str, port: int) -> str:
         run_history=False,
         _frontend=False,  # skips Gradio's test of its own page, which gives up after 3 seconds: too few on a busy machine
         allowed_paths=[str(studio.outputs)],
+        max_file_size="1kb",  # nothing on the page takes a file, but Gradio's route for uploads is always open
         theme=style.theme(),
         css=style.CSS,
     )

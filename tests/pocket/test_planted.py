@@ -89,6 +89,6 @@ def test_it_is_declared_and_opens_as_a_source(places):
     assert open_source(copy).traits.name == "Tiny, outliers planted"
     declared = json.loads((copy / planted.DECLARATION).read_text(encoding="utf-8"))
     assert set(declared["planted"]) == set(BRANCHES)
-    assert {path.name for path in copy.iterdir()} >= set(COMPONENT_FOLDERS.values())
+    assert {path.name for path in copy.iterdir()} >= {COMPONENT_FOLDERS[branch] for branch in BRANCHES}
     with pytest.raises(RequestError, match="exists; name a new folder"):
         planted.write(copy, copy)

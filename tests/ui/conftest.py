@@ -32,7 +32,15 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("app")
     environment = os.environ | {"XDG_CACHE_HOME": str(folder / "cache"), "PYTHONUNBUFFERED": "1"}
     command = [sys.executable, "app.py", "--port", "0", "--variant", "int8", "--outputs", str(folder / "outputs")]
-    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        preexec_fn=_heed_ctrl_c,  # noqa: PLW1509 - one system call, which no lock of another thread can hold up
+    )
     assert process.stdout is not None
     reader = threading.Thread(target=process.stdout.read, daemon=True)
     watchdog = threading.Timer(START_SECONDS, process.kill)
@@ -53,6 +61,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
                 reader.join(60)
             process.stdout.close()
     assert code == 130, f"Ctrl-C ended the server with {code}"
+
+
+def _heed_ctrl_c() -> None:
+    """Shells start background jobs with SIGINT ignored, and children inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _address(output: IO[str]) -> str:
