@@ -90,5 +90,8 @@ def test_the_tree_and_the_links_name_what_exists() -> None:
         for name in re.split(r"\s{2,}", line.strip())[:-1]:  # the last column says what it is
             assert (folder / name).exists(), line
         folder = ROOT / "ideogram_q8" if line.startswith("ideogram_q8/") else folder
+    named = set(re.findall(r"[\w.]+", tree[1]))
+    for path in (ROOT / "ideogram_q8").iterdir():
+        assert path.name.startswith("__") or path.name in named, f"{path.name} is not in the tree"
     for target in re.findall(r"\]\(([^)#:]+)\)", README):
         assert (ROOT / target).exists(), target

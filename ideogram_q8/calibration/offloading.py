@@ -6,6 +6,8 @@ own `forward`, which our loop never calls, and copy weights back that have not c
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -27,7 +29,7 @@ def offload_blocks(model: Model, device: torch.device) -> None:
 
 
 def _visit(block: nn.Module, device: torch.device) -> None:
-    held = [tensors for module in block.modules() for tensors in (module._parameters, module._buffers)]
+    held: list[dict[str, Any]] = [tensors for module in block.modules() for tensors in (module._parameters, module._buffers)]
     home = [(tensors, name, tensor) for tensors in held for name, tensor in tensors.items() if tensor is not None]
 
     def arrive(*_: object) -> None:
