@@ -150,9 +150,9 @@ def load(
         artifact = open_artifact(location)
         made_from = artifact.manifest.source
         source = open_source(made_from.location, revision=made_from.revision)
+        traits, config = artifact.traits, artifact.transformer_config
         if source.location == POCKET and made_from.files != source.record().files:
             raise ArtifactError(f"{location} was built from other weights of pocket than these; quantize pocket again")
-        traits, config = artifact.traits, artifact.transformer_config
         variant, digests = artifact.variant, [file.sha256 for file in artifact.manifest.files]
         readers: Mapping[Branch, WeightReader] = {branch: artifact.branch(branch) for branch in BRANCHES}
     else:

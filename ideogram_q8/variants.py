@@ -19,9 +19,9 @@ from ideogram_q8.architecture import BRANCHES, TransformerConfig
 from ideogram_q8.artifact import layout, open_artifact
 from ideogram_q8.checkpoint import Source, open_source
 from ideogram_q8.errors import ArtifactError, RequestError
-from ideogram_q8.manifest import FILE_NAME, Manifest
+from ideogram_q8.manifest import FILE_NAME, TOOL_VERSION, Manifest
 from ideogram_q8.quantization import OnProgress, quantize
-from ideogram_q8.recipe import choose
+from ideogram_q8.recipe import Recipe, choose
 
 
 @dataclass(frozen=True)
@@ -100,8 +100,9 @@ def prepare(name: str, source: str = "pocket", cache: Path | None = None, on_pro
     folder = _folder(name, opened, cache)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_suffix(".lock")):
-        if not _is_build_of(folder, opened):
-            quantize(opened, choose(name, opened.config), folder, on_progress=on_progress, overwrite=folder.exists())
+        recipe = choose(name, opened.config)
+        if not _is_build_of(folder, opened, recipe):
+            quantize(opened, recipe, folder, on_progress=on_progress, overwrite=folder.exists())
     return str(folder)
 
 
@@ -167,11 +168,13 @@ def _read_manifest(folder: Path) -> Manifest | None:
         return None
 
 
-def _is_build_of(folder: Path, source: Source) -> bool:
+def _is_build_of(folder: Path, source: Source, recipe: Recipe) -> bool:
+    """A whole build of these weights by this very recipe and release; another one is built again."""
     manifest = _read_manifest(folder)
     if manifest is None:
         return False
     complete = all(
         (folder / record.path).is_file() and (folder / record.path).stat().st_size == record.size for record in manifest.files
     )
-    return complete and manifest.source.files == source.record().files
+    same = manifest.recipe == recipe.to_value() and manifest.tool_version == TOOL_VERSION
+    return complete and same and manifest.source.files == source.record().files

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import shutil
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from ideogram_q8 import variants
+from ideogram_q8.checkpoint import open_source
 from ideogram_q8.errors import ArtifactError, RequestError
 from ideogram_q8.manifest import FILE_NAME, Manifest
 from ideogram_q8.quantization import Progress
+from ideogram_q8.recipe import Part, choose
 from tests.synthetic import write_source
 
 
@@ -79,6 +82,18 @@ def test_a_damaged_build_is_built_anew(source: Path, cache: Path, damage: str) -
         (location / FILE_NAME).write_text("{}", encoding="utf-8")
     variants.prepare("int8", str(source), cache)
     assert weights.read_bytes() == original
+
+
+def test_a_build_by_another_recipe_is_built_anew(source: Path, cache: Path) -> None:
+    folder = Path(variants.prepare("int8", str(source), cache))
+    expected = (folder / "manifest.json").read_bytes()
+    opened = open_source(source)
+    naive = choose("int8", opened.config)
+    layers = {name: Part((*part.layers[:-1], replace(part.layers[-1], reason="another")), ()) for name, part in naive.parts.items()}
+    variants.quantize(opened, replace(naive, parts=layers), folder, overwrite=True)
+    assert (folder / "manifest.json").read_bytes() != expected
+    assert variants.prepare("int8", str(source), cache) == str(folder)
+    assert (folder / "manifest.json").read_bytes() == expected
 
 
 def test_cancelling_leaves_nothing_behind(source: Path, cache: Path) -> None:
