@@ -27,13 +27,13 @@ from ideogram_q8.architecture import BRANCHES
 from ideogram_q8.artifact.folder import check_space, disk_errors
 from ideogram_q8.checkpoint import Source
 from ideogram_q8.errors import IdeogramQ8Error, RequestError, ResourceError
-from ideogram_q8.memory import peak_bytes
+from ideogram_q8.memory import available_bytes, peak_bytes
 from ideogram_q8.quantization import HEADER_ALLOWANCE, quantize
 from ideogram_q8.recipe import Recipe
 
 _BUFFER = 16 << 20
-_MEMORY_BYTES = 256 << 20
-"""More than any cache holds."""
+_MEMORY_BYTES = 1 << 30
+"""Source and target together are more than the largest processor cache holds (AMD EPYC 9684X: 1152 MiB of L3)."""
 _MEMORY_PASSES = 5
 
 
@@ -71,7 +71,7 @@ def measure(source: Source, recipe: Recipe, folder: Path, *, device: str = "cpu"
         raise RequestError(f"no folder {folder} to write into; name one on the disk that is to be measured")
     files = _files(source)
     size = sum(path.stat().st_size for path in files)
-    with disk_errors(folder / "bench"), tempfile.TemporaryDirectory(prefix="bench-", dir=folder) as place:
+    with disk_errors(folder), tempfile.TemporaryDirectory(prefix="bench-", dir=folder) as place:
         check_space(Path(place), size + HEADER_ALLOWANCE)
         cache = _drop_from_cache(files)
         copied = _seconds(lambda: _copy(files, Path(place) / "copy"))
@@ -145,38 +145,45 @@ class _Run:
 def _quantize_apart(source: Source, recipe: Recipe, out: Path, device: str) -> _Run:
     """In a fresh process. Errors of its own come back as they are."""
     context = multiprocessing.get_context("spawn")
-    receiving, sending = context.Pipe(duplex=False)
-    process = context.Process(target=_child, args=(sending, source, recipe, out, device))
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_child, args=(theirs,))
     process.start()
-    sending.close()
+    theirs.close()
     try:
-        found: _Run | IdeogramQ8Error = receiving.recv()
-    except EOFError:
+        # not as arguments: `start` waits for ever where the child ends before it has read many
+        ours.send((source, recipe, out, device))
+        found: _Run | IdeogramQ8Error = ours.recv()
+    except (EOFError, ConnectionError):
         process.join()
         raise ResourceError(f"the process that quantized ended with code {process.exitcode}; was it out of memory?") from None
     finally:
+        ours.close()
         process.join()
     if isinstance(found, IdeogramQ8Error):
         raise found
     return found
 
 
-def _child(sending: Connection, source: Source, recipe: Recipe, out: Path, device: str) -> None:
+def _child(parent: Connection) -> None:
+    """Gets the arguments of `_quantize_apart`, and sends back what that returns or raises."""
+    source, recipe, out, device = parent.recv()
     try:
         start = time.perf_counter()
         made = quantize(source, recipe, out, device=device)
         seconds = time.perf_counter() - start
-        sending.send(_Run(seconds, sum(file.size for file in made.files), peak_bytes(torch.device("cpu"))))
+        parent.send(_Run(seconds, sum(file.size for file in made.files), peak_bytes(torch.device("cpu"))))
     except IdeogramQ8Error as error:
-        sending.send(error)
+        parent.send(error)
 
 
 def _memory_rate() -> float:
     """GB read a second while as much is written, by torch's own copy on all cores; the best of a few passes."""
-    values = torch.ones(_MEMORY_BYTES, dtype=torch.uint8)
+    short = available_bytes(torch.device("cpu")) < 4 * _MEMORY_BYTES
+    size = _MEMORY_BYTES // 2 if short else _MEMORY_BYTES
+    values = torch.ones(size, dtype=torch.uint8)
     target = torch.zeros_like(values)
     best = min(_seconds(lambda: target.copy_(values)) for _ in range(_MEMORY_PASSES))
-    return _MEMORY_BYTES / best / 1e9
+    return size / best / 1e9
 
 
 def _processor() -> str:

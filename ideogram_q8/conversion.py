@@ -13,15 +13,14 @@ from pathlib import Path
 
 import torch
 
-from ideogram_q8.architecture import COMPONENT_FOLDERS, PartName
+from ideogram_q8.architecture import PartName
 from ideogram_q8.artifact import Artifact, open_artifact, safetensors_file
 from ideogram_q8.artifact.folder import check_space, check_target, disk_errors, new_folder, write_text
-from ideogram_q8.artifact.forms import FORMS, FormName
+from ideogram_q8.artifact.forms import FORMS, FormName, own_names
 from ideogram_q8.components import component
-from ideogram_q8.errors import ArtifactError, RequestError
+from ideogram_q8.errors import RequestError
 from ideogram_q8.manifest import FILE_NAME, FileRecord, Manifest, TensorRecord, sha256_of
 from ideogram_q8.quantization import HEADER_ALLOWANCE, OnProgress, Progress
-from ideogram_q8.recipe import SCHEMES
 
 _OWN_METADATA = ("model_type", "ideogram_q8.")
 """What the keys of a weight file's header start with where they are this package's, whatever the form."""
@@ -44,12 +43,13 @@ def convert(
     FORMS[to].check(artifact.recipe)
     if artifact.form == to:
         raise RequestError(f"{folder} has the form {to!r} already; name the other one")
-    own_names = _own_names()
-    _check_out(artifact.folder, out, own_names, overwrite)
+    names = own_names(out)
+    _check_apart(artifact.folder, out)
+    check_target(out, names, overwrite)
     job = _Job(artifact, to, on_progress)
     check_space(out, job.total_bytes + HEADER_ALLOWANCE)
     open_artifact(folder, verify=True)
-    with new_folder(out, own_names, overwrite) as partial:
+    with new_folder(out, names, overwrite) as partial:
         files = tuple(job.write_part(partial, part) for part in job.stored)
         tensors = {file.path: job.records(file.branch) for file in files}
         manifest = replace(artifact.manifest, files=files, tensors=tensors)
@@ -57,20 +57,10 @@ def convert(
     return manifest
 
 
-def _own_names() -> frozenset[str]:
-    """The top-level names of all artifacts."""
-    paths = {form.file_name(scheme, part) for form in FORMS.values() for scheme in SCHEMES for part in COMPONENT_FOLDERS}
-    return frozenset({FILE_NAME} | {path.split("/")[0] for path in paths})
-
-
-def _check_out(folder: Path, out: Path, own_names: frozenset[str], overwrite: bool) -> None:
+def _check_apart(folder: Path, out: Path) -> None:
     here, there = folder.resolve(), out.resolve()
     if here == there or here in there.parents or there in here.parents:
         raise RequestError(f"{out} is, holds or lies in {folder}; name a folder elsewhere")
-    check_target(out, own_names, overwrite)
-    # a checkpoint also has folders called `transformer`
-    if out.exists() and any(out.iterdir()) and not (out / FILE_NAME).is_file():
-        raise ArtifactError(f"{out} has no {FILE_NAME}, so it is no artifact to replace; name a new or empty folder")
 
 
 @dataclass
@@ -95,7 +85,7 @@ class _Job:
     def write_part(self, folder: Path, part: PartName) -> FileRecord:
         config, recipe, form = self.artifact.config, self.artifact.recipe, FORMS[self.to]
         path = folder / form.file_name(recipe.scheme, part)
-        with disk_errors(folder):
+        with disk_errors(folder.parent):
             path.parent.mkdir(exist_ok=True)
             metadata = {**self._own_metadata(part), **form.metadata(config, recipe, part)}
             safetensors_file.write(path, self.records(part), self._tensors(part), metadata)

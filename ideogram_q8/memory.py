@@ -67,7 +67,7 @@ def _file_bytes(path: Path, prefix: str) -> int:
             for name, tensor in header.items()
             if "data_offsets" in tensor and name.startswith(prefix)
         )
-    except (OSError, ValueError, struct.error, LookupError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, struct.error, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise ArtifactError(f"{path}: not a readable weight file ({error})") from error
 
 

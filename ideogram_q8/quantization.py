@@ -11,6 +11,7 @@ leaves its hidden folder, and the next one for the same source, recipe and folde
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
@@ -24,18 +25,19 @@ from pathlib import Path
 
 import torch
 
-from ideogram_q8.architecture import COMPONENT_FOLDERS, PartName
+from ideogram_q8.architecture import PartName
 from ideogram_q8.artifact import journal, layout
 from ideogram_q8.artifact.folder import check_space, check_target, disk_errors, new_folder, write_text
+from ideogram_q8.artifact.forms import own_names
 from ideogram_q8.artifact.placement import Placement
 from ideogram_q8.artifact.sink import Sink
 from ideogram_q8.checkpoint import Checkpoint
 from ideogram_q8.components import component
-from ideogram_q8.errors import ArtifactError, SourceError
+from ideogram_q8.errors import ArtifactError
 from ideogram_q8.folding import Folding
 from ideogram_q8.manifest import FILE_NAME, FORMAT_VERSION, TOOL_VERSION, FileRecord, Manifest, sha256_of
 from ideogram_q8.numerics.ggml import BLOCKS
-from ideogram_q8.recipe import SCHEMES, Recipe
+from ideogram_q8.recipe import Recipe
 from ideogram_q8.threads import ahead, in_background, workers
 
 HEADER_ALLOWANCE = 1 << 20
@@ -94,21 +96,19 @@ def quantize(
         ResourceError: too little disk space.
     """
     recipe.check(source.config)
-    own_names = _own_names()
-    check_target(out, own_names, overwrite)
+    names = own_names(out)
+    check_target(out, names, overwrite)
     job = _Job(source, recipe, device, on_progress)
-    with new_folder(out, own_names, overwrite, job.can_resume) as folder:
+    with new_folder(out, names, overwrite, job.can_resume) as folder:
         done = journal.finished(folder, job.key)
         check_space(out, job.skip(done) + HEADER_ALLOWANCE)
-        with disk_errors(folder):
+        with disk_errors(folder.parent):
             manifest = job.run(folder, done)
             write_text(folder / FILE_NAME, manifest.to_json())
-            (folder / journal.NAME).unlink()
+    # not before the folder has its name: until then a kill must leave what the next run can go on from
+    with contextlib.suppress(OSError):  # readers pass over a journal, and the next run may replace it
+        (out / journal.NAME).unlink()
     return manifest
-
-
-def _own_names() -> frozenset[str]:
-    return frozenset({FILE_NAME} | {layout.file_name(scheme, part) for scheme in SCHEMES for part in COMPONENT_FOLDERS})
 
 
 @dataclass(frozen=True)
@@ -184,9 +184,9 @@ class _BranchJob:
         return found
 
     def is_sound(self, path: Path, done: Mapping[str, int]) -> bool:
-        """Whether a file of an earlier run has its size, and the tensor that it wrote last its bytes."""
+        """Whether an earlier run wrote tensors of this file, and it has its size, and the tensor that came last its bytes."""
         name, check = list(done.items())[-1]
-        if name not in self.stored or not path.is_file() or path.stat().st_size != self.placement.size:
+        if not done.keys() <= self.stored.keys() or not path.is_file() or path.stat().st_size != self.placement.size:
             return False
         record = self.stored[name][0]
         with path.open("rb") as file:
@@ -208,14 +208,19 @@ class _Job:
         self.started = time.monotonic()
 
     def _key(self) -> str:
-        """What a journal must be of to go on from. The source's files by size and time: hashing them would take minutes."""
-        states = [(str(path), *_state(path)) for job in self.branches.values() for path in job.reader.files]
-        return hashlib.sha256(json.dumps([TOOL_VERSION, self.recipe.sha256, states]).encode()).hexdigest()
+        """What a journal must be of to go on from.
+
+        The source's files by size and time: hashing them would take minutes. The headers say where this code puts what.
+        """
+        states = [(str(path), *state) for path, state in self.source.states.items()]
+        headers = [hashlib.sha256(job.placement.header).hexdigest() for job in self.branches.values()]
+        return hashlib.sha256(json.dumps([TOOL_VERSION, self.recipe.sha256, states, headers]).encode()).hexdigest()
 
     def can_resume(self, folder: Path) -> bool:
         done = journal.finished(folder, self.key)
         jobs = {job.file_name: job for job in self.branches.values()}
-        return bool(done) and all(jobs[name].is_sound(folder / name, tensors) for name, tensors in done.items())
+        known = bool(done) and done.keys() <= jobs.keys()
+        return known and all(jobs[name].is_sound(folder / name, tensors) for name, tensors in done.items())
 
     def skip(self, done: _Done) -> int:
         """Counts what is done as done; returns the bytes that are left."""
@@ -229,6 +234,7 @@ class _Job:
 
         def begin_hashing() -> None:
             if source_record.done():
+                source_record.result()  # raises at once what hashing the source found
                 for branch in complete:
                     if branch not in self.hashes:
                         self.hashes[branch] = self._finish(folder, branch)
@@ -294,14 +300,6 @@ class _Job:
             files=files,
             tensors={file.path: self.branches[file.branch].records for file in files},
         )
-
-
-def _state(path: Path) -> tuple[int, int]:
-    try:
-        found = path.stat()
-    except OSError as error:
-        raise SourceError(f"{path} cannot be read any more: {error.strerror}; check the disk") from None
-    return found.st_size, found.st_mtime_ns
 
 
 def _check_values(tensor: torch.Tensor, where: str, scheme: str) -> None:

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ideogram_q8 import quantization
-from ideogram_q8.artifact import open_artifact, sink
+from ideogram_q8.artifact import journal, open_artifact, sink
 from ideogram_q8.checkpoint import open_source
 from ideogram_q8.errors import ArtifactError
 from ideogram_q8.recipe import choose
@@ -138,6 +138,7 @@ class Scene:
         except ArtifactError as error:
             return f"broken: {error}"
         found = digest(self.out)
+        found.pop(journal.NAME, None)  # readers pass over it; it goes last
         return "older" if found == self.before else "new" if found == self.unbroken else "a mixture"
 
 

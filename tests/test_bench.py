@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import sys
+from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from ideogram_q8 import bench
 from ideogram_q8.__main__ import main
 from ideogram_q8.checkpoint import open_source
-from ideogram_q8.errors import SourceError
+from ideogram_q8.errors import ResourceError, SourceError
 from ideogram_q8.recipe import choose
 from tests.synthetic import write_source
 
@@ -18,9 +21,10 @@ from tests.synthetic import write_source
 def in_this_process(monkeypatch):
     """A process of its own takes seconds to start; one test has it."""
 
-    def run(source, recipe, out, device):
+    def run(*arguments):
         received = []
-        bench._child(type("Pipe", (), {"send": staticmethod(received.append)}), source, recipe, out, device)
+        pipe = {"recv": staticmethod(lambda: arguments), "send": staticmethod(received.append)}
+        bench._child(type("Pipe", (), pipe))
         return received[0]
 
     monkeypatch.setattr(bench, "_quantize_apart", run)
@@ -56,6 +60,17 @@ def test_a_process_of_its_own_reports_and_refuses(tmp_path):
     with pytest.raises(SourceError, match="has changed since it was opened"):
         bench._quantize_apart(opened, choose("int8", opened.config), tmp_path / "out", "cpu")
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
+
+
+def test_a_process_that_dies_before_it_has_read_anything_is_one_line(source, tmp_path, monkeypatch):
+    """The program is imported first, and what the process is to do does not fit into a pipe."""
+    program = tmp_path / "program.py"
+    program.write_text("import os\nos._exit(7)\n", encoding="utf-8")
+    module = ModuleType("__main__")
+    module.__file__ = str(program)
+    monkeypatch.setitem(sys.modules, "__main__", module)
+    with pytest.raises(ResourceError, match="the process that quantized ended with code 7; was it out of memory"):
+        bench._quantize_apart(source, choose("int8", source.config), Path("x" * 3_000_000), "cpu")
 
 
 def test_a_missing_folder_is_one_line(tmp_path, capsys):

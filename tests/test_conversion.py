@@ -116,7 +116,7 @@ def test_places_that_must_not_be_written_to_are_refused(single, folder, tmp_path
             convert(single, "diffusers", out, overwrite=True)
     checkpoint = tmp_path / "checkpoint"
     (checkpoint / "transformer").mkdir(parents=True)
-    with pytest.raises(ArtifactError, match=r"has no manifest\.json, so it is no artifact to replace"):
+    with pytest.raises(ArtifactError, match="holds 'transformer', which is not part of an artifact"):
         convert(single, "diffusers", checkpoint, overwrite=True)
     copy = Path(shutil.copytree(folder, tmp_path / "copy"))
     with pytest.raises(ArtifactError, match="use --overwrite"):
@@ -124,6 +124,14 @@ def test_places_that_must_not_be_written_to_are_refused(single, folder, tmp_path
     (copy / "transformer" / "config.json").unlink()
     convert(single, "diffusers", copy, overwrite=True)
     assert files(copy) == files(folder)
+
+
+def test_each_form_overwrites_the_other(source, single, folder, tmp_path):
+    out = Path(shutil.copytree(folder, tmp_path / "out"))
+    quantize(source, MIXED, out, overwrite=True)
+    assert files(out) == files(single)
+    convert(single, "diffusers", out, overwrite=True)
+    assert files(out) == files(folder)
 
 
 def test_damage_is_found_before_anything_is_written(single, folder, tmp_path):

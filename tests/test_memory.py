@@ -27,7 +27,10 @@ def test_weight_bytes_leave_out_the_header(tmp_path: Path) -> None:
     assert memory.weight_bytes([tmp_path / "x.safetensors", tmp_path / "x.gguf"]) == 3 * 5 * 4 + 7 + 5
 
 
-@pytest.mark.parametrize("content", [b"", b"\1\2", b"\xff" * 20, b"\2\0\0\0\0\0\0\0[]", b"\5\0\0\0\0\0\0\0{nope"])
+DEEP = pytest.param((1 << 20).to_bytes(8, "little") + b"[" * (1 << 20), id="nested too deep")
+
+
+@pytest.mark.parametrize("content", [b"", b"\1\2", b"\xff" * 20, b"\2\0\0\0\0\0\0\0[]", b"\5\0\0\0\0\0\0\0{nope", DEEP])
 def test_a_damaged_file_is_named(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "x.safetensors"
     path.write_bytes(content)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import zlib
+from concurrent.futures import wait
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,10 +22,12 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from ideogram_q8 import quantization
 from ideogram_q8.architecture import BRANCHES, linears
-from ideogram_q8.artifact import open_artifact
-from ideogram_q8.artifact.journal import finished
+from ideogram_q8.artifact import open_artifact, sink
+from ideogram_q8.artifact.journal import Journal, finished
 from ideogram_q8.artifact.layout import file_name
+from ideogram_q8.artifact.sink import Sink
 from ideogram_q8.checkpoint import open_source
 from ideogram_q8.errors import ArtifactError, RequestError, ResourceError, SourceError
 from ideogram_q8.folding import fold_points
@@ -195,7 +200,15 @@ def test_remains_of_a_changed_source_are_not_gone_on_with(tmp_path):
     assert files_of(tmp_path / "out") == files_of(tmp_path / "afresh")
 
 
-@pytest.mark.parametrize("damage", ["flip", "truncate", "remove", "journal"])
+FOREIGN_LINES = {
+    "garbage": b"garbage\n",
+    "unknown file": b"other.safetensors\tinput_proj.weight\t00000000\n",
+    "unknown tensor": b"ideogram4-int8.safetensors\tother.weight\t00000000\n",
+    "no text": b"\xff\n",
+}
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "remove", "journal", *FOREIGN_LINES])
 def test_damaged_remains_are_not_gone_on_with(source, built, tmp_path, damage):
     partial = begin(source, tmp_path / "out")
     weights = partial / "ideogram4-int8.safetensors"
@@ -210,8 +223,19 @@ def test_damaged_remains_are_not_gone_on_with(source, built, tmp_path, damage):
         os.truncate(weights, 1000)
     elif damage == "remove":
         weights.unlink()
-    else:
+    elif damage == "journal":
         (partial / "journal").unlink()
+    else:
+        key, lines = (partial / "journal").read_bytes().split(b"\n", 1)
+        (partial / "journal").write_bytes(key + b"\n" + FOREIGN_LINES[damage] + lines)
+    assert resumed_bytes(source, tmp_path / "out") == 0
+    assert files_of(tmp_path / "out") == files_of(built["int8"])
+
+
+def test_remains_of_other_code_are_not_gone_on_with(source, built, tmp_path):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(quantization._MODEL_TYPES, "conditional", "of another release")
+        begin(source, tmp_path / "out")
     assert resumed_bytes(source, tmp_path / "out") == 0
     assert files_of(tmp_path / "out") == files_of(built["int8"])
 
@@ -226,6 +250,60 @@ def test_a_torn_line_of_the_journal_is_done_again(source, built, tmp_path):
         file.write("ideogram4-unconditional-int8.safetensors\tinput_proj.wei")
     assert resumed_bytes(source, tmp_path / "out") > 0
     assert files_of(tmp_path / "out") == files_of(built["int8"])
+
+
+def test_a_run_stopped_before_the_last_rename_is_gone_on_with(source, built, tmp_path):
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Path, "rename", interrupted)
+        quantize(source, choose("int8", source.config), tmp_path / "out")
+    manifest = quantize(source, choose("int8", source.config), tmp_path / "out", on_progress=pytest.fail)
+    assert manifest == open_artifact(built["int8"]).manifest
+    assert files_of(tmp_path / "out") == files_of(built["int8"])
+
+
+def interrupted(*_) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_journal_left_in_an_artifact_is_passed_over(source, built, tmp_path):
+    """As by a kill right after the last rename."""
+    out = Path(shutil.copytree(built["q8_0"], tmp_path / "out"))
+    (out / "journal").write_text("", encoding="utf-8")
+    assert open_artifact(out, verify=True).variant == "q8_0"
+    quantize(source, choose("int8", source.config), out, overwrite=True)
+    assert files_of(out) == files_of(built["int8"])
+
+
+def test_the_journal_vouches_for_nothing_behind_a_failed_write(tmp_path, monkeypatch):
+    monkeypatch.setattr(sink, "SYNC_BYTES", 1)
+    path, size = tmp_path / "weights", 100
+    tensors = {name: torch.full((size,), value, dtype=torch.uint8) for value, name in enumerate("abcd", 1)}
+    with pytest.raises(OSError, match="full"), Journal(tmp_path, "key") as notes, Sink(path, 4 * size, notes) as writer:
+        writer._file = FullOnce(writer._file, 2)
+        for index, (name, tensor) in enumerate(tensors.items()):
+            writer.write([(index * size, tensor)])
+            writer.end_tensor(name)
+        wait(writer._queue)
+        writer.flush()
+    vouched = finished(tmp_path, "key").get(path.name, {})
+    assert vouched.keys() <= {"a"}
+    assert all(zlib.crc32(path.read_bytes()[:size]) == check for check in vouched.values())
+
+
+class FullOnce:
+    """A file on a disk that is full at one write, and no more at the next."""
+
+    def __init__(self, file, number):
+        self._file, self._left = file, number
+
+    def write(self, data):
+        self._left -= 1
+        if self._left == 0:
+            raise OSError(errno.ENOSPC, "full")
+        return self._file.write(data)
+
+    def __getattr__(self, name):
+        return getattr(self._file, name)
 
 
 def test_two_runs_into_one_folder_do_not_meet(source, built, tmp_path):
@@ -317,6 +395,29 @@ def test_weights_that_cannot_be_stored_are_named(tmp_path, value, scheme, error)
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [(Path.unlink, "cannot be read any more: .*; check the disk"), (os.utime, "has changed since it was opened")],
+)
+def test_a_source_that_changes_is_not_hashed_as_if_it_had_not(tmp_path, change, message):
+    folder = write_source(tmp_path / "source")
+    source, path = open_source(folder), folder / "transformer" / "diffusion_pytorch_model.safetensors"
+    change(path)
+    with pytest.raises(SourceError, match=message):
+        source.record()
+
+
+def test_a_source_that_cannot_be_hashed_is_not_the_fault_of_the_output(source, tmp_path, monkeypatch):
+    def refuse(path: Path) -> str:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr("ideogram_q8.checkpoint.source.sha256_of", refuse)
+    opened = open_source(source.folder)
+    with pytest.raises(SourceError, match=r"safetensors cannot be read any more: Permission denied; check the disk"):
+        quantize(opened, choose("int8", opened.config), tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_too_little_space_is_found_before_writing(source, tmp_path, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 1_000_000}))
     with pytest.raises(ResourceError, match=r"out needs 0\.00\d GB of disk, 0\.001 GB are free; free some"):
@@ -349,7 +450,9 @@ def test_a_disk_that_fills_up_on_the_way_keeps_what_is_finished(source, built, t
 
     monkeypatch.setattr("ideogram_q8.artifact.sink.SYNC_BYTES", 100_000)
     monkeypatch.setattr("ideogram_q8.artifact.sink.fsync", full_at_last)
-    with pytest.raises(ResourceError, match="cannot write into .*: the disk is full; make room or name another folder"):
+    with pytest.raises(
+        ResourceError, match="cannot write into .*: the disk is full; .*; what is finished is kept in .*partial: "
+    ):
         quantize(source, choose("int8", source.config), tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == [".out.partial"]
     monkeypatch.undo()

@@ -30,6 +30,7 @@ _REFUSALS: Mapping[int | None, str] = {
     errno.EFBIG: "the disk does not take files of this size",
     errno.EDQUOT: "the disk quota is used up",
     errno.EROFS: "the disk is read-only",
+    errno.EIO: "the disk fails",
     errno.EACCES: "permission denied",
     errno.EPERM: "permission denied",
     errno.ENOTDIR: "a part of the path is not a folder",
@@ -84,23 +85,26 @@ def new_folder(
     """
     folder = folder.absolute()
     check_target(folder, own_names, overwrite)
-    with disk_errors(folder):
+    with disk_errors(folder.parent):
         folder.parent.mkdir(parents=True, exist_ok=True)
     partial = folder.with_name(f".{folder.name}.partial")
     with _locked(partial, folder):
-        with disk_errors(folder):
+        with disk_errors(folder.parent):
             _undo_replacing(folder)
             if not keep(partial):
                 _empty(partial)
         try:
             yield partial
-            with disk_errors(folder):
-                _sync(partial)
+            with disk_errors(folder.parent):
+                _sync_tree(partial)
                 _replace(folder, partial, own_names, overwrite)
         except BaseException as error:
             refused = isinstance(error, IdeogramQ8Error) and not isinstance(error, ResourceError)
             if refused or not keep(partial):
                 shutil.rmtree(partial, ignore_errors=True)
+            elif isinstance(error, ResourceError):
+                kept = f"what is finished is kept in {partial}: repeat the command to go on, or delete it"
+                raise ResourceError(f"{error}; {kept}") from error
             raise
 
 
@@ -161,7 +165,7 @@ def _locked(partial: Path, folder: Path) -> Iterator[None]:
         return
     descriptor = None
     while descriptor is None:
-        with disk_errors(folder):
+        with disk_errors(folder.parent):
             partial.mkdir(exist_ok=True)
             descriptor = _lock(partial, busy)
     try:
@@ -171,7 +175,10 @@ def _locked(partial: Path, folder: Path) -> Iterator[None]:
 
 
 def _lock(partial: Path, busy: ArtifactError) -> int | None:
-    """A file descriptor that locks `partial`; None where another run has removed or renamed it meanwhile."""
+    """A file descriptor that locks `partial`; None where another run has removed or renamed it meanwhile.
+
+    Raises ArtifactError, which is `busy`: another run holds the lock; ResourceError: there are no locks on this disk.
+    """
     try:
         descriptor = os.open(partial, os.O_RDONLY)
     except FileNotFoundError:
@@ -185,8 +192,19 @@ def _lock(partial: Path, busy: ArtifactError) -> int | None:
     except BlockingIOError:
         os.close(descriptor)
         raise busy from None
+    except OSError as error:
+        os.close(descriptor)
+        raise ResourceError(f"{partial} cannot be locked: {error.strerror}; name a folder on a disk of this machine") from error
     os.close(descriptor)
     return None
+
+
+def _sync_tree(folder: Path) -> None:
+    """The folder and those in it: what is in the files has been synced, their names have not."""
+    for path in folder.rglob("*"):
+        if path.is_dir():
+            _sync(path)
+    _sync(folder)
 
 
 def _sync(folder: Path) -> None:
@@ -200,11 +218,11 @@ def _sync(folder: Path) -> None:
 
 @contextlib.contextmanager
 def disk_errors(folder: Path) -> Iterator[None]:
-    """Turns a disk's refusals into ResourceError, around code that writes into `folder`."""
+    """Turns a disk's refusals into ResourceError, around code that writes into `folder`, which the message names."""
     try:
         yield
     except OSError as error:
         if error.errno not in _REFUSALS:
             raise
         reason = _REFUSALS[error.errno]
-        raise ResourceError(f"cannot write into {folder.parent}: {reason}; make room or name another folder") from error
+        raise ResourceError(f"cannot write into {folder}: {reason}; make room or name another folder") from error

@@ -5,18 +5,20 @@ Which form a folder has is read from the tensors that its manifest lists, never 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import torch
 
-from ideogram_q8.architecture import PartName
-from ideogram_q8.artifact import diffusers_folder, layout
+from ideogram_q8.architecture import COMPONENT_FOLDERS, PartName
+from ideogram_q8.artifact import diffusers_folder, journal, layout
 from ideogram_q8.artifact.packed import Int8Weight, Packed
 from ideogram_q8.components import Dimensions
-from ideogram_q8.manifest import TensorRecord
-from ideogram_q8.recipe import LayerPlan, Recipe
+from ideogram_q8.manifest import FILE_NAME, TensorRecord
+from ideogram_q8.recipe import SCHEMES, LayerPlan, Recipe
 
 FormName = Literal["single", "diffusers"]
 
@@ -67,3 +69,15 @@ FORMS: Mapping[FormName, Form] = {
         texts=diffusers_folder.texts,
     ),
 }
+
+
+def own_names(folder: Path) -> frozenset[str]:
+    """The names right inside `folder` that can be an artifact's, of either form, whatever it holds: what may be overwritten.
+
+    A checkpoint has folders called `transformer` too; without a manifest beside them they are not an artifact's.
+    """
+    paths = {form.file_name(scheme, part) for form in FORMS.values() for scheme in SCHEMES for part in COMPONENT_FOLDERS}
+    names = {FILE_NAME, journal.NAME, *(path.split("/")[0] for path in paths)}
+    if not os.path.isfile(folder / FILE_NAME):  # unlike Path's, False where it cannot be looked up
+        names.difference_update(COMPONENT_FOLDERS.values())
+    return frozenset(names)

@@ -7,27 +7,36 @@ is written after what it vouches for has been synced, so it holds after a power 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 
 NAME = "journal"
+_LINE = re.compile(r"([^\t]+)\t([^\t]+)\t([0-9a-f]{8})")
 
 
 def finished(folder: Path, key: str) -> dict[str, dict[str, int]]:
-    """CRC-32 by tensor by file, in the order of writing; empty where `folder` has no journal, or that of another `key`."""
+    """CRC-32 by tensor by file, in the order of writing.
+
+    Empty where `folder` has no journal, a damaged one (nothing in it can be trusted then), or that of another `key`.
+    """
     first, *lines = _lines(folder) or [""]
     found: dict[str, dict[str, int]] = {}
     for line in lines if first == key else ():
-        file, tensor, check = line.split("\t")
+        parts = _LINE.fullmatch(line)
+        if parts is None:
+            return {}
+        file, tensor, check = parts.groups()
         found.setdefault(file, {})[tensor] = int(check, 16)
     return found
 
 
 def _lines(folder: Path) -> list[str]:
+    """The whole lines; none where it is no text file."""
     try:
         return (folder / NAME).read_text(encoding="utf-8").split("\n")[:-1]
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError, UnicodeDecodeError):
         return []
 
 

@@ -32,7 +32,10 @@ def as_bytes(tensor: torch.Tensor) -> memoryview:
 
 
 class Sink:
-    """One weight file, new or going on from an earlier run. A context manager; leaving it waits for nothing but the piece at hand."""
+    """One weight file, new or going on from an earlier run. A context manager; leaving it waits for nothing but the piece at hand.
+
+    After a failure nothing more is written or entered in the journal: a tensor whose bytes did not get there must not be vouched for.
+    """
 
     def __init__(self, path: Path, size: int, journal: Journal) -> None:
         """The file gets its size at once, full of zeros."""
@@ -43,6 +46,7 @@ class Sink:
         self._writer, self._syncer = ThreadPoolExecutor(1), ThreadPoolExecutor(1)
         self._queue: deque[Future[None]] = deque()
         self._sync: Future[None] | None = None
+        self._stopped = False
         self._unsynced = 0
         self._check = 0
         self._written: list[tuple[str, int]] = []
@@ -66,7 +70,16 @@ class Sink:
     def _submit(self, function: Callable[[_Argument], None], argument: _Argument) -> None:
         while len(self._queue) >= _QUEUE:
             self._queue.popleft().result()
-        self._queue.append(self._writer.submit(function, argument))
+        self._queue.append(self._writer.submit(self._unless_stopped, function, argument))
+
+    def _unless_stopped(self, function: Callable[[_Argument], None], argument: _Argument) -> None:
+        if self._stopped:
+            return
+        try:
+            function(argument)
+        except BaseException:
+            self._stopped = True
+            raise
 
     def _put(self, pieces: Sequence[tuple[int, torch.Tensor]]) -> None:
         for index, (offset, tensor) in enumerate(pieces):
@@ -104,6 +117,7 @@ class Sink:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._stopped = True  # the writer may still take a task behind one that is being cancelled
         for pool in (self._writer, self._syncer):
             pool.shutdown(cancel_futures=True)
         self._file.close()

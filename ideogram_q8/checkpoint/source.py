@@ -43,6 +43,7 @@ class Checkpoint:
         location: what a manifest records and `open_source` takes: "pocket", a Hub repository, or an absolute path.
         revision: the commit on the Hub, where it is from there.
         folder: where the other components are (VAE, text encoder); of single files, the folder of the first.
+        states: size in bytes and time of change in ns of each weight file, from when it was opened.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Checkpoint:
         self.location, self.revision, self.folder = location, revision, folder
         self.traits = traits
         self.config = config
+        self.states = {path: _state(path) for reader in branches.values() for path in reader.files}
         self._branches = dict(branches)
 
     def branch(self, branch: PartName) -> BranchReader:
@@ -67,22 +69,46 @@ class Checkpoint:
         """Where the weights came from, with the sha256 of the component's files (computed once).
 
         Files are named by the component's folder in the official tree, wherever they lie.
+
+        Raises:
+            SourceError: a file is gone, cannot be read, or has changed since it was opened.
         """
         return SourceRecord(
             self.location, self.revision, {key: digest for files in self._digests.values() for key, digest in files.items()}
         )
 
     def sha256(self, branch: PartName) -> str:
-        """The sha256 of a part's weight file; of several, that of their sorted sha256s in hexadecimal."""
+        """The sha256 of a part's weight file; of several, that of their sorted sha256s in hexadecimal. Raises as `record`."""
         digests = sorted(self._digests[branch].values())
         return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode("ascii")).hexdigest()
 
     @cached_property
     def _digests(self) -> dict[PartName, dict[str, str]]:
         return {
-            branch: {f"{COMPONENT_FOLDERS[branch]}/{path.name}": sha256_of(path) for path in reader.files}
+            branch: {f"{COMPONENT_FOLDERS[branch]}/{path.name}": self._digest(path) for path in reader.files}
             for branch, reader in self._branches.items()
         }
+
+    def _digest(self, path: Path) -> str:
+        try:
+            digest = sha256_of(path)
+        except OSError as error:
+            raise _unreadable(path, error) from None
+        if _state(path) != self.states[path]:
+            raise SourceError(f"{path} has changed since it was opened; let nothing write to it and run again")
+        return digest
+
+
+def _state(path: Path) -> tuple[int, int]:
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    return found.st_size, found.st_mtime_ns
+
+
+def _unreadable(path: Path, error: OSError) -> SourceError:
+    return SourceError(f"{path} cannot be read any more: {error.strerror}; check the disk")
 
 
 class Source(Checkpoint):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 
 import pytest
 
-from ideogram_q8.artifact.folder import check_space, disk_errors, new_folder
+from ideogram_q8.artifact.folder import check_space, disk_errors, new_folder, write_text
 from ideogram_q8.errors import ArtifactError, ResourceError, SourceError
 
 NAMES = ("a", "b")
@@ -150,6 +151,52 @@ def test_space_is_checked_where_the_folder_will_be(tmp_path):
 def test_refusals_of_the_disk_are_one_line(tmp_path, number):
     with pytest.raises(ResourceError, match=r"cannot write into .*; make room or name another folder$"), disk_errors(tmp_path):
         raise OSError(number, os.strerror(number))
+
+
+def full(_):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_the_folder_that_was_written_into_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(ResourceError) as caught:
+        write_text(tmp_path / "recipe.json", "{}")
+    assert str(caught.value).startswith(f"cannot write into {tmp_path}: the disk is full")
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_full_disk_says_what_is_kept_and_nothing_else(tmp_path, monkeypatch, kept):
+    partial = tmp_path / ".out.partial"
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(ResourceError) as caught, new_folder(tmp_path / "out", NAMES, keep=lambda path: kept) as folder:
+        write_text(folder / "a", "1")
+    hint = f"; what is finished is kept in {partial}: repeat the command to go on, or delete it"
+    assert (hint in str(caught.value)) == kept == partial.exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="folders are locked elsewhere only")
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_disk_without_locks_is_one_line(tmp_path, monkeypatch, number):
+    asked = []
+
+    def flock(descriptor, _):
+        asked.append(descriptor)
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with pytest.raises(ResourceError, match=r"\.out\.partial cannot be locked: .*; name a folder on a disk of this machine$"):
+        build(tmp_path / "out", "1")
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(asked[0])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="folders are synced elsewhere only")
+def test_folders_in_the_folder_are_synced_too(tmp_path, monkeypatch):
+    synced = set()
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.add(os.fstat(descriptor).st_ino))
+    with new_folder(tmp_path / "out", NAMES) as folder:
+        (folder / "a" / "deep").mkdir(parents=True)
+    assert {path.stat().st_ino for path in (tmp_path, *tmp_path.rglob("*"))} <= synced
 
 
 def test_other_errors_pass(tmp_path):
