@@ -12,8 +12,8 @@
     python -m ideogram_q8 ablate SOURCE --stats FILE --out DIR
 
 SOURCE and ARTIFACT may be the word `pocket`, the embedded model. Exit codes: 0; 2 with one line on standard error when
-something is refused; 130 after Ctrl-C. Whatever else goes wrong is a defect and shows its traceback. Each verb is a
-module of `ideogram_q8.commands`.
+something is refused, after a list where a checkpoint's tensors are wrong; 130 after Ctrl-C. Whatever else goes wrong is a
+defect and shows its traceback. Each verb is a module of `ideogram_q8.commands`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from collections.abc import Sequence
 
 from ideogram_q8.commands import ablate, bench, calibrate, convert, generate, inspect, quantize, recipe
 from ideogram_q8.commands.options import Parser
-from ideogram_q8.errors import IdeogramQ8Error, printable
+from ideogram_q8.errors import IdeogramQ8Error, SourceError, printable
 
 VERBS = (calibrate, recipe, quantize, convert, generate, inspect, ablate, bench)
 _REFUSED_BY_THE_SYSTEM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
@@ -38,6 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = build_parser().parse_args(argv)
         arguments.verb(arguments)
     except IdeogramQ8Error as error:
+        for problem in error.problems if isinstance(error, SourceError) else ():
+            print(printable(problem), file=sys.stderr)
         return _refuse(str(error))
     except OSError as error:
         if error.errno not in _REFUSED_BY_THE_SYSTEM:

@@ -38,6 +38,9 @@ IMAGE_POSITION_OFFSET = 65536
 MAX_TEXT_TOKENS = 2048
 PATCH = 2
 """A token is PATCH x PATCH latent positions."""
+LARGEST_DIMENSION = 1 << 20
+"""Of any network that is read: far above Ideogram 4's 53,248 and the vocabulary's 151,936, and harmless to compute with."""
+MOST_LAYERS = 1024
 
 
 @dataclass(frozen=True)
@@ -66,22 +69,25 @@ class TransformerConfig:
         The official code's names are understood too: `emb_dim`, `adanln_dim`.
 
         Raises:
-            SourceError: a dimension is missing or not a positive number.
+            SourceError: a dimension is missing, not a positive number or larger than any model's.
         """
         found = dict(values)
         found.setdefault("adaln_dim", found.get("adanln_dim"))
         numbers: dict[str, int] = {}
         for name in (*_INTEGERS, "rope_theta"):
             value = found.get(name)
-            if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
-                raise SourceError(f"config.json: {name} is {value!r}, expected a positive integer")
+            if not isinstance(value, int) or isinstance(value, bool):
+                raise SourceError(f"config.json: {name} is {_shown(value)}, expected a positive integer")
+            limit = _LIMITS.get(name, LARGEST_DIMENSION)
+            if not 0 < value <= limit:
+                raise SourceError(f"config.json: {name} is {_shown(value)}, expected 1 to {limit}")
             numbers[name] = value
         section = found.get("mrope_section")
-        if not isinstance(section, list | tuple) or len(section) != 3 or not all(isinstance(v, int) for v in section):
-            raise SourceError(f"config.json: mrope_section is {section!r}, expected three integers")
+        if not isinstance(section, list | tuple) or len(section) != 3 or not all(map(_is_position_count, section)):
+            raise SourceError(f"config.json: mrope_section is {_shown(section)}, expected three integers")
         eps = found.get("norm_eps")
         if not isinstance(eps, float) or not 0 < eps < 1:
-            raise SourceError(f"config.json: norm_eps is {eps!r}, expected a small positive number")
+            raise SourceError(f"config.json: norm_eps is {_shown(eps)}, expected a small positive number")
         return cls(**numbers, mrope_section=(section[0], section[1], section[2]), norm_eps=eps)
 
     def to_json(self) -> dict[str, object]:
@@ -89,6 +95,18 @@ class TransformerConfig:
         values: dict[str, object] = {"_class_name": "Ideogram4Transformer2DModel"}
         values |= {name: getattr(self, name) for name in (*_INTEGERS, "rope_theta")}
         return values | {"mrope_section": list(self.mrope_section), "norm_eps": self.norm_eps}
+
+
+_LIMITS: Mapping[str, int] = {"num_layers": MOST_LAYERS, "rope_theta": 1 << 53}
+
+
+def _is_position_count(value: object) -> bool:
+    return type(value) is int and 0 <= value <= LARGEST_DIMENSION
+
+
+def _shown(value: object) -> str:
+    """For messages: what an untrusted file has, cut to a length that a terminal bears."""
+    return repr(value)[:60]
 
 
 _INTEGERS = (

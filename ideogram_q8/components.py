@@ -10,16 +10,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from ideogram_q8.architecture import BRANCHES, Linear, PartName, TransformerConfig, linears, tensor_shapes
+from ideogram_q8.architecture import (
+    BRANCHES,
+    LARGEST_DIMENSION,
+    MOST_LAYERS,
+    Linear,
+    PartName,
+    TransformerConfig,
+    linears,
+    tensor_shapes,
+)
 from ideogram_q8.errors import SourceError
 
 ComponentName = Literal["transformers", "text_encoder"]
 COMPONENTS: tuple[ComponentName, ...] = ("transformers", "text_encoder")
 LANGUAGE_MODEL = "language_model."
 """What the names of the text encoder's language model begin with."""
-_LARGEST = 1 << 20
-"""Of any dimension: far above the vocabulary's 151,936, and small enough that shapes computed from it do no harm."""
-_MOST_LAYERS = 1024
 
 
 @dataclass(frozen=True)
@@ -66,7 +72,7 @@ class TextEncoderConfig:
             raise SourceError("config.json: attention_bias is set, which Qwen3-VL does not have; expected false")
         found = cls(
             hidden_size=_size(text, "hidden_size"),
-            num_layers=_size(text, "num_hidden_layers", _MOST_LAYERS),
+            num_layers=_size(text, "num_hidden_layers", MOST_LAYERS),
             num_attention_heads=_size(text, "num_attention_heads"),
             num_key_value_heads=_size(text, "num_key_value_heads"),
             head_dim=_size(text, "head_dim"),
@@ -87,10 +93,10 @@ class TextEncoderConfig:
 
 def _vision(values: Mapping[str, object]) -> VisionConfig:
     layers = values.get("deepstack_visual_indexes")
-    if not isinstance(layers, list | tuple) or len(layers) > _MOST_LAYERS:
+    if not isinstance(layers, list | tuple) or len(layers) > MOST_LAYERS:
         raise SourceError(f"config.json: deepstack_visual_indexes is {str(layers)[:60]}, expected a list of layers")
     names = [name for name in VisionConfig.__dataclass_fields__ if name != "deepstack_mergers"]
-    sizes = {name: _size(values, name, _MOST_LAYERS if name == "depth" else _LARGEST) for name in names}
+    sizes = {name: _size(values, name, MOST_LAYERS if name == "depth" else LARGEST_DIMENSION) for name in names}
     return VisionConfig(**sizes, deepstack_mergers=len(layers))
 
 
@@ -101,7 +107,7 @@ def _object(values: Mapping[str, object], name: str) -> Mapping[str, object]:
     return found
 
 
-def _size(values: Mapping[str, object], name: str, limit: int = _LARGEST) -> int:
+def _size(values: Mapping[str, object], name: str, limit: int = LARGEST_DIMENSION) -> int:
     value = values.get(name)
     if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= limit:
         raise SourceError(f"config.json: {name} is {str(value)[:60]}, expected 1 to {limit}")

@@ -15,20 +15,22 @@ from ideogram_q8.architecture import BRANCHES, Traits, linears, tensor_shapes
 from ideogram_q8.errors import printable
 
 
-def describe(location: str) -> dict[str, object]:
-    """What `pocket`, a folder or a PNG is; the key `kind` says "source", "artifact" or "picture". Values are JSON.
+def describe(location: str, *, unconditional: str | None = None, revision: str | None = None) -> dict[str, object]:
+    """What `pocket`, a folder, a Hub repository or a PNG is; the key `kind` says "source", "artifact" or "picture".
+
+    Values are JSON. `unconditional` and `revision` are those of `open_source`, for a checkpoint alone.
 
     Raises:
         SourceError, ArtifactError, RequestError: nothing is there, or it is not what it claims to be.
     """
     path = Path(location)
-    if location == "pocket":  # whatever lies here under that name
-        return _describe_source(location)
+    if location == "pocket" or unconditional is not None or revision is not None:  # whatever lies here under that name
+        return _describe_source(location, unconditional, revision)
     if path.is_file():
         return _describe_picture(path)
     if (path / "manifest.json").is_file():
         return _describe_artifact(path)
-    return _describe_source(location)
+    return _describe_source(location, None, None)
 
 
 def to_json(found: Mapping[str, object]) -> str:
@@ -52,10 +54,10 @@ def _lines(value: Mapping[str, object], indent: str) -> Iterator[str]:
             yield f"{indent}{printable(key)}: {'none' if item is None else printable(str(item))}"
 
 
-def _describe_source(location: str) -> dict[str, object]:
+def _describe_source(location: str, unconditional: str | None, revision: str | None) -> dict[str, object]:
     from ideogram_q8.checkpoint import open_source
 
-    source = open_source(location)
+    source = open_source(location, unconditional=unconditional, revision=revision)
     shapes = tensor_shapes(source.config)
     return {
         "kind": "source",

@@ -7,8 +7,9 @@ an artifact of its own.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,16 +21,26 @@ from torch import nn
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, Qwen3VLConfig, Qwen3VLTextModel
 
 from ideogram_q8 import memory
-from ideogram_q8.architecture import BRANCHES, TEXT_TAPS, Branch, Traits, TransformerConfig, diffusers_names, linears
+from ideogram_q8.architecture import (
+    BRANCHES,
+    LARGEST_DIMENSION,
+    MOST_LAYERS,
+    TEXT_TAPS,
+    Branch,
+    Traits,
+    TransformerConfig,
+    diffusers_names,
+    linears,
+)
 from ideogram_q8.artifact import Artifact, open_artifact
 from ideogram_q8.artifact.packed import Fp8Weight, Packed
-from ideogram_q8.checkpoint import POCKET, BranchReader, TextEncoderSource, open_source, open_text_encoder
+from ideogram_q8.checkpoint import POCKET, BranchReader, Source, TextEncoderSource, open_source, open_text_encoder
+from ideogram_q8.checkpoint.text import read_json
 from ideogram_q8.components import LANGUAGE_MODEL, TextEncoderConfig
 from ideogram_q8.decoding import LinearDecoder
 from ideogram_q8.errors import ArtifactError, IdeogramQ8Error, SourceError
 from ideogram_q8.layers import from_packed
 from ideogram_q8.manifest import FILE_NAME
-from ideogram_q8.strict_json import parse_json
 
 
 class WeightReader(Protocol):
@@ -129,16 +140,34 @@ class Model:
         return placement
 
 
+def open_weights(
+    location: str | Path, *, unconditional: str | Path | None = None, revision: str | None = None
+) -> Source | Artifact:
+    """Opens what `load` loads, without its weights: an artifact folder, or else what `open_source` takes.
+
+    Raises:
+        SourceError, ArtifactError: see `open_source` and `open_artifact`; or an artifact is given a second file or a revision.
+    """
+    if str(location) == POCKET or not (Path(location) / FILE_NAME).is_file():
+        return open_source(location, unconditional=unconditional, revision=revision)
+    if unconditional is not None or revision is not None:
+        raise ArtifactError(f"{location} is an artifact; expected no unconditional file and no revision beside it")
+    return open_artifact(location)
+
+
 def load(
-    location: str | Path,
+    location: str | Path | Source | Artifact,
     *,
+    revision: str | None = None,
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
     text_encoder: str | Path | None = None,
 ) -> Model:
-    """Loads `pocket`, a source folder or Hub id (variant fp8), or an artifact folder.
+    """Loads `pocket`, a source folder or Hub id (variant fp8), an artifact folder, or one of these that is open already.
 
     Args:
+        location: open a pair of single files with `open_source` first.
+        revision: branch, tag or commit, where the location is a Hub id.
         text_encoder: an artifact folder to take the text encoder from, in place of the checkpoint.
 
     Raises:
@@ -146,20 +175,17 @@ def load(
         ResourceError: the weights do not fit the device.
     """
     place = torch.device(device)
-    if str(location) != POCKET and (Path(location) / FILE_NAME).is_file():
-        artifact = open_artifact(location)
-        made_from = artifact.manifest.source
-        source = open_source(made_from.location, revision=made_from.revision)
-        traits, config = artifact.traits, artifact.transformer_config
-        if source.location == POCKET and made_from.files != source.record().files:
-            raise ArtifactError(f"{location} was built from other weights of pocket than these; quantize pocket again")
-        variant, digests = artifact.variant, [file.sha256 for file in artifact.manifest.files]
-        readers: Mapping[Branch, WeightReader] = {branch: artifact.branch(branch) for branch in BRANCHES}
+    opened = open_weights(location, revision=revision) if isinstance(location, str | Path) else location
+    if isinstance(opened, Artifact):
+        config = opened.transformer_config
+        source, folder = _origin(opened)
+        variant, digests = opened.variant, [file.sha256 for file in opened.manifest.files]
+        readers: Mapping[Branch, WeightReader] = {branch: opened.branch(branch) for branch in BRANCHES}
     else:
-        source = open_source(location)
-        traits, config = source.traits, source.config
-        variant, digests = "fp8", list(source.record().files.values())
-        readers = {branch: _Fp8Branch(source.branch(branch)) for branch in BRANCHES}
+        config = opened.config
+        source, folder = opened.location, opened.folder
+        variant, digests = "fp8", list(opened.record().files.values())
+        readers = {branch: _Fp8Branch(opened.branch(branch)) for branch in BRANCHES}
     encoder = None if text_encoder is None else _open_encoder_artifact(text_encoder, config)
     if encoder is not None:
         variant = f"{variant}, text encoder {encoder.variant}"
@@ -169,17 +195,34 @@ def load(
     return Model(
         variant=variant,
         artifact_sha256=_identity(digests),
-        source=source.location,
-        folder=source.folder,
-        traits=traits,
+        source=source,
+        folder=folder,
+        traits=opened.traits,
         config=config,
         device=place,
         dtype=dtype,
         branches={branch: build_transformer(reader, config, place, dtype) for branch, reader in readers.items()},
-        vae=load_vae(source.folder / "vae", place, dtype),
-        tokenizer=_load_tokenizer(source.folder / "tokenizer"),
+        vae=load_vae(folder / "vae", place, dtype),
+        tokenizer=_load_tokenizer(folder / "tokenizer"),
         text_encoder_artifact=encoder,
     )
+
+
+def _origin(artifact: Artifact) -> tuple[str, Path]:
+    """The location that an artifact was built from, and the folder that has the other components.
+
+    Raises:
+        SourceError: it is gone.
+        ArtifactError: it is the pocket, with other weights by now.
+    """
+    made_from = artifact.manifest.source
+    file = Path(made_from.location)
+    if made_from.location != POCKET and file.is_file():  # one of two, whose weights are not needed any more
+        return made_from.location, file.parent
+    source = open_source(made_from.location, revision=made_from.revision)
+    if source.location == POCKET and made_from.files != source.record().files:
+        raise ArtifactError(f"{artifact.folder} was built from other weights of pocket than these; quantize pocket again")
+    return source.location, source.folder
 
 
 def _identity(digests: Iterable[str]) -> str:
@@ -250,18 +293,37 @@ def _require_filled(module: nn.Module, error: type[IdeogramQ8Error], what: str) 
 # ---- the parts that come from the source as they are ----
 
 
+@contextlib.contextmanager
+def _as_source_error(what: str) -> Iterator[None]:
+    """Around what libraries make of a file that may be damaged: they refuse it with exceptions of any kind."""
+    try:
+        yield
+    except IdeogramQ8Error:
+        raise
+    except Exception as error:  # tokenizers raises no narrower one
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        raise SourceError(f"{what} cannot be used ({reason}); download the folder again") from error
+
+
 def _read_config(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
-    try:
-        values = parse_json(path.read_text(encoding="utf-8"), str(path), SourceError)
-    except (OSError, UnicodeDecodeError) as error:
-        raise SourceError(f"{path}: cannot be read ({error}); download the folder again") from error
+    values = read_json(path)
     if not isinstance(values, dict):
         raise SourceError(f"{path}: holds {type(values).__name__}, expected an object")
     return values
 
 
-def _open_weights(path: Path) -> Any:
+def _check_vae(values: Mapping[str, object], where: Path) -> None:
+    """Raises SourceError: a number that makes a network of absurd size, before diffusers builds it."""
+    limits = {"layers_per_block": MOST_LAYERS}
+    for name, value in values.items():
+        numbers = value if isinstance(value, list) else [value]
+        limit = limits.get(name, LARGEST_DIMENSION)
+        if len(numbers) > MOST_LAYERS or any(type(number) is int and number > limit for number in numbers):
+            raise SourceError(f"{where}: {name} is {str(value)[:60]}, expected numbers of at most {limit}; download it again")
+
+
+def _open_safetensors(path: Path) -> Any:
     try:
         return safe_open(path, framework="pt")
     except (OSError, SafetensorError) as error:
@@ -274,10 +336,12 @@ def load_vae(folder: Path, device: torch.device, dtype: torch.dtype) -> Autoenco
     Raises:
         SourceError: a file is missing or does not fit its config.
     """
-    with torch.device("meta"):
-        vae = AutoencoderKLFlux2.from_config(_read_config(folder))
+    values = _read_config(folder)
+    _check_vae(values, folder / "config.json")
+    with torch.device("meta"), _as_source_error(str(folder / "config.json")):
+        vae = AutoencoderKLFlux2.from_config(values)
     path = folder / "diffusion_pytorch_model.safetensors"
-    with _open_weights(path) as file:
+    with _open_safetensors(path) as file:
         state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (safe_open is not a mapping)
     state = {name: value.to(device, dtype if value.is_floating_point() else value.dtype) for name, value in state.items()}
     try:
@@ -291,7 +355,8 @@ def load_vae(folder: Path, device: torch.device, dtype: torch.dtype) -> Autoenco
 def _load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     if not (folder / "tokenizer.json").is_file():
         raise SourceError(f"{folder / 'tokenizer.json'}: missing; download the folder again")
-    return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    with _as_source_error(str(folder / "tokenizer.json")):
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
 
 
 @dataclass(frozen=True)
@@ -325,12 +390,14 @@ def build_text_encoder(
     """transformers' language model of Qwen3-VL with the weights of `reader`, without its vision tower.
 
     Raises:
+        SourceError: transformers takes no such config.
         ArtifactError: `reader` lacks a tensor.
     """
-    dimensions = Qwen3VLConfig.from_dict(config.to_json()).text_config
-    with torch.device("meta"):
-        model = Qwen3VLTextModel(dimensions)
-    model.rotary_emb = type(model.rotary_emb)(dimensions)  # computed, not stored
+    with _as_source_error("text_encoder/config.json"):
+        dimensions = Qwen3VLConfig.from_dict(config.to_json()).text_config
+        with torch.device("meta"):
+            model = Qwen3VLTextModel(dimensions)
+        model.rotary_emb = type(model.rotary_emb)(dimensions)  # computed, not stored
     for name in reader.names:
         if not name.startswith(LANGUAGE_MODEL):
             continue

@@ -21,7 +21,7 @@ from typing import Literal
 
 from ideogram_q8.architecture import BRANCHES, Linear, split_block
 from ideogram_q8.components import Dimensions, TextEncoderConfig, component
-from ideogram_q8.errors import ArtifactError, RequestError
+from ideogram_q8.errors import ArtifactError, RequestError, printable
 from ideogram_q8.numerics.ggml import BLOCKS
 from ideogram_q8.strict_json import decode, parse_json
 
@@ -109,11 +109,17 @@ class Recipe:
         if recipe.format_version != FORMAT_VERSION:
             found = recipe.format_version
             raise ArtifactError(f"recipe: format_version is {found}, expected {FORMAT_VERSION}; use another release")
+        if recipe.scheme not in SCHEMES:
+            raise ArtifactError(f"recipe: scheme is {recipe.scheme[:60]!r}, expected one of {', '.join(SCHEMES)}")
         if set(recipe.parts) not in (set(BRANCHES), {"text_encoder"}):
             names = ", ".join(recipe.parts)[:200] or "none"
             raise ArtifactError(f"recipe: parts are {names}; expected {', '.join(BRANCHES)}, or text_encoder")
         if not re.fullmatch(r"[a-z0-9_.-]{1,40}", recipe.policy):
             raise ArtifactError(f"recipe: policy is {recipe.policy[:60]!r}, expected a short name in lower case")
+        try:
+            recipe.to_json().encode()
+        except UnicodeEncodeError:
+            raise ArtifactError("recipe: holds half of a UTF-16 surrogate pair, expected valid Unicode") from None
         return recipe
 
     @property
@@ -232,14 +238,14 @@ def _table(part: Part) -> str:
     table = [("Linear", "count", "scheme", "reason")]
     for (stack, kind, treatment, reason), blocks in rows.items():
         place = f"{stack}{_ranges(blocks, last[stack])}.{kind}" if stack else kind
-        table.append((place, str(len(blocks)), treatment, reason))
+        table.append((printable(place), str(len(blocks)), treatment, printable(reason)))
     widths = [max(len(row[column]) for row in table) for column in range(3)]
     return "\n".join(f"{a:<{widths[0]}}  {b:>{widths[1]}}  {c:<{widths[2]}}  {d}" for a, b, c, d in table)
 
 
 def _split(linear: str) -> tuple[str, str, str]:
     """What a stack of blocks is called and the block's number, both empty outside of any, and the rest of the name."""
-    match = re.fullmatch(r"((?:language_model\.)?layers\.|visual\.blocks\.)(\d+)\.(.+)", linear)
+    match = re.fullmatch(r"((?:language_model\.)?layers\.|visual\.blocks\.)([0-9]{1,4})\.(.+)", linear)
     return (match[1], match[2], match[3]) if match else ("", "", linear)
 
 
@@ -251,7 +257,7 @@ def _ranges(blocks: list[str], last: int) -> str:
             runs[-1].append(block)
         else:
             runs.append([block])
-    if runs == [list(range(last + 1))]:
+    if len(runs) == 1 and (runs[0][0], runs[0][-1]) == (0, last):
         return "*"
     return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
 

@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
+import torch
 
 from ideogram_q8 import __main__ as command_line
+from ideogram_q8.architecture import BRANCHES, COMPONENT_FOLDERS
+from ideogram_q8.checkpoint import open_source
 from ideogram_q8.commands import generate, inspect, quantize
-from ideogram_q8.errors import RequestError, SourceError
+from ideogram_q8.errors import RequestError, SourceError, printable
 from ideogram_q8.recipe import SCHEMES
-from tests.synthetic import write_source
+from tests.synthetic import WIDE_HEAD, write_source
 
 SENTENCE = "a red star on a white background"
 
@@ -189,6 +192,46 @@ def test_damaged_weights_are_refused(tmp_path: Path, capsys: pytest.CaptureFixtu
     weights.write_bytes(weights.read_bytes()[:-100])
     assert str(weights) in refusal(capsys, "quantize", source, "--scheme", "int8", "--out", out)
     assert not out.exists()
+
+
+def test_all_that_is_wrong_with_a_checkpoint_is_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    def spoil(tensors):
+        return {name: value for name, value in tensors.items() if not name.endswith(".bias")} | {"odd": torch.zeros(1)}
+
+    source = write_source(tmp_path / "source", convert=spoil)
+    with pytest.raises(SourceError) as caught:
+        open_source(source)
+    assert len(caught.value.problems) > 10
+    assert run("inspect", source) == 2
+    *listed, last = capsys.readouterr().err.splitlines()
+    assert listed == [printable(problem) for problem in caught.value.problems]
+    assert last == f"error: {caught.value}"
+
+
+def test_a_pair_of_files_is_inspected(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    source = write_source(tmp_path, WIDE_HEAD)
+    one, two = (
+        source / folder / "diffusion_pytorch_model.safetensors" for folder in (COMPONENT_FOLDERS[branch] for branch in BRANCHES)
+    )
+    assert run("inspect", one, "--unconditional", two, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["kind"], found["location"], found["transformer"]) == ("source", str(one), WIDE_HEAD.to_json())
+    assert "has no revision 'main'" in refusal(capsys, "inspect", source, "--revision", "main")
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"), [(("--seed", -1), "seed is -1"), (("--size", "100x64"), "width is 100"), ((), "cannot read")]
+)
+def test_a_wish_that_cannot_be_honoured_is_refused_before_anything_is_loaded(
+    options, expected, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    source = write_source(tmp_path / "source")  # of transformers alone: loading it fails
+    monkeypatch.setattr("ideogram_q8.loading.build_transformer", lambda *_: None)
+    assert expected in refusal(capsys, "generate", source, "--caption", "a star", "--out", tmp_path / "x.png", *options)
+    assert run("quantize", source, "--scheme", "int8", "--out", tmp_path / "artifact") == 0
+    capsys.readouterr()
+    artifact = tmp_path / "artifact"
+    assert expected in refusal(capsys, "generate", artifact, "--caption", "a star", "--out", tmp_path / "x.png", *options)
 
 
 def test_a_stranger_to_inspect_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from pathlib import Path
@@ -17,10 +18,10 @@ from ideogram_q8 import memory
 from ideogram_q8.architecture import BRANCHES, Branch, diffusers_names, linears
 from ideogram_q8.artifact import open_artifact
 from ideogram_q8.checkpoint import open_source
-from ideogram_q8.errors import IdeogramQ8Error, ResourceError, SourceError
+from ideogram_q8.errors import ArtifactError, IdeogramQ8Error, ResourceError, SourceError
 from ideogram_q8.generation import Request, encode_caption, generate, steps
 from ideogram_q8.layers import Fp8Linear, GgmlLinear, Int8Linear, PackedLinear
-from ideogram_q8.loading import load
+from ideogram_q8.loading import _load_tokenizer, load, load_vae, open_weights
 from ideogram_q8.pocket import WEIGHTS
 from ideogram_q8.quantization import quantize
 from ideogram_q8.recipe import choose
@@ -156,6 +157,66 @@ def test_a_vae_that_does_not_fit_its_config_is_named(broken_source: Path) -> Non
     path.write_text(json.dumps(json.loads(path.read_text()) | {"latent_channels": 8}))
     with pytest.raises(SourceError, match=r"vae/diffusion_pytorch_model\.safetensors does not fit its config\.json"):
         load(broken_source)
+
+
+WRONG = ("text", -1, 1 << 40, None, ["text"])
+
+
+@pytest.mark.parametrize("value", WRONG)
+def test_a_vae_config_with_wrong_values_is_refused_or_understood(tmp_path: Path, value: object) -> None:
+    shutil.copytree(WEIGHTS / "vae", tmp_path / "vae")
+    path = tmp_path / "vae" / "config.json"
+    values = json.loads(path.read_text())
+    for name in values:
+        path.write_text(json.dumps(values | {name: value}))
+        with contextlib.suppress(SourceError):
+            load_vae(tmp_path / "vae", torch.device("cpu"), torch.float32)
+
+
+@pytest.mark.parametrize("value", WRONG)
+def test_a_tokenizer_with_wrong_values_is_refused_or_understood(tmp_path: Path, value: object) -> None:
+    folder = Path(shutil.copytree(WEIGHTS / "tokenizer", tmp_path / "tokenizer"))
+    for file in ("tokenizer.json", "tokenizer_config.json"):
+        before = (folder / file).read_text(encoding="utf-8")
+        values = json.loads(before)
+        for name in values:
+            (folder / file).write_text(json.dumps(values | {name: value}), encoding="utf-8")
+            with contextlib.suppress(SourceError):
+                _load_tokenizer(folder)
+        (folder / file).write_text(before, encoding="utf-8")
+    (folder / "tokenizer.json").write_text('{"model": 3}', encoding="utf-8")
+    with pytest.raises(SourceError, match=r"tokenizer\.json cannot be used \("):
+        _load_tokenizer(folder)
+
+
+def test_an_opened_source_or_artifact_is_loaded_like_its_location(artifacts: dict[str, Path]) -> None:
+    for place in ("pocket", artifacts["int8"]):
+        by_place, opened = load(place), load(open_weights(place))
+        assert (by_place.artifact_sha256, by_place.source, by_place.folder) == (
+            opened.artifact_sha256,
+            opened.source,
+            opened.folder,
+        )
+    with pytest.raises(ArtifactError, match="is an artifact; expected no unconditional file and no revision"):
+        load(artifacts["int8"], revision="main")
+    with pytest.raises(SourceError, match="has no revision 'main'"):
+        load("pocket", revision="main")
+
+
+def test_an_artifact_of_two_single_files_finds_the_rest_beside_the_first(tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(WEIGHTS, tmp_path / "checkpoint"))
+    files = [folder / f"{branch}.safetensors" for branch in BRANCHES]
+    for file, part in zip(files, ("transformer", "unconditional_transformer"), strict=True):
+        (folder / part / "diffusion_pytorch_model.safetensors").rename(file)
+        shutil.copy(folder / part / "config.json", folder / "config.json")
+    source = open_source(files[0], unconditional=files[1])
+    quantize(source, choose("int8", source.config), tmp_path / "int8")
+    model = load(tmp_path / "int8")
+    assert (model.source, model.folder) == (str(files[0]), folder)
+    assert load(source).artifact_sha256 == load("pocket").artifact_sha256
+    files[0].unlink()
+    with pytest.raises(SourceError, match="no folder"):
+        load(tmp_path / "int8")
 
 
 def test_a_text_encoder_that_lacks_a_layer_is_named(broken_source: Path) -> None:

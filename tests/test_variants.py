@@ -89,7 +89,9 @@ def test_a_build_by_another_recipe_is_built_anew(source: Path, cache: Path) -> N
     expected = (folder / "manifest.json").read_bytes()
     opened = open_source(source)
     naive = choose("int8", opened.config)
-    layers = {name: Part((*part.layers[:-1], replace(part.layers[-1], reason="another")), ()) for name, part in naive.parts.items()}
+    layers = {
+        name: Part((*part.layers[:-1], replace(part.layers[-1], reason="another")), ()) for name, part in naive.parts.items()
+    }
     variants.quantize(opened, replace(naive, parts=layers), folder, overwrite=True)
     assert (folder / "manifest.json").read_bytes() != expected
     assert variants.prepare("int8", str(source), cache) == str(folder)

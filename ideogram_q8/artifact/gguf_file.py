@@ -6,6 +6,7 @@ ComfyUI-GGUF and stable-diffusion.cpp read vectors as F32, and bfloat16 loses no
 from __future__ import annotations
 
 import math
+import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,9 @@ _FILE_TYPES: Mapping[str, gguf.LlamaFileType] = {
     "Q8_0": gguf.LlamaFileType.MOSTLY_Q8_0,
     "Q4_K": gguf.LlamaFileType.MOSTLY_Q4_K_S,
 }
+
+_SCALAR_BYTES: Mapping[int, int] = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
+"""By GGUF's numbers of value types (ggml's docs/gguf.md); 8 is a string, 9 a list."""
 
 
 def stored_bytes(record: TensorRecord) -> int:
@@ -80,7 +84,9 @@ class GgufFile:
     def __init__(self, path: Path) -> None:
         """Raises ArtifactError: not a whole GGUF file, or of another architecture."""
         try:
-            self._reader = gguf.GGUFReader(path, "c")  # copy on write: torch wants writable memory
+            _refuse_lists(path)
+            with np.errstate(over="ignore"):  # offsets that no file has wrap around, and then do not fit the tensor
+                self._reader = gguf.GGUFReader(path, "c")  # copy on write: torch wants writable memory
         except (ValueError, IndexError, KeyError, OverflowError, OSError) as error:
             raise ArtifactError(f"{path} is not a whole GGUF file: {error}; build the artifact again") from None
         self._tensors = {tensor.name: tensor for tensor in self._reader.tensors}
@@ -107,4 +113,27 @@ class GgufFile:
         field = self._reader.get_field(key)
         if field is None or field.types != [gguf.GGUFValueType.STRING]:
             return None
-        return str(bytes(field.parts[-1]), "utf-8")
+        return str(bytes(field.parts[-1]), "utf-8", "replace")
+
+
+def _refuse_lists(path: Path) -> None:
+    """Walks the header's key-value pairs, of which no file of ours has a list: gguf-py reads one as long as it claims to be.
+
+    Raises:
+        ValueError: there is a list, or the header ends early.
+    """
+    with path.open("rb") as file:
+
+        def number(size: int) -> int:
+            data = file.read(size)
+            if len(data) < size:
+                raise ValueError("its header ends early")
+            return int.from_bytes(data, "little")
+
+        file.seek(16)  # magic, version, number of tensors
+        for _ in range(number(8)):
+            file.seek(number(8), os.SEEK_CUR)
+            kind = number(4)
+            if kind != gguf.GGUFValueType.STRING and kind not in _SCALAR_BYTES:
+                raise ValueError(f"its header has a value of type {kind}, expected a text or a number")
+            file.seek(number(8) if kind == gguf.GGUFValueType.STRING else _SCALAR_BYTES[kind], os.SEEK_CUR)

@@ -18,7 +18,10 @@ from ideogram_q8.components import Dimensions, TextEncoderConfig, component
 from ideogram_q8.errors import ArtifactError, SourceError
 from ideogram_q8.manifest import FILE_NAME, FileRecord, Manifest, TensorRecord, sha256_of
 from ideogram_q8.numerics.ggml import BLOCKS
-from ideogram_q8.recipe import INT8_SCHEMES, SCHEMES, LayerPlan, Recipe
+from ideogram_q8.recipe import INT8_SCHEMES, MAX_CHARACTERS, SCHEMES, LayerPlan, Recipe
+
+_MANIFEST_CHARACTERS = 2 * MAX_CHARACTERS
+"""A manifest holds a recipe and the names of its tensors; an untrusted file is not read further."""
 
 
 class ArtifactBranch:
@@ -214,10 +217,13 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / FILE_NAME
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open(encoding="utf-8") as file:
+            text = file.read(_MANIFEST_CHARACTERS + 1)
     except OSError as error:
         hint = "expected a folder written by `python -m ideogram_q8 quantize`"
         raise ArtifactError(f"cannot read {path}: {error.strerror}; {hint}") from None
     except UnicodeDecodeError:
         raise ArtifactError(f"{path} is not a text file; expected JSON") from None
+    if len(text) > _MANIFEST_CHARACTERS:
+        raise ArtifactError(f"{path} is longer than a manifest can be; expected what `quantize` wrote")
     return Manifest.from_json(text)

@@ -13,10 +13,6 @@ from ideogram_q8.checkpoint.text import read_json
 from ideogram_q8.components import TextEncoderConfig
 from ideogram_q8.errors import SourceError
 
-_LARGEST = 1 << 20
-"""Of any dimension: far above Ideogram 4's 53,248, and small enough that shapes computed from it do no harm."""
-_MOST_LAYERS = 1024
-
 
 def from_config(path: Path) -> TransformerConfig:
     """The dimensions that a config.json states. Raises SourceError: it is missing, not JSON or not one of Ideogram 4."""
@@ -24,7 +20,7 @@ def from_config(path: Path) -> TransformerConfig:
     if not isinstance(value, dict):
         raise SourceError(f"{path}: expected an object")
     try:
-        return _checked(TransformerConfig.from_json(value))
+        return TransformerConfig.from_json(value)
     except SourceError as error:
         raise SourceError(f"{path.parent.name}/{error}") from None
 
@@ -67,7 +63,7 @@ def from_shapes(stored: Mapping[str, StoredTensor], where: Path) -> TransformerC
         llm_features_dim=size("llm_cond_norm.weight", 0),
     )
     if head == IDEOGRAM4.attention_head_dim:
-        return _checked(found)
+        return TransformerConfig.from_json(found.to_json())  # which knows the limits
     config = where.parent / "config.json"
     if not config.is_file():
         raise SourceError(
@@ -83,12 +79,3 @@ def _elements(stored: Mapping[str, StoredTensor], name: str, where: Path) -> int
         raise SourceError(f"{where} does not tell its dimensions: {name} is missing; download it again")
     tensor = stored[name]
     return tensor.count * 2 if tensor.dtype == "U8" else tensor.count
-
-
-def _checked(config: TransformerConfig) -> TransformerConfig:
-    values = {name: value for name, value in dataclasses.asdict(config).items() if type(value) is int and name != "rope_theta"}
-    for name, value in values.items():
-        limit = _MOST_LAYERS if name == "num_layers" else _LARGEST
-        if not 0 < value <= limit:
-            raise SourceError(f"config.json: {name} is {value}, expected 1 to {limit}")
-    return config

@@ -45,13 +45,14 @@ def download(repository: str, revision: str | None = None) -> Path:
     from huggingface_hub import errors, snapshot_download
 
     at = f"{repository} at {revision}" if revision else repository
+    known = False  # to the Hub; else it may as well be a folder's name that was mistyped
     page = f"https://huggingface.co/{repository}"
     try:
         return Path(snapshot_download(repository, revision=revision, allow_patterns=list(NEEDED)))
     except errors.GatedRepoError:
-        reason = f"is gated: accept its terms at {page} and log in with `hf auth login`"
+        known, reason = True, f"is gated: accept its terms at {page} and log in with `hf auth login`"
     except errors.RevisionNotFoundError:
-        reason = f"has no such revision: see {page}/commits/main"
+        known, reason = True, f"has no such revision: see {page}/commits/main"
     except errors.RepositoryNotFoundError:
         reason = f"does not exist or is private: check the name, or log in with `hf auth login` if {page} opens in your browser"
     except (errors.OfflineModeIsEnabled, errors.LocalEntryNotFoundError):
@@ -62,4 +63,5 @@ def download(repository: str, revision: str | None = None) -> Path:
         reason = "cannot exist: the Hub has no such names; expected org/name, or a folder on this disk"
     except (OSError, errors.HTTPError) as error:  # type: ignore[attr-defined]  # of the httpx that the installed version uses
         reason = f"cannot be downloaded ({type(error).__name__}): check the connection and the space on the disk"
-    raise SourceError(f"{at} on the Hugging Face Hub {reason}")
+    here = "" if known else f"there is no folder {repository} here, and "
+    raise SourceError(f"{here}{at} on the Hugging Face Hub {reason}")

@@ -49,12 +49,17 @@ def without_prefix(stored: Mapping[str, StoredTensor], where: str) -> dict[str, 
     """The tensors under their own names, where all carry a prefix that single-file checkpoints use.
 
     Raises:
-        SourceError: not an Ideogram 4 transformer, or a build of one that is no source.
+        SourceError: not an Ideogram 4 transformer, a build of one that is no source, or a tensor with the prefix and without.
     """
     prefix = next((prefix for prefix in _PREFIXES if any(prefix + mark in stored for mark in _MARKS)), None)
     if prefix is None:
         raise SourceError(f"{where} is no Ideogram 4 transformer: it has {len(stored)} tensors, none of them {_MARKS[0]}")
-    named = {name.removeprefix(prefix): tensor for name, tensor in stored.items()}
+    named: dict[str, StoredTensor] = {}
+    for name, tensor in stored.items():
+        own = name.removeprefix(prefix)
+        if own in named:
+            raise SourceError(f"{where} has both {own} and {prefix}{own}; expected one of them: leave the one that is meant")
+        named[own] = tensor
     refuse_builds(named, where)
     return named
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 from ideogram_q8.architecture import PRESETS
-from ideogram_q8.commands.options import SOURCE_HELP, add_device
+from ideogram_q8.commands.options import add_device, add_overwrite, add_source, open_source
 from ideogram_q8.devices import check_device
 from ideogram_q8.errors import RequestError
 
@@ -18,13 +19,14 @@ FILES = ("ablation.json", "ablation.md", "ablation.png")
 def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Registers the verb."""
     parser = verbs.add_parser("ablate", help="measure what each part of a recipe is worth")
-    parser.add_argument("source", metavar="SOURCE", help=SOURCE_HELP)
+    add_source(parser)
     parser.add_argument("--stats", type=Path, metavar="FILE", required=True, help="what `calibrate` wrote for this source")
     parser.add_argument(
         "--out", type=Path, metavar="DIR", required=True, help=f"folder for {', '.join(FILES)}; made if missing"
     )
     parser.add_argument("--captions", type=int, default=CAPTIONS, metavar="N", help=f"captions to paint (default {CAPTIONS})")
     parser.add_argument("--preset", choices=list(PRESETS), default=PRESET, help=f"default {PRESET}")
+    add_overwrite(parser, "an ablation")
     add_device(parser, "products are computed and pictures painted")
     parser.set_defaults(verb=run)
 
@@ -33,18 +35,17 @@ def run(arguments: argparse.Namespace) -> None:
     """Raises IdeogramQ8Error."""
     if arguments.captions < 1:
         raise RequestError(f"--captions is {arguments.captions}; expected at least 1")
-    if arguments.out.exists() and not arguments.out.is_dir():
-        raise RequestError(f"--out is {arguments.out}, which is a file; name a folder")
     device = check_device(arguments.device)
 
+    from ideogram_q8.artifact.folder import check_target, disk_errors, new_folder, write_text
     from ideogram_q8.calibration.statistics import read
-    from ideogram_q8.checkpoint import open_source
     from ideogram_q8.evaluation.ablation import ablate
     from ideogram_q8.evaluation.ablation_page import chart, markdown
     from ideogram_q8.evaluation.suite import pocket_suite
     from ideogram_q8.manifest import sha256_of
 
-    source, statistics = open_source(arguments.source), read(arguments.stats)
+    check_target(arguments.out, FILES, arguments.overwrite)
+    source, statistics = open_source(arguments), read(arguments.stats)
     suite = pocket_suite(arguments.captions)
     found = ablate(
         source,
@@ -55,9 +56,12 @@ def run(arguments: argparse.Namespace) -> None:
         device=device,
         on_progress=lambda text: print(text, flush=True),
     )
-    arguments.out.mkdir(parents=True, exist_ok=True)
     page = markdown(found)
-    (arguments.out / "ablation.json").write_text(found.to_json(), encoding="utf-8")
-    (arguments.out / "ablation.md").write_text(page, encoding="utf-8")
-    chart(found).save(arguments.out / "ablation.png")
     print(f"\n{page}")
+    with new_folder(arguments.out, FILES, arguments.overwrite) as folder:
+        write_text(folder / "ablation.json", found.to_json())
+        write_text(folder / "ablation.md", page)
+        with disk_errors(arguments.out), (folder / "ablation.png").open("wb") as file:
+            chart(found).save(file, "PNG")
+            file.flush()
+            os.fsync(file.fileno())

@@ -8,8 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ideogram_q8.commands.options import add_device
-from ideogram_q8.commands.quantize import add_recipe, add_source, choose_recipe, open_source
+from ideogram_q8.commands.options import add_device, add_source, open_source
+from ideogram_q8.commands.quantize import add_recipe, choose_recipe
 from ideogram_q8.devices import check_device
 
 if TYPE_CHECKING:

@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING
 from ideogram_q8.architecture import PRESETS, parse_size
 from ideogram_q8.caption import lint, parse
 from ideogram_q8.commands.generate import DEFAULT_PRESET
-from ideogram_q8.commands.options import BAR_DELAY, add_component, add_device, check_new_file
+from ideogram_q8.commands.options import (
+    BAR_DELAY,
+    add_component,
+    add_device,
+    add_overwrite,
+    add_source,
+    check_new_file,
+    open_source,
+    open_text_encoder,
+)
 from ideogram_q8.devices import check_device, default_dtype
 from ideogram_q8.errors import RequestError
 
@@ -19,6 +28,7 @@ if TYPE_CHECKING:
 
     from ideogram_q8.calibration.run import Progress
     from ideogram_q8.calibration.statistics import Statistics
+    from ideogram_q8.checkpoint import Source
     from ideogram_q8.loading import Model
 
 SUFFIX = ".safetensors"
@@ -33,7 +43,7 @@ _PAINTING = ("preset", "size", "seed", "offload")
 def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Registers both verbs."""
     parser = verbs.add_parser("calibrate", help="record what goes into every Linear while the model paints")
-    parser.add_argument("source", metavar="SOURCE", help="`pocket`, or a whole checkpoint folder, text encoder included")
+    add_source(parser, what="`pocket`, or a whole checkpoint as a folder, a file in it or a Hub id, text encoder included")
     add_component(parser)
     parser.add_argument(
         "--captions",
@@ -48,20 +58,20 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument("--sample-rows", type=int, default=SAMPLE_ROWS, help=f"input rows to keep (default {SAMPLE_ROWS})")
     add_device(parser, "the model runs")
     parser.add_argument("--offload", action="store_true", help="with --device cuda: one transformer block on the GPU at a time")
-    parser.add_argument("--overwrite", action="store_true", help="replace a file that is already there")
+    add_overwrite(parser, "a file")
     parser.set_defaults(verb=run)
     parser = verbs.add_parser("merge-stats", help="put the statistics of several calibration runs together")
     parser.add_argument(
         "parts", type=Path, nargs="+", metavar="STATS", help="files that calibrate wrote, same model and setting"
     )
     parser.add_argument("--out", type=Path, metavar="STATS", required=True, help=f"file to write, NAME{SUFFIX}")
-    parser.add_argument("--overwrite", action="store_true", help="replace a file that is already there")
+    add_overwrite(parser, "a file")
     parser.set_defaults(verb=merge)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Raises IdeogramQ8Error."""
-    _check_out(arguments)
+    check_new_file(arguments.out, SUFFIX, overwrite=arguments.overwrite)
     for name in _PAINTING if arguments.component == "text_encoder" else ():
         if getattr(arguments, name):
             raise RequestError(f"--{name} is about painting; a text encoder only reads the captions: leave it out")
@@ -99,13 +109,12 @@ def run(arguments: argparse.Namespace) -> None:
 def _painting(arguments: argparse.Namespace, size: tuple[int, int] | None) -> Callable[..., Statistics]:
     """`calibrate` for the transformers, without what it calibrates with."""
     from ideogram_q8.calibration.run import Job, calibrate
-    from ideogram_q8.checkpoint import open_source
 
-    source = open_source(arguments.source)
+    source = open_source(arguments)
     width, height = size or source.traits.default_size
     chosen = arguments.preset or DEFAULT_PRESET
     job = Job(source.record(), chosen, width, height, arguments.seed or 0, arguments.sample_rows)
-    model = _load(arguments)
+    model = _load(source, arguments)
     return lambda captions, **options: calibrate(model, captions, job, **options)
 
 
@@ -114,10 +123,9 @@ def _reading(arguments: argparse.Namespace) -> Callable[..., Statistics]:
     import torch
 
     from ideogram_q8.calibration.run import EncoderJob, calibrate
-    from ideogram_q8.checkpoint import open_text_encoder
     from ideogram_q8.loading import load_text_encoder
 
-    source = open_text_encoder(arguments.source)
+    source = open_text_encoder(arguments)
     job = EncoderJob(source.record(), source.config, arguments.sample_rows)
     encoder = load_text_encoder(source, arguments.device, getattr(torch, default_dtype(arguments.device)))
     return lambda captions, **options: calibrate(encoder, captions, job, **options)
@@ -125,19 +133,13 @@ def _reading(arguments: argparse.Namespace) -> Callable[..., Statistics]:
 
 def merge(arguments: argparse.Namespace) -> None:
     """Raises IdeogramQ8Error."""
-    _check_out(arguments)
+    check_new_file(arguments.out, SUFFIX, overwrite=arguments.overwrite)
 
     from ideogram_q8.calibration import statistics
 
     total = statistics.merge([statistics.read(path) for path in arguments.parts])
     statistics.write(arguments.out, total)
     _report(arguments.out, total)
-
-
-def _check_out(arguments: argparse.Namespace) -> None:
-    check_new_file(arguments.out, SUFFIX)
-    if arguments.out.exists() and not arguments.overwrite:
-        raise RequestError(f"{arguments.out} is there already; use --overwrite or name another file")
 
 
 def _captions(argument: str) -> tuple[str, ...]:
@@ -154,7 +156,7 @@ def _captions(argument: str) -> tuple[str, ...]:
     return captions
 
 
-def _load(arguments: argparse.Namespace) -> Model:
+def _load(source: Source, arguments: argparse.Namespace) -> Model:
     import torch
 
     from ideogram_q8.calibration.offloading import offload_blocks
@@ -163,8 +165,8 @@ def _load(arguments: argparse.Namespace) -> Model:
     device = torch.device(arguments.device)
     dtype = getattr(torch, default_dtype(arguments.device))
     if not arguments.offload:
-        return load(arguments.source, device=device, dtype=dtype)
-    model = load(arguments.source, device="cpu", dtype=dtype)
+        return load(source, device=device, dtype=dtype)
+    model = load(source, device="cpu", dtype=dtype)
     offload_blocks(model, device)
     return model
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ideogram_q8.commands.options import BAR_DELAY
+from ideogram_q8.commands.options import BAR_DELAY, add_overwrite
 
 FORMS = ("diffusers", "single")
 """Those of `ideogram_q8.artifact.forms`, written out because it imports torch."""
@@ -17,7 +17,7 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument("artifact", type=Path, metavar="ARTIFACT", help="a folder that quantize or convert wrote")
     parser.add_argument("--to", choices=FORMS, required=True, help="diffusers: with torchao; single: for ComfyUI")
     parser.add_argument("--out", type=Path, metavar="DIR", required=True, help="folder to write; made if missing")
-    parser.add_argument("--overwrite", action="store_true", help="replace an artifact that is already there")
+    add_overwrite(parser, "an artifact")
     parser.set_defaults(verb=run)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ideogram_q8.architecture import PRESETS, parse_size
 from ideogram_q8.caption import MAX_CHARACTERS, lint, parse, to_caption
-from ideogram_q8.commands.options import BAR_DELAY, add_device, check_new_file
+from ideogram_q8.commands.options import BAR_DELAY, add_device, add_source, check_new_file
 from ideogram_q8.devices import DTYPES, check_device, default_dtype
 from ideogram_q8.errors import RequestError
 
@@ -18,7 +18,7 @@ DEFAULT_PRESET = "default-20"
 def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Registers the verb."""
     parser = verbs.add_parser("generate", help="paint one picture")
-    parser.add_argument("artifact", metavar="ARTIFACT", help="`pocket`, a checkpoint folder, or a folder that quantize wrote")
+    add_source(parser, "ARTIFACT", "`pocket`, a folder that quantize wrote, a checkpoint as a folder, a file in it or a Hub id")
     parser.add_argument(
         "--text-encoder", metavar="DIR", help="what `quantize --component text_encoder` wrote, in place of ARTIFACT's"
     )
@@ -45,14 +45,15 @@ def run(arguments: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from ideogram_q8.generation import Request, generate, metadata
-    from ideogram_q8.loading import load
+    from ideogram_q8.loading import load, open_weights
     from ideogram_q8.png import write_png
 
-    dtype = getattr(torch, arguments.dtype or default_dtype(device))
-    model = load(arguments.artifact, device=device, dtype=dtype, text_encoder=arguments.text_encoder)
-    width, height = size or model.traits.default_size
+    opened = open_weights(arguments.source, unconditional=arguments.unconditional, revision=arguments.revision)
+    width, height = size or opened.traits.default_size
     request = Request(caption=caption, seed=arguments.seed, preset=arguments.preset, width=width, height=height)
-    request.check(model.traits)
+    request.check(opened.traits)  # before gigabytes are read
+    dtype = getattr(torch, arguments.dtype or default_dtype(device))
+    model = load(opened, device=device, dtype=dtype, text_encoder=arguments.text_encoder)
     with tqdm(total=PRESETS[request.preset].steps, unit="step", desc=model.variant, delay=BAR_DELAY) as bar:
         result = generate(model, request, on_step=lambda _: bar.update())
     write_png(arguments.out, result.image, metadata(result))

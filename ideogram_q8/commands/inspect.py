@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 
+from ideogram_q8.commands.options import add_source
+
 
 def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Registers the verb."""
     parser = verbs.add_parser("inspect", help="say what a checkpoint, an artifact or a picture is")
-    parser.add_argument("path", metavar="PATH", help="`pocket`, a folder, or a PNG that generate wrote")
+    add_source(parser, "PATH", "`pocket`, a folder, a checkpoint's file, a Hub id, or a PNG that generate wrote")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(verb=run)
 
@@ -17,5 +19,5 @@ def run(arguments: argparse.Namespace) -> None:
     """Raises IdeogramQ8Error."""
     from ideogram_q8.inspection import describe, to_json, to_text
 
-    found = describe(arguments.path)
+    found = describe(arguments.source, unconditional=arguments.unconditional, revision=arguments.revision)
     print(to_json(found) if arguments.json else to_text(found))

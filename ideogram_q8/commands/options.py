@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from ideogram_q8.components import COMPONENTS
 from ideogram_q8.devices import DEVICES
 from ideogram_q8.errors import RequestError
+
+if TYPE_CHECKING:
+    from ideogram_q8.checkpoint import Checkpoint, Source, TextEncoderSource
 
 BAR_DELAY = 0.01
 """Seconds before a progress bar shows: what is refused at once shows none."""
@@ -20,6 +23,39 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise RequestError(f"{message}; see {self.prog} --help")
+
+
+def add_source(parser: argparse.ArgumentParser, metavar: str = "SOURCE", what: str = SOURCE_HELP) -> None:
+    """`SOURCE` and the options that some kinds of it need; `open_source` reads them."""
+    parser.add_argument("source", metavar=metavar, help=what)
+    parser.add_argument("--unconditional", metavar="FILE", help=f"the second file, where {metavar} is a single file")
+    parser.add_argument("--revision", help=f"branch, tag or commit, where {metavar} is a Hub id")
+
+
+def open_source(arguments: argparse.Namespace) -> Source:
+    """Raises SourceError."""
+    from ideogram_q8.checkpoint import open_source
+
+    return open_source(arguments.source, unconditional=arguments.unconditional, revision=arguments.revision)
+
+
+def open_text_encoder(arguments: argparse.Namespace) -> TextEncoderSource:
+    """Raises SourceError; RequestError: a second file was named."""
+    from ideogram_q8.checkpoint import open_text_encoder
+
+    if arguments.unconditional is not None:
+        raise RequestError("--unconditional names a transformer; leave it out with --component text_encoder")
+    return open_text_encoder(arguments.source, revision=arguments.revision)
+
+
+def open_component(arguments: argparse.Namespace) -> Checkpoint:
+    """What `--component` names. Raises SourceError, RequestError: see `open_source` and `open_text_encoder`."""
+    return open_source(arguments) if arguments.component == "transformers" else open_text_encoder(arguments)
+
+
+def add_overwrite(parser: argparse.ArgumentParser, what: str) -> None:
+    """`--overwrite`."""
+    parser.add_argument("--overwrite", action="store_true", help=f"replace {what} that is already there")
 
 
 def add_device(parser: argparse.ArgumentParser, purpose: str) -> None:
@@ -34,9 +70,11 @@ def add_component(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def check_new_file(path: Path, suffix: str, option: str = "--out") -> None:
-    """Raises RequestError unless `path` can name a new file of this kind."""
+def check_new_file(path: Path, suffix: str, option: str = "--out", overwrite: bool = True) -> None:
+    """Raises RequestError unless `path` can name a new file of this kind, or one that may be replaced."""
     if path.suffix.lower() != suffix or path.is_dir():
         raise RequestError(f"{option} is {path}; expected a file name that ends with {suffix}")
     if not path.parent.is_dir():
         raise RequestError(f"{option} is {path}, but there is no folder {path.parent}; make it or choose another place")
+    if path.exists() and not overwrite:
+        raise RequestError(f"{path} is there already; use --overwrite or name another file")

@@ -6,12 +6,11 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ideogram_q8.commands.options import BAR_DELAY, SOURCE_HELP, add_component, add_device
+from ideogram_q8.commands.options import BAR_DELAY, add_component, add_device, add_overwrite, add_source, open_component
 from ideogram_q8.devices import check_device
 from ideogram_q8.errors import RequestError
 
 if TYPE_CHECKING:
-    from ideogram_q8.checkpoint import Checkpoint, Source
     from ideogram_q8.components import Dimensions
     from ideogram_q8.recipe import Recipe
 
@@ -27,34 +26,9 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     add_component(parser)
     add_recipe(parser)
     parser.add_argument("--out", type=Path, metavar="DIR", required=True, help="folder to write; made if missing")
-    parser.add_argument("--overwrite", action="store_true", help="replace an artifact that is already there")
+    add_overwrite(parser, "an artifact")
     add_device(parser, "the arithmetic runs; the files are the same")
     parser.set_defaults(verb=run)
-
-
-def add_source(parser: argparse.ArgumentParser) -> None:
-    """`SOURCE` and the options that some kinds of it need; `open_source` reads them."""
-    parser.add_argument("source", metavar="SOURCE", help=SOURCE_HELP)
-    parser.add_argument("--unconditional", metavar="FILE", help="the second file, where SOURCE is a single file")
-    parser.add_argument("--revision", help="branch, tag or commit, where SOURCE is a Hub id")
-
-
-def open_source(arguments: argparse.Namespace) -> Source:
-    """Raises SourceError."""
-    from ideogram_q8.checkpoint import open_source
-
-    return open_source(arguments.source, unconditional=arguments.unconditional, revision=arguments.revision)
-
-
-def open_component(arguments: argparse.Namespace) -> Checkpoint:
-    """What `--component` names. Raises SourceError; RequestError: a second file was named for a text encoder."""
-    from ideogram_q8.checkpoint import open_text_encoder
-
-    if arguments.component == "transformers":
-        return open_source(arguments)
-    if arguments.unconditional is not None:
-        raise RequestError("--unconditional names a transformer; leave it out with --component text_encoder")
-    return open_text_encoder(arguments.source, revision=arguments.revision)
 
 
 def add_recipe(parser: argparse.ArgumentParser) -> None:

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ideogram_q8.commands.options import BAR_DELAY, SOURCE_HELP, add_component, add_device, check_new_file
+from ideogram_q8.commands.options import (
+    BAR_DELAY,
+    add_component,
+    add_device,
+    add_overwrite,
+    add_source,
+    check_new_file,
+    open_component,
+)
 from ideogram_q8.commands.quantize import read_recipe
 from ideogram_q8.devices import check_device
 from ideogram_q8.errors import RequestError
@@ -29,7 +38,7 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = verbs.add_parser("recipe", help="make a recipe, or say what one does to each layer, and why")
     actions = parser.add_subparsers(required=True, metavar="ACTION")
     make = actions.add_parser("make", help="choose what every layer gets")
-    make.add_argument("source", metavar="SOURCE", help=SOURCE_HELP)
+    add_source(make)
     add_component(make)
     make.add_argument("--policy", choices=POLICIES, required=True, help="paper and auto need --stats")
     make.add_argument("--stats", type=Path, metavar="FILE", help="what `calibrate` wrote for this source")
@@ -41,6 +50,7 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     make.add_argument(
         "--target-size", type=float, metavar="GB", help="auto: bytes / 10^9 of both branches (default: the paper's)"
     )
+    add_overwrite(make, "a recipe")
     add_device(make, "products are measured")
     make.set_defaults(verb=run_make)
     explain = actions.add_parser("explain", help="print a recipe as a table")
@@ -53,19 +63,31 @@ def run_make(arguments: argparse.Namespace) -> None:
     _check(arguments)
     device = check_device(arguments.device)
 
-    from ideogram_q8.artifact.folder import write_text
-    from ideogram_q8.checkpoint import open_source, open_text_encoder
     from ideogram_q8.policies.measurement import stored_bytes
 
-    opened = open_text_encoder if arguments.component == "text_encoder" else open_source
-    source = opened(arguments.source)
+    source = open_component(arguments)
     recipe = _make(arguments, source, device)
-    write_text(arguments.out, recipe.to_json())
+    _write(arguments.out, recipe.to_json())
     print(f"{arguments.out}: {recipe.variant}, {stored_bytes(recipe, source):,} bytes of tensors, sha256 {recipe.sha256}")
 
 
+def _write(path: Path, text: str) -> None:
+    """Under a temporary name beside `path`, synced, renamed: the file is there whole or not at all. Raises ResourceError."""
+    from ideogram_q8.artifact.folder import disk_errors
+
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with disk_errors(path):
+            with temporary.open("w", encoding="utf-8", newline="\n") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def _check(arguments: argparse.Namespace) -> None:
-    check_new_file(arguments.out, ".json")
     policy = arguments.policy
     if policy == "auto" and arguments.component == "text_encoder":
         raise RequestError(
@@ -80,6 +102,7 @@ def _check(arguments: argparse.Namespace) -> None:
         raise RequestError(f"--target-size is {arguments.target_size}; expected gigabytes, for example 20.5")
     if policy not in MEASURED and arguments.stats is not None:
         raise RequestError(f"--policy {policy} looks at no statistics; leave --stats out")
+    check_new_file(arguments.out, ".json", overwrite=arguments.overwrite)
 
 
 def _make(arguments: argparse.Namespace, source: Checkpoint, device: str) -> Recipe:

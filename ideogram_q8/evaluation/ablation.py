@@ -168,7 +168,7 @@ def ablate(
     planned = [replace(recipe, stats_sha256=stats_sha256) for recipe in recipes(statistics, source, device)]
     job = _Job(source, statistics, suite, preset, device)
     on_progress("painting with the source")
-    reference = job.paint(source.location)
+    reference = job.paint(source)
     rows: list[Row] = []
     baseline: list[float] | None = None
     for recipe in planned:
@@ -205,8 +205,9 @@ class _Job:
     preset: str
     device: str
 
-    def paint(self, location: str) -> list[Image.Image]:
-        model = load(location, device=self.device, dtype=getattr(torch, default_dtype(self.device)))
+    def paint(self, place: Source | Path) -> list[Image.Image]:
+        """With the source itself, or with an artifact folder."""
+        model = load(place, device=self.device, dtype=getattr(torch, default_dtype(self.device)))
         size = self.source.traits.default_size
         return [generate(model, Request(case.caption, case.seed, self.preset, *size)).image for case in self.suite.cases]
 
@@ -216,8 +217,9 @@ class _Job:
         """A recipe's row, and its PSNR of each picture; `baseline` are the first row's."""
         errors = recipe_errors(recipe, self.statistics, self.source, device=self.device)
         with tempfile.TemporaryDirectory(prefix="ideogram-q8-ablation-") as folder:
-            manifest = quantize(self.source, recipe, Path(folder) / "artifact")
-            pairs = list(zip(reference, self.paint(str(Path(folder) / "artifact")), strict=True))
+            artifact = Path(folder) / "artifact"
+            manifest = quantize(self.source, recipe, artifact)
+            pairs = list(zip(reference, self.paint(artifact), strict=True))
         psnr = [finite_psnr(a, b) for a, b in pairs]
         row = Row(
             name=recipe.policy,

@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
-from ideogram_q8.evaluation.ablation import Ablation, Noise, Row
+from ideogram_q8.architecture import BRANCHES, IDEOGRAM4, linears
+from ideogram_q8.evaluation.ablation import PROTECTED, Ablation, Noise, Row
 from ideogram_q8.report import Measured
 
 PUBLISHED: Mapping[str, str] = {
@@ -31,7 +32,7 @@ _WIDTH, _ROW, _LEFT, _RIGHT, _TOP, _BOTTOM = 1600, 56, 320, 380, 130, 110
 
 def markdown(ablation: Ablation) -> str:
     """The page: settings, one table of recipes, one by kind of Linear."""
-    return "\n".join([*_settings(ablation), "", *_recipes(ablation), "", *_by_kind(ablation), "", *_notes()]) + "\n"
+    return "\n".join([*_settings(ablation), "", *_recipes(ablation), "", *_by_kind(ablation), "", *_notes(ablation)]) + "\n"
 
 
 def _settings(ablation: Ablation) -> list[str]:
@@ -77,7 +78,7 @@ def _by_kind(ablation: Ablation) -> list[str]:
     return table + [f"| {row.name} | {' | '.join(_pair(row.kinds[kind]) for kind in kinds)} |" for row in ablation.rows]
 
 
-def _notes() -> list[str]:
+def _notes(ablation: Ablation) -> list[str]:
     published = (
         "¹ Another model and another metric, quoted for the order only: CLIP score of Ideogram 4.0 at 1024x1024, n = 50 "
         "(arXiv 2606.12280; 17.54 for its FP8 reference too). Its protection-only row names no N; 17 is assumed, and two rows name the "
@@ -85,9 +86,27 @@ def _notes() -> list[str]:
     )
     noise = (
         "SNR: each Linear's output on the calibration's inputs against the source's own weights; worst and median are over Linears "
-        "that are not exact, the mean error is over all."
+        "that are not exact, the mean error is over all. The `auto` recipes were chosen by this very error on these very inputs, so "
+        "their SNR is in-sample and flatters them; PSNR and SSIM are of other captions."
     )
-    return [published, "", noise]
+    return [published, *_shares(ablation), "", noise]
+
+
+def _shares(ablation: Ablation) -> list[str]:
+    """What the published counts are a share of, where the model has fewer Linears that can be protected."""
+    shared = {linear.kind for linear in linears(IDEOGRAM4) if linear.sees_tokens}
+    published = sum(linear.sees_tokens for linear in linears(IDEOGRAM4))
+    count = sum(noise.linears for kind, noise in ablation.rows[0].kinds.items() if kind in shared) // len(BRANCHES)
+    protects = [n for n in PROTECTED if n <= count]
+    if count >= published or not protects:
+        return []
+    there, here = (" and ".join(f"{n} are {100 * n / total:.0f} %" for n in protects) for total in (published, count))
+    same = " and ".join(str(max(1, round(n * count / published))) for n in protects)
+    text = (
+        "The published figures stand beside the rows that protect as many Linears, not beside those of the same share: of Ideogram 4's "
+        f"{published} a branch that see tokens, {there}; of the {count} here, {here}. The same share would be {same}."
+    )
+    return ["", text]
 
 
 def _decibels(value: float | None) -> str:

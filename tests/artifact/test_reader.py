@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -9,9 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from ideogram_q8.architecture import BRANCHES, IDEOGRAM4, linears
-from ideogram_q8.artifact import layout, open_artifact
+from ideogram_q8.artifact import layout, open_artifact, reader
 from ideogram_q8.artifact.packed import Fp8Weight, GgmlWeight, Int8Weight
 from ideogram_q8.errors import ArtifactError
 from ideogram_q8.numerics import ggml, int8
@@ -193,6 +196,43 @@ def test_changed_bytes_are_found_by_their_hash(copy):
 def test_manifests_that_contradict_themselves_are_refused(copy, change, message):
     edit_manifest(copy, change)
     assert message in refusal(copy)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda value: value["transformer"].update(num_layers=50_000_000),
+        lambda value: value["transformer"].update(intermediate_size=1 << 60),
+        lambda value: value["transformer"].update(mrope_section=[1 << 60, 0, 0]),
+    ],
+)
+def test_manifests_of_absurd_models_are_refused_at_once(copy, change):
+    edit_manifest(copy, change)
+    assert "manifest.json: transformer: config.json: " in refusal(copy)
+
+
+def test_a_huge_manifest_is_not_read_to_its_end(copy, monkeypatch):
+    monkeypatch.setattr(reader, "_MANIFEST_CHARACTERS", 1000)
+    assert "manifest.json is longer than a manifest can be" in refusal(copy)
+
+
+@given(data=st.data())
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_damaged_bytes_are_refused_or_read(copy, data):
+    """In the header of a weight file or anywhere in the manifest: never another error than ours."""
+    path = data.draw(st.sampled_from(sorted(copy.iterdir())))
+    before = path.read_bytes()
+    damaged = bytearray(before)
+    for _ in range(data.draw(st.integers(1, 3))):
+        damaged[data.draw(st.integers(0, min(len(damaged), 20_000) - 1))] = data.draw(st.integers(0, 255))
+    path.write_bytes(damaged)
+    try:
+        with contextlib.suppress(ArtifactError):
+            branch = open_artifact(copy).branch("conditional")
+            for linear in linears(TINY):
+                branch.packed(linear.name)
+    finally:
+        path.write_bytes(before)
 
 
 def test_other_kinds_of_int8_are_refused(built, tmp_path):

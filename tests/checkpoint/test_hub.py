@@ -115,7 +115,9 @@ def test_a_repository_is_downloaded_and_refusals_are_explained(endpoint, tmp_pat
     assert again == "again True"
     assert "org/whole at nowhere on the Hugging Face Hub has no such revision" in nowhere
     assert "is gated: accept its terms at https://huggingface.co/org/gated and log in with `hf auth login`" in gated
-    assert "org/missing on the Hugging Face Hub does not exist or is private" in missing
+    begin = "refused there is no folder org/missing here, and org/missing on the Hugging Face Hub does not exist or is private"
+    assert missing.startswith(begin)
+    assert "there is no folder" not in gated + nowhere
     assert "org/broken on the Hugging Face Hub" in broken and "refused" in broken
     assert TOKEN not in run.stdout + run.stderr
 

@@ -192,6 +192,17 @@ def test_single_files_of_other_models_need_a_config(tmp_path):
         open_source(one)
 
 
+def test_a_tensor_with_a_prefix_and_without_is_refused(tmp_path):
+    prefix = "model.diffusion_model."
+
+    def convert(tensors: Tensors) -> Tensors:
+        return {prefix + name: value for name, value in tensors.items()} | {"input_proj.bias": torch.zeros(256)}
+
+    one, two = write_files(tmp_path, convert)
+    with pytest.raises(SourceError, match=f"one has both input_proj.bias and {prefix}input_proj.bias; expected one of them"):
+        open_source(one, unconditional=two)
+
+
 def problems(folder: Path) -> tuple[str, ...]:
     with pytest.raises(SourceError) as caught:
         open_source(folder)

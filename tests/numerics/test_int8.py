@@ -69,6 +69,16 @@ def test_shapes_and_types():
     assert (scale.dtype, scale.shape) == (torch.float32, (2, 3, 1))
 
 
+@given(st.permutations(range(20)))
+def test_permuted_rows_have_permuted_codes(order):
+    x, rows = random(20, 30), torch.tensor(order)
+    for quantize in (int8.quantize_per_channel, int8.quantize_per_token):
+        codes, scale = quantize(x)
+        permuted, scales = quantize(x[rows])
+        assert torch.equal(permuted, codes[rows]) and torch.equal(scales, scale[rows])
+    assert torch.equal(int8.matmul(codes[:7], permuted), int8.matmul(codes[:7], codes)[:, rows])
+
+
 @pytest.mark.parametrize("width", [1, 7, 1024, 1025, 3000])
 def test_the_product_is_exact(width):
     generator = torch.Generator().manual_seed(width)

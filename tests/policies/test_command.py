@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 import pytest
 
 from ideogram_q8 import __main__ as command_line
@@ -12,7 +14,7 @@ from ideogram_q8.commands.recipe import POLICIES
 from ideogram_q8.manifest import sha256_of
 from ideogram_q8.recipe import Recipe, choose
 from tests.policies.example import statistics_of
-from tests.synthetic import TINY, write_source
+from tests.synthetic import TINY, WIDE_HEAD, write_source
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +31,8 @@ def run(*arguments: object) -> int:
 
 
 def make(place, policy: str, *more: object) -> int:
-    return run("recipe", "make", place / "source", "--policy", policy, "--out", place / f"{policy}.json", *more)
+    arguments = ("--policy", policy, "--out", place / f"{policy}.json", "--overwrite")
+    return run("recipe", "make", place / "source", *arguments, *more)
 
 
 @pytest.mark.parametrize("policy", POLICIES)
@@ -81,6 +84,38 @@ def test_refusals(place, capsys, policy, options, message):
     assert make(place, policy, *options) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("error: ") == 1
+
+
+def test_a_recipe_is_replaced_when_told_to_and_whole_or_not_at_all(place, tmp_path, capsys, monkeypatch):
+    out = tmp_path / "recipe.json"
+    arguments = ("recipe", "make", place / "source", "--out", out)
+    assert run(*arguments, "--policy", "naive") == 0
+    before = out.read_bytes()
+    assert run(*arguments, "--policy", "convrot") == 2
+    assert f"{out} is there already; use --overwrite" in capsys.readouterr().err
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", full)
+        assert run(*arguments, "--policy", "convrot", "--overwrite") == 2
+    assert "the disk is full" in capsys.readouterr().err
+    assert (out.read_bytes(), [path.name for path in tmp_path.iterdir()]) == (before, ["recipe.json"])
+    assert run(*arguments, "--policy", "convrot", "--overwrite") == 0
+    assert Recipe.from_json(out.read_text(encoding="utf-8")).policy == "convrot"
+
+
+def test_a_pair_of_files_is_a_source_here_too(tmp_path, capsys):
+    write_source(tmp_path, WIDE_HEAD)
+    files = [
+        tmp_path / folder / "diffusion_pytorch_model.safetensors" for folder in ("transformer", "unconditional_transformer")
+    ]
+    arguments = ("recipe", "make", files[0], "--policy", "naive", "--out", tmp_path / "recipe.json")
+    assert run(*arguments) == 2
+    assert "name the unconditional transformer's file too" in capsys.readouterr().err
+    assert run(*arguments, "--unconditional", files[1]) == 0
+    Recipe.from_json((tmp_path / "recipe.json").read_text(encoding="utf-8")).check(WIDE_HEAD)
 
 
 def test_statistics_of_another_source_are_refused(place, tmp_path, capsys):
