@@ -125,7 +125,7 @@ def paint(model: Model, scene: data.Scene, seed: int, preset: str) -> Image.Imag
 def activation_spikes(model: Model, scenes: Sequence[data.Scene], preset: str) -> dict[str, dict[str, float]]:
     """How far the inputs of each kind of Linear spike, in the conditional branch, over captions and steps.
 
-    `token_peak_to_mean`: mean over tokens of max |x| / mean |x| (1.25 to 3 for noise without outliers).
+    `token_peak_to_mean`: mean over tokens of max |x| / mean |x| (3 to 5 for noise without outliers, at these widths).
     `channel_peak_to_median`: max over channels of the largest |x|, divided by the median channel's largest.
     """
     ratios: dict[str, list[float]] = {}

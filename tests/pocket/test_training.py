@@ -1,4 +1,4 @@
-"""Training learns, resumes to the same weights as an unbroken run, and exports what it trained."""
+"""Training learns, resumes to the same weights as an unbroken run, and exports what it trained as a source."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from ideogram_q8.checkpoint import open_source
+from ideogram_q8.loading import load_vae
 from ideogram_q8.pocket import model, muon, runner, train
 
 TINY = replace(train.Settings(), scenes=256, batch=4, dit_steps=6, decoder_steps=6, uncond_steps=2, decoder_batch=4)
@@ -36,6 +38,20 @@ def test_an_interrupted_run_gives_the_weights_of_an_unbroken_one(
     monkeypatch.setattr(train, "velocity_loss", original)
     resumed = train.train_transformer(TINY, tmp_path / "broken", cache, "dit", None).state_dict()
     assert all(torch.equal(resumed[name], value) for name, value in whole.items())
+
+
+def test_the_three_stages_are_exported_as_a_source(tmp_path: Path, cache: train.Cache) -> None:
+    conditional = train.train_transformer(TINY, tmp_path, cache, "dit", None)
+    train.train_transformer(TINY, tmp_path, cache, "uncond", conditional.state_dict())
+    train.export(TINY, tmp_path, tmp_path / "out", cache)  # trains the decoder, which has no checkpoint yet
+    source = open_source(tmp_path / "out")
+    assert source.traits == model.TRAITS
+    trained = conditional.layers[0].feed_forward.w2.weight
+    stored = source.branch("conditional").read("layers.0.feed_forward.w2.weight").float()
+    assert (stored - trained).norm() / trained.norm() < 0.05  # e4m3 has 3 bits of mantissa
+    assert not torch.equal(stored, source.branch("unconditional").read("layers.0.feed_forward.w2.weight").float())
+    vae = load_vae(tmp_path / "out" / "vae", torch.device("cpu"), torch.float32)
+    assert torch.allclose(vae.bn.running_mean, cache.shift, rtol=2**-8)  # stored as bfloat16
 
 
 def test_orthogonalised_keeps_directions_and_levels_singular_values() -> None:
