@@ -1,82 +1,35 @@
-"""From a location to a model on a device: diffusers' and transformers' own modules with packed Linears put in.
+"""From a location to a model on a device.
 
-Modules are built without storage and filled a tensor at a time, so nothing is held twice. The text encoder is loaded when first
-used and can be freed; its vision tower, which Ideogram 4 never runs, is not loaded at all. It comes from the checkpoint, or from
-an artifact of its own.
+The text encoder is loaded when first used and can be freed. It comes from the checkpoint, or from an artifact of its own.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
 
 import torch
 from diffusers import AutoencoderKLFlux2, Ideogram4Transformer2DModel
-from safetensors import SafetensorError, safe_open
-from torch import nn
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, Qwen3VLConfig, Qwen3VLTextModel
+from transformers import PreTrainedTokenizerBase, Qwen3VLTextModel
 
 from ideogram_q8 import memory
-from ideogram_q8.architecture import (
-    BRANCHES,
-    LARGEST_DIMENSION,
-    MOST_LAYERS,
-    TEXT_TAPS,
-    Branch,
-    Traits,
-    TransformerConfig,
-    diffusers_names,
-    linears,
-)
+from ideogram_q8.architecture import BRANCHES, TEXT_TAPS, Branch, Traits, TransformerConfig
 from ideogram_q8.artifact import Artifact, open_artifact
-from ideogram_q8.artifact.packed import Fp8Weight, Packed
-from ideogram_q8.checkpoint import POCKET, BranchReader, Source, TextEncoderSource, open_source, open_text_encoder
-from ideogram_q8.checkpoint.text import read_json
+from ideogram_q8.checkpoint import POCKET, Source, TextEncoderSource, open_source, open_text_encoder
 from ideogram_q8.components import LANGUAGE_MODEL, TextEncoderConfig
 from ideogram_q8.decoding import LinearDecoder
-from ideogram_q8.errors import ArtifactError, IdeogramQ8Error, SourceError
-from ideogram_q8.layers import from_packed
+from ideogram_q8.errors import ArtifactError
 from ideogram_q8.manifest import FILE_NAME
-
-
-class WeightReader(Protocol):
-    """One network by official names: plain tensors, and the packed weight of a Linear where it has one."""
-
-    @property
-    def files(self) -> tuple[Path, ...]: ...
-
-    @property
-    def names(self) -> tuple[str, ...]: ...
-
-    def read(self, name: str) -> torch.Tensor: ...
-
-    def packed(self, name: str) -> Packed | None: ...
-
-
-@dataclass(frozen=True)
-class _Fp8Branch:
-    """A source's branch or text encoder, its e4m3 Linears handed out as they are stored."""
-
-    reader: BranchReader
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        return self.reader.files
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return self.reader.names
-
-    def read(self, name: str) -> torch.Tensor:
-        return self.reader.read(name)
-
-    def packed(self, name: str) -> Packed | None:
-        stored = self.reader.read_fp8(f"{name}.weight")
-        return None if stored is None else Fp8Weight(*stored)
+from ideogram_q8.networks import (
+    SourceWeights,
+    WeightReader,
+    build_text_encoder,
+    build_transformer,
+    load_tokenizer,
+    load_vae,
+)
 
 
 @dataclass
@@ -114,7 +67,7 @@ class Model:
         if self.text_encoder_artifact is not None:
             return self.text_encoder_artifact.branch("text_encoder"), self.text_encoder_artifact.text_encoder_config
         source = open_text_encoder(self.folder)
-        return _Fp8Branch(source.branch("text_encoder")), source.config
+        return SourceWeights(source.branch("text_encoder")), source.config
 
     def free_text_encoder(self) -> None:
         """Gives its memory back; the next use loads it again."""
@@ -185,7 +138,7 @@ def load(
         config = opened.config
         source, folder = opened.location, opened.folder
         variant, digests = "fp8", list(opened.record().files.values())
-        readers = {branch: _Fp8Branch(opened.branch(branch)) for branch in BRANCHES}
+        readers = {branch: SourceWeights(opened.branch(branch)) for branch in BRANCHES}
     encoder = None if text_encoder is None else _open_encoder_artifact(text_encoder, config)
     if encoder is not None:
         variant = f"{variant}, text encoder {encoder.variant}"
@@ -203,7 +156,7 @@ def load(
         dtype=dtype,
         branches={branch: build_transformer(reader, config, place, dtype) for branch, reader in readers.items()},
         vae=load_vae(folder / "vae", place, dtype),
-        tokenizer=_load_tokenizer(folder / "tokenizer"),
+        tokenizer=load_tokenizer(folder / "tokenizer"),
         text_encoder_artifact=encoder,
     )
 
@@ -242,123 +195,6 @@ def _open_encoder_artifact(folder: str | Path, config: TransformerConfig) -> Art
     return artifact
 
 
-def build_transformer(
-    reader: WeightReader, config: TransformerConfig, device: torch.device, dtype: torch.dtype
-) -> Ideogram4Transformer2DModel:
-    """diffusers' transformer with the weights of `reader`; a fused qkv becomes three layers that share its memory.
-
-    Raises:
-        ArtifactError: `reader` lacks a tensor.
-    """
-    with torch.device("meta"):
-        transformer = Ideogram4Transformer2DModel.from_config(config.to_json())
-    rotary = transformer.rotary_emb  # its frequencies are computed, not stored: build it again, on a real device
-    transformer.rotary_emb = type(rotary)(config.attention_head_dim, config.rope_theta, config.mrope_section)
-    packed_names = set()
-    for linear in linears(config):
-        packed = reader.packed(linear.name)
-        if packed is None:
-            continue
-        packed_names.add(f"{linear.name}.weight")
-        bias = reader.read(f"{linear.name}.bias").to(device, dtype) if linear.bias else None
-        parts = diffusers_names(f"{linear.name}.weight")
-        rows = linear.out_features // len(parts)
-        for i, part in enumerate(parts):
-            layer = from_packed(packed.row_slice(i * rows, (i + 1) * rows), bias)
-            transformer.set_submodule(part.removesuffix(".weight"), layer.to(device), strict=True)
-    for name in reader.names:
-        if name not in packed_names:
-            _install_tensor(transformer, diffusers_names(name), reader.read(name).to(device, dtype))
-    _require_filled(transformer, ArtifactError, "the transformer")
-    return transformer.to(device).eval().requires_grad_(False)
-
-
-def _install_tensor(module: nn.Module, names: Iterable[str], tensor: torch.Tensor) -> None:
-    """Sets the parameters `names` to equal shares of the rows of `tensor`; biases that a packed layer holds stay."""
-    parts = tuple(names)
-    for name, rows in zip(parts, tensor.chunk(len(parts)), strict=True):
-        owner, _, leaf = name.rpartition(".")
-        child = module.get_submodule(owner)
-        if leaf in child._parameters:
-            child.register_parameter(leaf, nn.Parameter(rows, requires_grad=False))
-
-
-def _require_filled(module: nn.Module, error: type[IdeogramQ8Error], what: str) -> None:
-    tensors = (*module.named_parameters(), *module.named_buffers())
-    missing = [name for name, tensor in tensors if tensor.is_meta]
-    if missing:
-        raise error(f"{what} lacks {len(missing)} tensors, the first is {missing[0]}; download or build the folder again")
-
-
-# ---- the parts that come from the source as they are ----
-
-
-@contextlib.contextmanager
-def _as_source_error(what: str) -> Iterator[None]:
-    """Around what libraries make of a file that may be damaged: they refuse it with exceptions of any kind."""
-    try:
-        yield
-    except IdeogramQ8Error:
-        raise
-    except Exception as error:  # tokenizers raises no narrower one
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-        raise SourceError(f"{what} cannot be used ({reason}); download the folder again") from error
-
-
-def _read_config(folder: Path) -> dict[str, Any]:
-    path = folder / "config.json"
-    values = read_json(path)
-    if not isinstance(values, dict):
-        raise SourceError(f"{path}: holds {type(values).__name__}, expected an object")
-    return values
-
-
-def _check_vae(values: Mapping[str, object], where: Path) -> None:
-    """Raises SourceError: a number that makes a network of absurd size, before diffusers builds it."""
-    limits = {"layers_per_block": MOST_LAYERS}
-    for name, value in values.items():
-        numbers = value if isinstance(value, list) else [value]
-        limit = limits.get(name, LARGEST_DIMENSION)
-        if len(numbers) > MOST_LAYERS or any(type(number) is int and number > limit for number in numbers):
-            raise SourceError(f"{where}: {name} is {str(value)[:60]}, expected numbers of at most {limit}; download it again")
-
-
-def _open_safetensors(path: Path) -> Any:
-    try:
-        return safe_open(path, framework="pt")
-    except (OSError, SafetensorError) as error:
-        raise SourceError(f"{path}: not a complete safetensors file ({error}); download it again") from error
-
-
-def load_vae(folder: Path, device: torch.device, dtype: torch.dtype) -> AutoencoderKLFlux2:
-    """The VAE of a folder with config.json and one weight file.
-
-    Raises:
-        SourceError: a file is missing or does not fit its config.
-    """
-    values = _read_config(folder)
-    _check_vae(values, folder / "config.json")
-    with torch.device("meta"), _as_source_error(str(folder / "config.json")):
-        vae = AutoencoderKLFlux2.from_config(values)
-    path = folder / "diffusion_pytorch_model.safetensors"
-    with _open_safetensors(path) as file:
-        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (safe_open is not a mapping)
-    state = {name: value.to(device, dtype if value.is_floating_point() else value.dtype) for name, value in state.items()}
-    try:
-        vae.load_state_dict(state, assign=True)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:300]
-        raise SourceError(f"{path} does not fit its config.json: {reason}") from error
-    return vae.eval().requires_grad_(False)
-
-
-def _load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    if not (folder / "tokenizer.json").is_file():
-        raise SourceError(f"{folder / 'tokenizer.json'}: missing; download the folder again")
-    with _as_source_error(str(folder / "tokenizer.json")):
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-
-
 @dataclass(frozen=True)
 class TextEncoder:
     """The text encoder of a checkpoint by itself: its language model, and what makes tokens of captions."""
@@ -377,35 +213,8 @@ def load_text_encoder(
         SourceError: a file is missing or not what it claims to be.
         ResourceError: the weights do not fit the device.
     """
-    place, reader = torch.device(device), _Fp8Branch(source.branch("text_encoder"))
+    place, reader = torch.device(device), SourceWeights(source.branch("text_encoder"))
     weights = memory.weight_bytes(reader.files, LANGUAGE_MODEL)
     memory.check(weights, memory.available_bytes(place), "the text encoder", place)
-    tokenizer = _load_tokenizer(source.folder / "tokenizer")
+    tokenizer = load_tokenizer(source.folder / "tokenizer")
     return TextEncoder(build_text_encoder(reader, source.config, place, dtype), tokenizer, source.config)
-
-
-def build_text_encoder(
-    reader: WeightReader, config: TextEncoderConfig, device: torch.device, dtype: torch.dtype
-) -> Qwen3VLTextModel:
-    """transformers' language model of Qwen3-VL with the weights of `reader`, without its vision tower.
-
-    Raises:
-        SourceError: transformers takes no such config.
-        ArtifactError: `reader` lacks a tensor.
-    """
-    with _as_source_error("text_encoder/config.json"):
-        dimensions = Qwen3VLConfig.from_dict(config.to_json()).text_config
-        with torch.device("meta"):
-            model = Qwen3VLTextModel(dimensions)
-        model.rotary_emb = type(model.rotary_emb)(dimensions)  # computed, not stored
-    for name in reader.names:
-        if not name.startswith(LANGUAGE_MODEL):
-            continue
-        own = name.removeprefix(LANGUAGE_MODEL)
-        packed = reader.packed(name.removesuffix(".weight"))
-        if packed is None:
-            _install_tensor(model, [own], reader.read(name).to(device, dtype))
-        else:
-            model.set_submodule(own.removesuffix(".weight"), from_packed(packed).to(device), strict=True)
-    _require_filled(model, ArtifactError, "the text encoder")
-    return model.to(device).eval().requires_grad_(False)

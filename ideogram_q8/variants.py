@@ -17,9 +17,10 @@ from filelock import FileLock
 
 from ideogram_q8.architecture import BRANCHES, TransformerConfig
 from ideogram_q8.artifact import layout, open_artifact
+from ideogram_q8.artifact.reader import read_manifest
 from ideogram_q8.checkpoint import Source, open_source
 from ideogram_q8.errors import ArtifactError, RequestError
-from ideogram_q8.manifest import FILE_NAME, TOOL_VERSION, Manifest
+from ideogram_q8.manifest import TOOL_VERSION, Manifest
 from ideogram_q8.quantization import OnProgress, quantize
 from ideogram_q8.recipe import Recipe, choose
 
@@ -163,8 +164,8 @@ def _source_bytes(source: Source) -> int:
 def _read_manifest(folder: Path) -> Manifest | None:
     """The manifest of a finished build; None where there is none that this version can read."""
     try:
-        return Manifest.from_json((folder / FILE_NAME).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ArtifactError):
+        return read_manifest(folder)
+    except ArtifactError:
         return None
 
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
-
 import pytest
 import torch
 from hypothesis import given, settings
@@ -14,34 +11,13 @@ from ideogram_q8.architecture import IMAGE_POSITION_OFFSET
 from ideogram_q8.checkpoint import BranchReader, open_source
 from ideogram_q8.errors import ArtifactError
 from ideogram_q8.folding import Folding, consumers, fold_points
-from ideogram_q8.loading import build_transformer
+from ideogram_q8.networks import build_transformer
 from ideogram_q8.numerics import int8, smoothing
 from ideogram_q8.recipe import Part, Smoothing, fold_of
+from tests.folded import Folded
 from tests.synthetic import TINY, write_source
 
 POINTS = fold_points(TINY)
-
-
-@dataclass(frozen=True)
-class Folded:
-    """A branch whose tensors are read through a folding; nothing is packed."""
-
-    reader: BranchReader
-    folding: Folding
-
-    @property
-    def path(self) -> Path:
-        return self.reader.path
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return self.reader.names
-
-    def read(self, name: str) -> torch.Tensor:
-        return self.folding.apply(name, self.reader.read(name))
-
-    def packed(self, name: str) -> None:
-        return None
 
 
 @pytest.fixture(scope="module")

@@ -41,6 +41,7 @@ RANKS = {
     "ideogram_q8.policies": 4,
     "ideogram_q8.quantization": 4,
     "ideogram_q8.conversion": 5,
+    "ideogram_q8.networks": 4,
     "ideogram_q8.memory": 4,
     "ideogram_q8.decoding": 4,
     "ideogram_q8.loading": 5,

@@ -21,7 +21,8 @@ from ideogram_q8.checkpoint import open_source
 from ideogram_q8.errors import ArtifactError, IdeogramQ8Error, ResourceError, SourceError
 from ideogram_q8.generation import Request, encode_caption, generate, steps
 from ideogram_q8.layers import Fp8Linear, GgmlLinear, Int8Linear, PackedLinear
-from ideogram_q8.loading import _load_tokenizer, load, load_vae, open_weights
+from ideogram_q8.loading import load, open_weights
+from ideogram_q8.networks import load_tokenizer, load_vae
 from ideogram_q8.pocket import WEIGHTS
 from ideogram_q8.quantization import quantize
 from ideogram_q8.recipe import choose
@@ -182,11 +183,11 @@ def test_a_tokenizer_with_wrong_values_is_refused_or_understood(tmp_path: Path, 
         for name in values:
             (folder / file).write_text(json.dumps(values | {name: value}), encoding="utf-8")
             with contextlib.suppress(SourceError):
-                _load_tokenizer(folder)
+                load_tokenizer(folder)
         (folder / file).write_text(before, encoding="utf-8")
     (folder / "tokenizer.json").write_text('{"model": 3}', encoding="utf-8")
     with pytest.raises(SourceError, match=r"tokenizer\.json cannot be used \("):
-        _load_tokenizer(folder)
+        load_tokenizer(folder)
 
 
 def test_an_opened_source_or_artifact_is_loaded_like_its_location(artifacts: dict[str, Path]) -> None:

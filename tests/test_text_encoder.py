@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,47 +19,27 @@ from ideogram_q8.artifact import open_artifact
 from ideogram_q8.artifact.packed import Int8Weight
 from ideogram_q8.calibration.captions import pocket_captions
 from ideogram_q8.calibration.run import EncoderJob, calibrate
-from ideogram_q8.checkpoint import BranchReader, open_source, open_text_encoder
+from ideogram_q8.checkpoint import open_source, open_text_encoder
 from ideogram_q8.components import TextEncoderConfig, component
 from ideogram_q8.conversion import convert
 from ideogram_q8.errors import ArtifactError, RequestError, SourceError
 from ideogram_q8.folding import Folding, fold_points
 from ideogram_q8.generation import Request, generate
-from ideogram_q8.loading import build_text_encoder, load, load_text_encoder
+from ideogram_q8.loading import load, load_text_encoder
+from ideogram_q8.networks import build_text_encoder
 from ideogram_q8.numerics import smoothing
 from ideogram_q8.policies.convrot import convrot
 from ideogram_q8.policies.measurement import recipe_errors
 from ideogram_q8.policies.paper import paper
 from ideogram_q8.quantization import quantize
 from ideogram_q8.recipe import Part, Recipe, Smoothing, choose, explain
+from tests.folded import Folded
 from tests.synthetic import TINY, float_tensors
 from tests.text_encoders import TINY_ENCODER, VALUES, write_text_encoder
 
 CPU = torch.device("cpu")
 POINTS = fold_points(TINY_ENCODER)
 IDS = torch.arange(12)[None]
-
-
-@dataclass(frozen=True)
-class Folded:
-    """A text encoder whose tensors are read through a folding; nothing is packed."""
-
-    reader: BranchReader
-    folding: Folding
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        return self.reader.files
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return self.reader.names
-
-    def read(self, name: str) -> torch.Tensor:
-        return self.folding.apply(name, self.reader.read(name))
-
-    def packed(self, name: str) -> None:
-        return None
 
 
 @pytest.fixture(scope="module")

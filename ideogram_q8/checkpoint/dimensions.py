@@ -6,6 +6,7 @@ import dataclasses
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeVar
 
 from ideogram_q8.architecture import IDEOGRAM4, TransformerConfig
 from ideogram_q8.checkpoint.stored import StoredTensor
@@ -13,25 +14,16 @@ from ideogram_q8.checkpoint.text import read_json
 from ideogram_q8.components import TextEncoderConfig
 from ideogram_q8.errors import SourceError
 
+Config = TypeVar("Config", TransformerConfig, TextEncoderConfig)
 
-def from_config(path: Path) -> TransformerConfig:
-    """The dimensions that a config.json states. Raises SourceError: it is missing, not JSON or not one of Ideogram 4."""
+
+def from_config(path: Path, kind: type[Config]) -> Config:
+    """The dimensions that a config.json states. Raises SourceError: it is missing, not JSON or not one of this kind of network."""
     value = read_json(path)
     if not isinstance(value, dict):
         raise SourceError(f"{path}: expected an object")
     try:
-        return TransformerConfig.from_json(value)
-    except SourceError as error:
-        raise SourceError(f"{path.parent.name}/{error}") from None
-
-
-def text_encoder_from_config(path: Path) -> TextEncoderConfig:
-    """The dimensions that a text encoder's config.json states. Raises SourceError: it is missing, not JSON or not of Qwen3-VL."""
-    value = read_json(path)
-    if not isinstance(value, dict):
-        raise SourceError(f"{path}: expected an object")
-    try:
-        return TextEncoderConfig.from_json(value)
+        return kind.from_json(value)
     except SourceError as error:
         raise SourceError(f"{path.parent.name}/{error}") from None
 
@@ -70,7 +62,7 @@ def from_shapes(stored: Mapping[str, StoredTensor], where: Path) -> TransformerC
             f"{where} has heads of width {head}, Ideogram 4 has {IDEOGRAM4.attention_head_dim}; "
             f"put the model's config.json beside it: shapes do not tell how it counts positions"
         )
-    return from_config(config)
+    return from_config(config, TransformerConfig)
 
 
 def _elements(stored: Mapping[str, StoredTensor], name: str, where: Path) -> int:

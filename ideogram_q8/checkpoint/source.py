@@ -163,7 +163,7 @@ def open_text_encoder(location: str | Path, *, revision: str | None = None) -> T
             f"{text} is a single file; expected {POCKET!r}, a folder with text_encoder or a Hub repository org/name"
         )
     folder = _tree(text, revision, "a folder with text_encoder")
-    config = dimensions.text_encoder_from_config(folder / COMPONENT_FOLDERS["text_encoder"] / "config.json")
+    config = dimensions.from_config(folder / COMPONENT_FOLDERS["text_encoder"] / "config.json", TextEncoderConfig)
     files = places.in_tree(folder, "text_encoder")
     stored, repeated = places.read_headers(files)
     where = str(files[0] if len(files) == 1 else files[0].parent)
@@ -193,7 +193,8 @@ def _origin(folder: Path) -> tuple[str, str | None]:
 
 def _open_tree(folder: Path) -> Source:
     traits = read_traits(folder)
-    configs = {branch: dimensions.from_config(folder / COMPONENT_FOLDERS[branch] / "config.json") for branch in BRANCHES}
+    paths = {branch: folder / COMPONENT_FOLDERS[branch] / "config.json" for branch in BRANCHES}
+    configs = {branch: dimensions.from_config(path, TransformerConfig) for branch, path in paths.items()}
     files = {branch: places.in_tree(folder, branch) for branch in BRANCHES}
     tables = {branch: _read_table(files[branch]) for branch in BRANCHES}
     config, branches = _resolve(tables, configs, files, folder)

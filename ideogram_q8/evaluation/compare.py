@@ -27,6 +27,7 @@ import torch
 from PIL import Image
 
 from ideogram_q8 import report
+from ideogram_q8.artifact.reader import read_manifest
 from ideogram_q8.checkpoint import open_source
 from ideogram_q8.devices import AUTO, DEVICES, DTYPES, check_device, default_dtype
 from ideogram_q8.errors import IdeogramQ8Error
@@ -34,7 +35,7 @@ from ideogram_q8.evaluation import metrics, ocr
 from ideogram_q8.evaluation.painting import Order, Outcome, paint
 from ideogram_q8.evaluation.suite import CaptionSuite, pocket_suite
 from ideogram_q8.generation import Request
-from ideogram_q8.manifest import FILE_NAME, TOOL_VERSION, Manifest
+from ideogram_q8.manifest import FILE_NAME, TOOL_VERSION
 from ideogram_q8.variants import VARIANT_NAMES, given, prepare
 
 RESAMPLES = 10_000
@@ -113,7 +114,7 @@ def weight_files(location: str) -> tuple[report.VariantFile, ...]:
     """Both transformers' files, from the manifest or, for a source, from its folder."""
     folder = Path(location)
     if (folder / FILE_NAME).is_file():
-        manifest = Manifest.from_json((folder / FILE_NAME).read_text(encoding="utf-8"))
+        manifest = read_manifest(folder)
         return tuple(report.VariantFile(record.path, record.size, record.sha256) for record in manifest.files)
     source = open_source(location)
     sizes = {path: (source.folder / path).stat().st_size for path in source.record().files}
