@@ -6,14 +6,18 @@
     python -m ideogram_q8 convert ARTIFACT --to diffusers|single --out DIR
     python -m ideogram_q8 generate ARTIFACT --caption FILE|TEXT --out picture.png
     python -m ideogram_q8 inspect PATH
+    python -m ideogram_q8 doctor [VARIANT ...] [--size WxH]
     python -m ideogram_q8 recipe make SOURCE --policy naive|paper|convrot|auto --stats FILE --out recipe.json
     python -m ideogram_q8 recipe explain FILE
     python -m ideogram_q8 bench quantize SOURCE --scheme int8
     python -m ideogram_q8 ablate SOURCE --stats FILE --out DIR
+    python -m ideogram_q8 evaluate --reference PLACE --candidate PLACE ... --suite NAME --out DIR
+    python -m ideogram_q8 evaluate merge DIR ... --out DIR
+    python -m ideogram_q8 report compare OLD NEW
 
-SOURCE and ARTIFACT may be the word `pocket`, the embedded model. Exit codes: 0; 2 with one line on standard error when
-something is refused, after a list where a checkpoint's tensors are wrong; 130 after Ctrl-C. Whatever else goes wrong is a
-defect and shows its traceback. Each verb is a module of `ideogram_q8.commands`.
+SOURCE and ARTIFACT may be the word `pocket`, the embedded model. Exit codes: 0; 1 where `report compare` finds a regression; 2 with
+one line on standard error when something is refused, after a list where a checkpoint's tensors are wrong; 130 after Ctrl-C. Whatever
+else goes wrong is a defect and shows its traceback. Each verb is a module of `ideogram_q8.commands`.
 """
 
 from __future__ import annotations
@@ -23,11 +27,23 @@ import errno
 import sys
 from collections.abc import Sequence
 
-from ideogram_q8.commands import ablate, bench, calibrate, convert, generate, inspect, quantize, recipe
+from ideogram_q8.commands import (
+    ablate,
+    bench,
+    calibrate,
+    convert,
+    doctor,
+    evaluate,
+    generate,
+    inspect,
+    quantize,
+    recipe,
+    report,
+)
 from ideogram_q8.commands.options import Parser
 from ideogram_q8.errors import IdeogramQ8Error, SourceError, printable
 
-VERBS = (calibrate, recipe, quantize, convert, generate, inspect, ablate, bench)
+VERBS = (calibrate, recipe, quantize, convert, generate, inspect, doctor, ablate, bench, evaluate, report)
 _REFUSED_BY_THE_SYSTEM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
 """OSErrors that the user must settle (disk full, no permission); others point at a defect."""
 
@@ -36,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit code. `--help` raises SystemExit(0), as argparse does."""
     try:
         arguments = build_parser().parse_args(argv)
-        arguments.verb(arguments)
+        return arguments.verb(arguments) or 0
     except IdeogramQ8Error as error:
         for problem in error.problems if isinstance(error, SourceError) else ():
             print(printable(problem), file=sys.stderr)
@@ -48,7 +64,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    return 0
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -221,17 +221,23 @@ def diffusers_names(name: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Preset:
-    """A sampler setting: step count, how many last steps use the low guidance, and the schedule's mean and deviation."""
+    """A sampler setting: step count, how many last steps use the low guidance, and the schedule's mean and deviation.
+
+    `main_guidance` is None where the checkpoint's own is meant.
+    """
 
     name: str
     steps: int
     final_steps: int
     mu: float
     std: float
+    main_guidance: float | None = None
 
     def guidance(self, traits: Traits) -> tuple[float, ...]:
-        """Guidance weight of each step in time order (first = most noise)."""
+        """Guidance weight of each step in time order (first = most noise); the last ones are never above the main one."""
         main, final = traits.guidance
+        if self.main_guidance is not None:
+            main, final = self.main_guidance, min(self.main_guidance, final)
         return (main,) * (self.steps - self.final_steps) + (final,) * self.final_steps
 
 
@@ -259,13 +265,34 @@ class Traits:
 IDEOGRAM4_TRAITS = Traits("Ideogram 4", 256, 2048, (1024, 1024), (7.0, 3.0))
 SIDE_MULTIPLE = 16
 MAX_ASPECT = 6.0
+MAX_STEPS = 200
+MAX_GUIDANCE = 20.0
 
 
 def preset(name: str) -> Preset:
-    """Raises RequestError for an unknown name."""
-    if name not in PRESETS:
-        raise RequestError(f"unknown preset {name!r}; expected one of {', '.join(PRESETS)}")
-    return PRESETS[name]
+    """A preset by name, or one of `custom_preset`'s. Raises RequestError for any other name."""
+    if name in PRESETS:
+        return PRESETS[name]
+    found = re.fullmatch(r"custom-(\d{1,3})-g(\d{1,2}(?:\.\d{1,2})?)", name)
+    if found is None:
+        raise RequestError(f"unknown preset {name!r}; expected one of {', '.join(PRESETS)}, or custom-STEPS-gGUIDANCE")
+    return custom_preset(int(found[1]), float(found[2]))
+
+
+def custom_preset(steps: int, guidance: float) -> Preset:
+    """default-20's schedule in other steps (its last tenth at the low guidance) and with another main guidance.
+
+    Raises:
+        RequestError: steps are not 2 to MAX_STEPS, or guidance is not 1 to MAX_GUIDANCE.
+    """
+    if not 2 <= steps <= MAX_STEPS:
+        raise RequestError(f"got {steps} steps; expected 2 to {MAX_STEPS}")
+    if not 1 <= guidance <= MAX_GUIDANCE:
+        raise RequestError(f"guidance is {guidance:g}; expected 1 to {MAX_GUIDANCE:g}")
+    basis = PRESETS["default-20"]
+    rounded = round(guidance, 2)
+    final = max(1, round(steps * basis.final_steps / basis.steps))
+    return Preset(f"custom-{steps}-g{rounded:g}", steps, final, basis.mu, basis.std, rounded)
 
 
 def check_size(width: int, height: int, traits: Traits = IDEOGRAM4_TRAITS) -> None:

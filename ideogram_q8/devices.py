@@ -8,6 +8,8 @@ DEVICES = ("cpu", "cuda")
 AUTO = "auto"
 DTYPES = ("float32", "bfloat16")
 """Of activations and of weights that are not quantized."""
+COMPUTES = ("bf16", "int8")
+"""What Linears in ggml's blocks compute in: the dtype of the activations (bfloat16 on CUDA), or W8A8 on int8 codes of the blocks."""
 
 
 def check_device(name: str) -> str:

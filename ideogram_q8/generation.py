@@ -1,13 +1,14 @@
 """From a caption to a picture: the official sampler as an iterator over denoising steps.
 
 Our own loop over diffusers' modules. It computes what diffusers' `Ideogram4Pipeline` computes (pipeline_ideogram4.py, 0.42.1,
-the reference of the tests) without its waste: the caption is projected once and not at every step, no padding, hence no
-attention mask, no text projection of zeros in the unconditional branch, rotary tables built once. Iterating gives progress,
+the reference of the tests) without its waste: the caption is projected once and not at every step, or known from the cache, and the
+unconditional branch projects none (`text`); what depends on the step alone is computed ahead (`denoising`). Iterating gives progress,
 previews and cancelling: close the iterator to stop.
 """
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import math
 import statistics
@@ -16,26 +17,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
-from diffusers import Ideogram4Transformer2DModel
 from PIL import Image
-from torch import nn
-from torch.nn import functional
-from torch.utils.hooks import RemovableHandle
-from transformers import PreTrainedTokenizerBase, Qwen3VLTextModel
 
-from ideogram_q8 import decoding, memory
-from ideogram_q8.architecture import (
-    IMAGE_POSITION_OFFSET,
-    MAX_TEXT_TOKENS,
-    SIDE_MULTIPLE,
-    TEXT_TAPS,
-    Preset,
-    Traits,
-    check_size,
-    preset,
-    schedule_mean,
-)
-from ideogram_q8.errors import ArtifactError, CaptionError, RequestError
+from ideogram_q8 import decoding, memory, text
+from ideogram_q8.architecture import SIDE_MULTIPLE, Branch, Preset, Traits, check_size, preset, schedule_mean
+from ideogram_q8.caption_cache import Key, files_digest
+from ideogram_q8.denoising import Denoiser, watched
+from ideogram_q8.errors import ArtifactError, RequestError
 from ideogram_q8.loading import Model
 from ideogram_q8.manifest import TOOL_VERSION
 
@@ -43,8 +31,6 @@ MAX_SEED = 2**63 - 1
 _LOG_SNR = (-15.0, 18.0)
 _TRAIN_TIMESTEPS = 1000.0
 _LIBRARIES = ("torch", "diffusers", "transformers")
-_TEXT, _IMAGE = 0, 1
-"""Rows of `embed_image_indicator`."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +62,8 @@ class Request:
 class Step:
     """One finished step. `index` counts from 0, `sigma` is the noise level it started from, `seconds` its own time.
 
-    `latents` float32 [1, tokens, channels] is where the next step starts; `clean` is the model's guess of the end.
+    `latents` float32 [1, tokens, channels] is where the next step starts, `velocity` of the same kind how it came there, and
+    `next_sigma` the noise that is left in it.
     """
 
     model: Model
@@ -84,18 +71,24 @@ class Step:
     index: int
     total: int
     sigma: float
+    next_sigma: float
     seconds: float
     latents: torch.Tensor
-    clean: torch.Tensor
+    velocity: torch.Tensor
 
     @property
     def is_last(self) -> bool:
         return self.index == self.total - 1
 
+    @property
+    def clean(self) -> torch.Tensor:
+        """The model's guess of the end, float32 [1, tokens, channels]: all of what is left of the way at this velocity."""
+        return torch.add(self.latents, self.velocity, alpha=self.next_sigma)
+
     def preview(self) -> Image.Image:
         """What the picture will be like, at full size, for the price of one small matrix product."""
         if self.model.preview is None:
-            self.model.preview = decoding.LinearDecoder.fit(self.model.vae)
+            self.model.preview = decoding.LinearDecoder.fit(self.model.vae, self.model.denormalization)
         return self.model.preview(self.clean, self.request.grid)
 
 
@@ -150,88 +143,39 @@ def initial_noise(request: Request, channels: int) -> torch.Tensor:
     return torch.randn((1, rows * columns, channels), generator=generator, dtype=torch.float32)
 
 
-@torch.no_grad()
 def encode_caption(model: Model, caption: str) -> torch.Tensor:
-    """The caption's text features through `llm_cond_norm` and `llm_cond_proj`: [n_text, hidden_size] in the model's dtype.
+    """The caption's text features, projected: [n_text, hidden_size] in the model's dtype. Known ones come from `model.captions`.
 
     Raises:
         CaptionError: more than MAX_TEXT_TOKENS tokens.
     """
-    features = text_features(model.text_encoder, model.tokenizer, caption)
-    conditional = model.branches["conditional"]
-    return conditional.llm_cond_proj(conditional.llm_cond_norm(features.to(model.dtype)))
+    conditional, cache = model.branches["conditional"], model.captions
+    if cache is None or watched(conditional.llm_cond_norm) or watched(conditional.llm_cond_proj):
+        return _encode(model, caption)
+    key = _caption_key(model, caption)
+    known = cache.read(key, model.config.hidden_size, model.dtype)
+    if known is not None:
+        return known.to(model.device)
+    projected = _encode(model, caption)
+    cache.write(key, projected)
+    return projected
 
 
-@torch.no_grad()
-def text_features(encoder: Qwen3VLTextModel, tokenizer: PreTrainedTokenizerBase, caption: str) -> torch.Tensor:
-    """The raw outputs of the 13 tapped decoder layers, taps fastest: float32 [n_text, 13 * width of the encoder].
-
-    Raises:
-        CaptionError: more than MAX_TEXT_TOKENS tokens.
-    """
-    messages = [{"role": "user", "content": [{"type": "text", "text": caption}]}]
-    text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-    ids = tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"].to(encoder.device)
-    if ids.shape[1] > MAX_TEXT_TOKENS:
-        raise CaptionError(f"the caption has {ids.shape[1]} tokens; the model reads {MAX_TEXT_TOKENS}: shorten it")
-    taps = _run_taps(encoder, ids)
-    return torch.stack(taps, dim=-1)[0].flatten(1).to(torch.float32)
+def _encode(model: Model, caption: str) -> torch.Tensor:
+    features = text.text_features(model.text_encoder, model.tokenizer, caption)
+    return text.project(model.branches["conditional"], features.to(model.device, model.dtype))
 
 
-def _run_taps(encoder: Qwen3VLTextModel, ids: torch.Tensor) -> list[torch.Tensor]:
-    """Raw outputs [1, n, hidden] of the tapped layers for token ids [1, n], by the encoder's own forward."""
-    taps: dict[int, torch.Tensor] = {}
-
-    def tap(index: int) -> RemovableHandle:
-        def keep(_module: nn.Module, _inputs: object, output: torch.Tensor) -> None:
-            taps[index] = output
-
-        return encoder.layers[index].register_forward_hook(keep)
-
-    hooks = [tap(index) for index in TEXT_TAPS]
-    try:
-        encoder(input_ids=ids, use_cache=False)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return [taps[index] for index in TEXT_TAPS]
-
-
-# ---- one branch ----
-
-
-@dataclass(frozen=True)
-class _Sequence:
-    """What stays the same over the steps of one branch: the text part [1, n, hidden] with its indicator, and rotary tables."""
-
-    transformer: Ideogram4Transformer2DModel
-    text: torch.Tensor
-    rotary: tuple[torch.Tensor, torch.Tensor]
-
-    def velocity(self, latents: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        """float32 [1, tokens, channels], from noise to picture. `latents` float32 [1, tokens, channels], `t` [1] of 0..1."""
-        transformer, dtype = self.transformer, self.text.dtype
-        image = transformer.input_proj(latents.to(dtype)) + transformer.embed_image_indicator.weight[_IMAGE]
-        hidden = torch.cat([self.text, image], dim=1)
-        conditioning = functional.silu(transformer.adaln_proj(transformer.t_embedding(t.to(dtype)).unsqueeze(1)))
-        for block in transformer.layers:
-            hidden = block(hidden, None, self.rotary, conditioning)
-        return transformer.final_layer(hidden[:, self.text.shape[1] :], conditioning=conditioning).to(torch.float32)
-
-
-def _sequence(transformer: Ideogram4Transformer2DModel, projected: torch.Tensor, grid: tuple[int, int]) -> _Sequence:
-    """`projected` [n, hidden] is empty in the unconditional branch."""
-    positions = position_ids(projected.shape[0], grid).to(projected.device)
-    cos, sin = transformer.rotary_emb(positions)
-    text = (projected + transformer.embed_image_indicator.weight[_TEXT]).unsqueeze(0)
-    return _Sequence(transformer, text, (cos.to(projected.dtype), sin.to(projected.dtype)))
-
-
-def position_ids(text_tokens: int, grid: tuple[int, int]) -> torch.Tensor:
-    """int64 [1, text + image tokens, 3]: text (i, i, i), then image (0, row, column) + IMAGE_POSITION_OFFSET, row by row."""
-    rows, columns = torch.meshgrid(torch.arange(grid[0]), torch.arange(grid[1]), indexing="ij")
-    image = torch.stack([torch.zeros_like(rows), rows, columns], dim=-1).reshape(-1, 3) + IMAGE_POSITION_OFFSET
-    return torch.cat([torch.arange(text_tokens).unsqueeze(1).expand(-1, 3), image]).unsqueeze(0)
+def _caption_key(model: Model, caption: str) -> Key:
+    if model.projection_digest is None:
+        model.projection_digest = text.projection_digest(model.branches["conditional"], model.dtype)
+    return Key(
+        caption=hashlib.sha256(caption.encode()).hexdigest(),
+        encoder=files_digest(model.text_files()),
+        projection=model.projection_digest,
+        device=model.device.type,
+        dtype=str(model.dtype),
+    )
 
 
 # ---- the loop ----
@@ -259,25 +203,51 @@ def _iterate(model: Model, request: Request, latents: torch.Tensor, keep_text_en
     projected = encode_caption(model, request.caption)
     if not keep_text_encoder:
         model.free_text_encoder()
-    conditional = _sequence(model.branches["conditional"], projected, request.grid)
-    unconditional = _sequence(model.branches["unconditional"], projected[:0], request.grid)
     setting = preset(request.preset)
-    levels = torch.tensor(sigmas(setting, request.width, request.height), device=model.device)
+    levels = sigmas(setting, request.width, request.height)
+    t = timesteps(levels[:-1]).to(model.device)
+    conditional = _denoiser(model, "conditional", projected, request.grid, t)
+    unconditional = _denoiser(model, "unconditional", projected[:0], request.grid, t)
+    beside = torch.cuda.Stream(model.device) if model.overlap and model.device.type == "cuda" and not model.enter else None
     for i, guidance in enumerate(setting.guidance(model.traits)):
         started = time.perf_counter()
-        sigma = levels[i]
-        # Through diffusers' timesteps and back: its float32 rounding counts, for the embedding multiplies t by 10,000.
-        t = (1.0 - sigma * _TRAIN_TIMESTEPS / _TRAIN_TIMESTEPS).reshape(1)
-        velocity = guidance * conditional.velocity(latents, t) + (1.0 - guidance) * unconditional.velocity(latents, t)
-        clean = latents + sigma * velocity
-        latents = latents + (levels[i + 1] - sigma) * -velocity
+        velocity = torch.lerp(*_velocities(unconditional, conditional, latents, i, beside), guidance)
+        latents = torch.add(latents, velocity, alpha=levels[i] - levels[i + 1])
         if not torch.isfinite(latents).all():  # asking waits for the device, so `seconds` below is the step's own time
             raise ArtifactError(
                 f"step {i + 1} of {setting.steps} gave values that are not finite (variant {model.variant} in {model.dtype}): "
                 "use float32 or bfloat16, or build the artifact again"
             )
         seconds = time.perf_counter() - started
-        yield Step(model, request, i, setting.steps, sigma.item(), seconds, latents, clean)
+        yield Step(model, request, i, setting.steps, levels[i], levels[i + 1], seconds, latents, velocity)
+
+
+def _velocities(
+    unconditional: Denoiser, conditional: Denoiser, latents: torch.Tensor, step: int, beside: torch.cuda.Stream | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of both branches, one after the other, or the first on a stream of its own."""
+    if beside is None:
+        return unconditional.velocity(latents, step), conditional.velocity(latents, step)
+    main = torch.cuda.current_stream(latents.device)
+    beside.wait_stream(main)
+    with torch.cuda.stream(beside):
+        first = unconditional.velocity(latents, step)
+    second = conditional.velocity(latents, step)
+    main.wait_stream(beside)
+    first.record_stream(main)
+    return first, second
+
+
+def _denoiser(model: Model, branch: Branch, projected: torch.Tensor, grid: tuple[int, int], t: torch.Tensor) -> Denoiser:
+    return Denoiser(model.branches[branch], projected, grid, t, model.enter.get(branch))
+
+
+def timesteps(levels: list[float]) -> torch.Tensor:
+    """The transformers' timesteps of noise levels: float32 [steps], 0 = noise, 1 = clean.
+
+    Through diffusers' timesteps and back: its float32 rounding counts, for the embedding multiplies t by 10,000.
+    """
+    return 1.0 - torch.tensor(levels, dtype=torch.float32) * _TRAIN_TIMESTEPS / _TRAIN_TIMESTEPS
 
 
 def generate(model: Model, request: Request, on_step: Callable[[Step], None] | None = None) -> Result:
@@ -297,4 +267,4 @@ def generate(model: Model, request: Request, on_step: Callable[[Step], None] | N
 
 def picture(model: Model, latents: torch.Tensor, grid: tuple[int, int]) -> Image.Image:
     """The RGB picture of final latents float32 [1, tokens, channels]; `grid` as in `Request.grid`."""
-    return decoding.decode(model.vae, latents, grid)
+    return decoding.decode(model.vae, model.denormalization, latents, grid)

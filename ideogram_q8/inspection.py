@@ -13,10 +13,11 @@ from pathlib import Path
 
 from ideogram_q8.architecture import BRANCHES, Traits, linears, tensor_shapes
 from ideogram_q8.errors import printable
+from ideogram_q8.latent_norm import SAID, latent_norm
 
 
 def describe(location: str, *, unconditional: str | None = None, revision: str | None = None) -> dict[str, object]:
-    """What `pocket`, a folder, a Hub repository or a PNG is; the key `kind` says "source", "artifact" or "picture".
+    """What `pocket`, a folder, a Hub repository, a GGUF file or a PNG is; `kind` says "source", "artifact", "gguf" or "picture".
 
     Values are JSON. `unconditional` and `revision` are those of `open_source`, for a checkpoint alone.
 
@@ -26,6 +27,8 @@ def describe(location: str, *, unconditional: str | None = None, revision: str |
     path = Path(location)
     if location == "pocket" or unconditional is not None or revision is not None:  # whatever lies here under that name
         return _describe_source(location, unconditional, revision)
+    if path.suffix.lower() == ".gguf":
+        return _describe_gguf(path)
     if path.is_file():
         return _describe_picture(path)
     if (path / "manifest.json").is_file():
@@ -67,6 +70,7 @@ def _describe_source(location: str, unconditional: str | None, revision: str | N
         "folder": str(source.folder),
         "layout": source.branch("conditional").layout,
         "transformer": source.config.to_json(),
+        "latents": f"denormalised by {SAID[latent_norm(source.traits, source.config)]}",
         "branches": ", ".join(BRANCHES),
         "tensors_per_branch": len(shapes),
         "linears_per_branch": len(linears(source.config)),
@@ -89,6 +93,28 @@ def _describe_artifact(folder: Path) -> dict[str, object]:
         "source_revision": manifest.source.revision,
         "tool_version": manifest.tool_version,
         "files": {file.path: {"branch": file.branch, "bytes": file.size, "sha256": file.sha256} for file in manifest.files},
+    }
+
+
+def _describe_gguf(path: Path) -> dict[str, object]:
+    """One file, or the shards of one, whoever made it; what nothing in it tells is "unknown"."""
+    from collections import Counter
+
+    from ideogram_q8.artifact.gguf_build import UNKNOWN
+    from ideogram_q8.artifact.gguf_reader import GgufFile
+
+    opened = GgufFile(path)
+    said = opened.metadata()
+    return {
+        "kind": "gguf",
+        "files": {found.name: {"bytes": found.stat().st_size} for found in opened.files},
+        "architecture": said.get("general.architecture", UNKNOWN),
+        "branch": said.get("ideogram_q8.branch", said.get("model_type", UNKNOWN)),
+        "made_by": said.get("general.quantized_by", UNKNOWN),
+        "source_sha256": said.get("ideogram_q8.source_sha256", UNKNOWN),
+        "recipe_sha256": said.get("ideogram_q8.recipe_sha256", UNKNOWN),
+        "tensors": dict(Counter(tensor.dtype for tensor in opened.stored.values())),
+        "parameters": sum(tensor.count for tensor in opened.stored.values()),
     }
 
 

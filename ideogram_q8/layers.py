@@ -7,15 +7,15 @@ weights and float32 scales like any floating tensor; `PackedLinear` keeps what i
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional
 
 from ideogram_q8.artifact.packed import Fp8Weight, GgmlWeight, Int8Weight, Packed
-from ideogram_q8.kernels import int8_linear
-from ideogram_q8.numerics import fp8, ggml, int8, rotation
+from ideogram_q8.kernels import fp8_linear, ggml_linear, int8_linear, int8_weight_only_linear, row_scale
+from ideogram_q8.numerics import ggml, rotation
 
 
 class PackedLinear(nn.Module):
@@ -60,25 +60,26 @@ class Int8Linear(PackedLinear):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.rotation:
             x = rotation.rotate(x, self.rotation)
-        if self.weight_only:
-            return _linear(x, int8.dequantize(self.codes, self.scale), self.bias)
-        return int8_linear(x, self.codes, self.scale, self.bias)
+        linear = int8_weight_only_linear if self.weight_only else int8_linear
+        return linear(x, self.codes, self.scale, self.bias)
 
 
 class GgmlLinear(PackedLinear):
-    """A ggml block type: `data` uint8 [N, bytes], expanded to the dtype of the activations at each call."""
+    """A ggml block type: `data` uint8 [N, bytes], expanded at each call; with `scale` float32 [N, 1] to int8 codes, for W8A8."""
 
     data: torch.Tensor
 
     def __init__(self, packed: GgmlWeight, bias: torch.Tensor | None) -> None:
-        super().__init__(*packed.shape, {"data": packed.data}, bias)
+        scale = {} if packed.scale is None else {"scale": packed.scale}
+        super().__init__(*packed.shape, {"data": packed.data, **scale}, bias)
         self.block = ggml.BLOCKS[packed.block]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return _linear(x, ggml.decode(self.data, self.block), self.bias)
+        return ggml_linear(x, self.data, self.block.name, self.bias, self._buffers.get("scale"))
 
     def extra_repr(self) -> str:
-        return f"{super().extra_repr()}, block={self.block.name}"
+        compute = "int8" if "scale" in self.packed_names else "the activations' dtype"
+        return f"{super().extra_repr()}, block={self.block.name}, computes in {compute}"
 
 
 class Fp8Linear(PackedLinear):
@@ -91,11 +92,7 @@ class Fp8Linear(PackedLinear):
         super().__init__(*packed.shape, {"weight": packed.weight, "scale": packed.scale}, bias)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return _linear(x, fp8.dequantize_per_row(self.weight, self.scale), self.bias)
-
-
-def _linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-    return functional.linear(x, weight.to(x.dtype), None if bias is None else bias.to(x.dtype))
+        return fp8_linear(x, self.weight, self.scale, self.bias)
 
 
 def from_packed(packed: Packed, bias: torch.Tensor | None = None) -> PackedLinear:
@@ -107,3 +104,11 @@ def from_packed(packed: Packed, bias: torch.Tensor | None = None) -> PackedLinea
             return GgmlLinear(packed, bias)
         case Fp8Weight():
             return Fp8Linear(packed, bias)
+
+
+def for_int8_compute(packed: Packed, device: torch.device) -> Packed:
+    """A weight in ggml's blocks with the scale of each row, found on `device`, where the result is; others as they are."""
+    if not isinstance(packed, GgmlWeight):
+        return packed
+    data = packed.data.to(device)
+    return replace(packed, data=data, scale=row_scale(data, ggml.BLOCKS[packed.block]))

@@ -5,8 +5,9 @@ The text encoder is loaded when first used and can be freed. It comes from the c
 
 from __future__ import annotations
 
+import functools
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,14 +15,16 @@ import torch
 from diffusers import AutoencoderKLFlux2, Ideogram4Transformer2DModel
 from transformers import PreTrainedTokenizerBase, Qwen3VLTextModel
 
-from ideogram_q8 import memory
-from ideogram_q8.architecture import BRANCHES, TEXT_TAPS, Branch, Traits, TransformerConfig
-from ideogram_q8.artifact import Artifact, open_artifact
-from ideogram_q8.checkpoint import POCKET, Source, TextEncoderSource, open_source, open_text_encoder
+from ideogram_q8 import budget, caption_cache, inventory, memory
+from ideogram_q8.architecture import BRANCHES, Branch, Traits, TransformerConfig
+from ideogram_q8.artifact import Artifact
+from ideogram_q8.artifact.gguf_build import GgufBuild
+from ideogram_q8.budget import Plan
+from ideogram_q8.caption_cache import CaptionCache
+from ideogram_q8.checkpoint import Source, TextEncoderSource, open_text_encoder
 from ideogram_q8.components import LANGUAGE_MODEL, TextEncoderConfig
-from ideogram_q8.decoding import LinearDecoder
-from ideogram_q8.errors import ArtifactError
-from ideogram_q8.manifest import FILE_NAME
+from ideogram_q8.decoding import Denormalization, LinearDecoder, denormalization
+from ideogram_q8.devices import COMPUTES
 from ideogram_q8.networks import (
     SourceWeights,
     WeightReader,
@@ -30,6 +33,8 @@ from ideogram_q8.networks import (
     load_tokenizer,
     load_vae,
 )
+from ideogram_q8.opening import Build, open_text_encoder_build, open_weights, origin
+from ideogram_q8.streaming import SLOTS, stream_blocks, stream_encoder
 
 
 @dataclass
@@ -50,22 +55,58 @@ class Model:
     branches: dict[Branch, Ideogram4Transformer2DModel]
     vae: AutoencoderKLFlux2
     tokenizer: PreTrainedTokenizerBase
-    text_encoder_artifact: Artifact | None = None
+    schemes: Mapping[Branch, Mapping[str, str]] = field(repr=False)
+    """As `inventory.schemes`."""
+    text_encoder_build: Artifact | GgufBuild | None = None
     """Where the text encoder comes from; None is the checkpoint."""
+    compute: str = COMPUTES[0]
+    """One of COMPUTES, what Linears in ggml's blocks compute in."""
     preview: LinearDecoder | None = field(default=None, repr=False)
     """Fitted when the first preview is asked for."""
+    plan: Plan | None = None
+    """What is streamed; None is nothing."""
+    overlap: bool = False
+    """On CUDA, with nothing streamed: both branches at once on two streams, which takes the activations of both."""
+    captions: CaptionCache | None = field(default_factory=caption_cache.from_environment)
+    """Where projected captions are kept; None keeps none."""
+    projection_digest: str | None = None
+    """As `text.projection_digest`, computed when first needed."""
+    enter: dict[Branch, Callable[[int], None]] = field(default_factory=dict, repr=False)
+    """Of branches that are streamed: what fetches a block before it runs."""
     _text_encoder: Qwen3VLTextModel | None = field(default=None, repr=False)
+
+    def stream(self, branches: Sequence[Branch], device: torch.device) -> None:
+        """Makes a model whose `branches` were loaded on the CPU run on `device`, for good: their blocks visit it one at a time.
+
+        Args:
+            branches: in the order in which a step runs them.
+        """
+        self.device = device
+        self.enter = dict(zip(branches, stream_blocks([self.branches[branch] for branch in branches], device), strict=True))
+
+    @functools.cached_property
+    def denormalization(self) -> Denormalization:
+        """What makes the VAE's latents of the transformers'."""
+        return denormalization(self.vae, self.traits, self.config)
 
     @property
     def text_encoder(self) -> Qwen3VLTextModel:
         """The language model of the text encoder, loaded on first use."""
         if self._text_encoder is None:
-            self._text_encoder = build_text_encoder(*self._open_text_encoder(), self.device, self.dtype)
+            streamed = self.plan is not None and self.plan.encoder == "streamed"
+            place = torch.device("cpu") if streamed else self.device
+            self._text_encoder = build_text_encoder(*self._open_text_encoder(), place, self.dtype, self.compute)
+            if streamed:
+                stream_encoder(self._text_encoder, self.device)
         return self._text_encoder
 
+    def text_files(self) -> tuple[Path, ...]:
+        """The files that text encoder and tokenizer are made from."""
+        return *self._open_text_encoder()[0].files, *sorted((self.folder / "tokenizer").iterdir())
+
     def _open_text_encoder(self) -> tuple[WeightReader, TextEncoderConfig]:
-        if self.text_encoder_artifact is not None:
-            return self.text_encoder_artifact.branch("text_encoder"), self.text_encoder_artifact.text_encoder_config
+        if self.text_encoder_build is not None:
+            return self.text_encoder_build.branch("text_encoder"), self.text_encoder_build.text_encoder_config
         source = open_text_encoder(self.folder)
         return SourceWeights(source.branch("text_encoder")), source.config
 
@@ -85,97 +126,99 @@ class Model:
         vae = memory.module_bytes(self.vae)
         loaded = 0 if self._text_encoder is None else memory.module_bytes(self._text_encoder)
         encoder = loaded or memory.weight_bytes(self._open_text_encoder()[0].files, LANGUAGE_MODEL)
+        if self.plan is not None and self.plan.encoder == "streamed":
+            encoder = SLOTS * self._networks(encoder).encoder.layer
         weights = memory.Weights(transformers, encoder, vae)
         available = memory.available_bytes(self.device) + transformers + vae + loaded
-        channels = max((self.vae.config.decoder_block_out_channels or self.vae.config.block_out_channels)[:2])
-        placement = memory.predict(weights, self.config, channels, (width, height), self.dtype, available)
+        needed = budget.activations(self._networks(encoder), (width, height), device=self.device.type)
+        placement = memory.predict(weights, needed, available)
         memory.check(placement.peak_bytes, available, f"a picture of {width}x{height}", self.device)
         return placement
 
-
-def open_weights(
-    location: str | Path, *, unconditional: str | Path | None = None, revision: str | None = None
-) -> Source | Artifact:
-    """Opens what `load` loads, without its weights: an artifact folder, or else what `open_source` takes.
-
-    Raises:
-        SourceError, ArtifactError: see `open_source` and `open_artifact`; or an artifact is given a second file or a revision.
-    """
-    if str(location) == POCKET or not (Path(location) / FILE_NAME).is_file():
-        return open_source(location, unconditional=unconditional, revision=revision)
-    if unconditional is not None or revision is not None:
-        raise ArtifactError(f"{location} is an artifact; expected no unconditional file and no revision beside it")
-    return open_artifact(location)
+    def _networks(self, encoder: int) -> budget.Networks:
+        dimensions = self._open_text_encoder()[1]
+        return budget.Networks(
+            self.config,
+            self.schemes,
+            inventory.encoder(dimensions, encoder, self.dtype),
+            memory.module_bytes(self.vae),
+            inventory.vae_channels(self.vae.config),
+            self.dtype,
+        )
 
 
 def load(
-    location: str | Path | Source | Artifact,
+    location: str | Path | Source | Artifact | Build,
     *,
+    unconditional: str | Path | None = None,
+    source: str | Path | None = None,
     revision: str | None = None,
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
     text_encoder: str | Path | None = None,
+    compute: str = COMPUTES[0],
+    plan: Plan | None = None,
 ) -> Model:
-    """Loads `pocket`, a source folder or Hub id (variant fp8), an artifact folder, or one of these that is open already.
+    """Loads `pocket`, a source folder or Hub id (variant fp8), an artifact folder, GGUF files, or what is open already.
 
     Args:
-        location: open a pair of single files with `open_source` first.
-        revision: branch, tag or commit, where the location is a Hub id.
-        text_encoder: an artifact folder to take the text encoder from, in place of the checkpoint.
+        location, unconditional, source, revision: as `open_weights` takes them, where the location is not open already.
+        text_encoder: an artifact folder or a GGUF file to take the text encoder from, in place of the checkpoint.
+        compute: one of COMPUTES, what Linears in ggml's blocks compute in.
+        plan: what is streamed; None is, on CUDA, the first of `budget.PLANS` with room for a picture of the model's own size.
 
     Raises:
         SourceError, ArtifactError: the folder or one of its files is missing or not what it claims to be.
         ResourceError: the weights do not fit the device.
     """
     place = torch.device(device)
-    opened = open_weights(location, revision=revision) if isinstance(location, str | Path) else location
-    if isinstance(opened, Artifact):
-        config = opened.transformer_config
-        source, folder = _origin(opened)
-        variant, digests = opened.variant, [file.sha256 for file in opened.manifest.files]
-        readers: Mapping[Branch, WeightReader] = {branch: opened.branch(branch) for branch in BRANCHES}
+    if isinstance(location, str | Path):
+        opened = open_weights(location, unconditional=unconditional, source=source, revision=revision)
     else:
-        config = opened.config
-        source, folder = opened.location, opened.folder
+        opened = location
+    if isinstance(opened, Source):
+        config, made_from, folder = opened.config, opened.location, opened.folder
         variant, digests = "fp8", list(opened.record().files.values())
-        readers = {branch: SourceWeights(opened.branch(branch)) for branch in BRANCHES}
-    encoder = None if text_encoder is None else _open_encoder_artifact(text_encoder, config)
+        readers: Mapping[Branch, WeightReader] = {branch: SourceWeights(opened.branch(branch)) for branch in BRANCHES}
+    else:
+        build = opened.weights if isinstance(opened, Build) else opened
+        config = build.transformer_config
+        made_from, folder = origin(opened)
+        variant, digests = build.variant, list(build.digests)
+        readers = {branch: build.branch(branch) for branch in BRANCHES}
+    encoder = None if text_encoder is None else open_text_encoder_build(Path(text_encoder), config, folder)
     if encoder is not None:
         variant = f"{variant}, text encoder {encoder.variant}"
-        digests += [file.sha256 for file in encoder.manifest.files]
-    weights = memory.weight_bytes([path for reader in readers.values() for path in reader.files])
+        digests += encoder.digests
+    if plan is None and place.type == "cuda":
+        fits = budget.first_that_fits(describe(opened, dtype), opened.traits.default_size, memory.available_bytes(place))
+        plan = None if fits is None else fits.plan
+    streamed = () if plan is None else plan.streamed
+    weights = memory.weight_bytes([path for branch in BRANCHES if branch not in streamed for path in readers[branch].files])
     memory.check(weights, memory.available_bytes(place), f"variant {variant}", place)
-    return Model(
+    homes = {branch: torch.device("cpu") if branch in streamed else place for branch in BRANCHES}
+    model = Model(
         variant=variant,
         artifact_sha256=_identity(digests),
-        source=source,
+        source=made_from,
         folder=folder,
         traits=opened.traits,
         config=config,
         device=place,
         dtype=dtype,
-        branches={branch: build_transformer(reader, config, place, dtype) for branch, reader in readers.items()},
+        branches={
+            branch: build_transformer(reader, config, homes[branch], dtype, compute) for branch, reader in readers.items()
+        },
         vae=load_vae(folder / "vae", place, dtype),
         tokenizer=load_tokenizer(folder / "tokenizer"),
-        text_encoder_artifact=encoder,
+        schemes=inventory.schemes(opened.weights if isinstance(opened, Build) else opened),
+        text_encoder_build=encoder,
+        compute=compute,
+        plan=plan,
     )
-
-
-def _origin(artifact: Artifact) -> tuple[str, Path]:
-    """The location that an artifact was built from, and the folder that has the other components.
-
-    Raises:
-        SourceError: it is gone.
-        ArtifactError: it is the pocket, with other weights by now.
-    """
-    made_from = artifact.manifest.source
-    file = Path(made_from.location)
-    if made_from.location != POCKET and file.is_file():  # one of two, whose weights are not needed any more
-        return made_from.location, file.parent
-    source = open_source(made_from.location, revision=made_from.revision)
-    if source.location == POCKET and made_from.files != source.record().files:
-        raise ArtifactError(f"{artifact.folder} was built from other weights of pocket than these; quantize pocket again")
-    return source.location, source.folder
+    if streamed:
+        model.stream(streamed, place)
+    return model
 
 
 def _identity(digests: Iterable[str]) -> str:
@@ -183,16 +226,16 @@ def _identity(digests: Iterable[str]) -> str:
     return hashlib.sha256("".join(sorted(digests)).encode("ascii")).hexdigest()
 
 
-def _open_encoder_artifact(folder: str | Path, config: TransformerConfig) -> Artifact:
-    """Raises ArtifactError: no sound artifact, no text encoder, or one of another model."""
-    artifact = open_artifact(folder)
-    features = artifact.text_encoder_config.hidden_size * len(TEXT_TAPS)
-    if features != config.llm_features_dim:
-        raise ArtifactError(
-            f"{folder}: the text encoder gives {features} features, the transformers read {config.llm_features_dim}; "
-            "quantize the text encoder of the same checkpoint"
-        )
-    return artifact
+def describe(opened: Source | Artifact | Build, dtype: torch.dtype) -> budget.Networks:
+    """What `load` would load, as numbers, from headers alone.
+
+    Raises:
+        SourceError, ArtifactError: as `load`.
+    """
+    if isinstance(opened, Source):
+        return inventory.of_files(opened, opened.folder, opened.config, dtype)
+    build = opened.weights if isinstance(opened, Build) else opened
+    return inventory.of_files(build, origin(opened)[1], build.transformer_config, dtype)
 
 
 @dataclass(frozen=True)

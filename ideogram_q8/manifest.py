@@ -45,7 +45,7 @@ class TensorRecord:
 class FileRecord:
     """A weight file: path inside the artifact's folder, size in bytes, sha256 in hexadecimal.
 
-    `branch` is what it holds: a branch, or the text encoder.
+    `branch` is what it holds, or is a shard of: a branch, or the text encoder.
     """
 
     path: str
@@ -78,8 +78,12 @@ class Manifest:
         return hashlib.sha256("".join(sorted(file.sha256 for file in self.files)).encode("ascii")).hexdigest()
 
     def file(self, branch: PartName) -> FileRecord:
-        """The weight file of a branch, or of the text encoder."""
-        return next(file for file in self.files if file.branch == branch)
+        """The weight file of a branch, or of the text encoder; of several shards the first."""
+        return self.shards(branch)[0]
+
+    def shards(self, branch: PartName) -> tuple[FileRecord, ...]:
+        """The files of a branch, or of the text encoder, in order."""
+        return tuple(file for file in self.files if file.branch == branch)
 
     def to_json(self) -> str:
         """The text of manifest.json; `from_json` gives the same object back."""
@@ -100,13 +104,23 @@ def _check_files(manifest: Manifest) -> None:
     for path in paths:
         if PurePosixPath(path).is_absolute() or "\\" in path or any(part in ("", ".", "..") for part in path.split("/")):
             raise ArtifactError(f"{FILE_NAME}: file path {path!r} does not stay inside the artifact's folder")
-    held = sorted(file.branch for file in manifest.files)
-    if held not in (sorted(BRANCHES), ["text_encoder"]) or len(set(paths)) != len(paths):
-        found = ", ".join(f"{file.path} ({file.branch})" for file in manifest.files) or "none"
-        expected = f"one for each of {', '.join(BRANCHES)}, or one text_encoder"
+    held = {file.branch for file in manifest.files}
+    if held not in (set(BRANCHES), {"text_encoder"}) or len(set(paths)) != len(paths) or not _are_shards(manifest):
+        found = ", ".join(f"{file.path} ({file.branch})" for file in manifest.files)[:300] or "none"
+        expected = f"one for each of {', '.join(BRANCHES)}, or one text_encoder, or all shards of one"
         raise ArtifactError(f"{FILE_NAME}: files are {found}; expected {expected}")
     if set(manifest.tensors) != set(paths):
         raise ArtifactError(f"{FILE_NAME}: tensors are listed for {sorted(manifest.tensors)}, files are {sorted(paths)}")
+
+
+def _are_shards(manifest: Manifest) -> bool:
+    """Whether files of which a branch has several are named as all shards of one, in order."""
+    for branch in {file.branch for file in manifest.files}:
+        paths = [file.path for file in manifest.shards(branch)]
+        stem = paths[0].removesuffix(f"-00001-of-{len(paths):05d}.gguf")
+        if len(paths) > 1 and paths != [f"{stem}-{i:05d}-of-{len(paths):05d}.gguf" for i in range(1, len(paths) + 1)]:
+            return False
+    return True
 
 
 def sha256_of(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""What fits: bytes of weights from file headers, bytes of activations from shapes, and what the process really used.
+"""What fits: bytes of weights from file headers, what the device has, and what the process really used.
 
 The three stages of a picture (text, denoising, decoding) need different networks. `predict` says how much each takes and whether
 the text encoder may stay beside the transformers. Estimates leave out the interpreter, the libraries and the allocator's slack.
@@ -16,7 +16,6 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ideogram_q8.architecture import MAX_TEXT_TOKENS, SIDE_MULTIPLE, TransformerConfig
 from ideogram_q8.errors import ArtifactError, ResourceError
 
 
@@ -27,6 +26,15 @@ class Weights:
     transformers: int
     text_encoder: int
     vae: int
+
+
+@dataclass(frozen=True)
+class Activations:
+    """Bytes that each stage takes beside the networks (`budget`)."""
+
+    text: int
+    denoise: int
+    decode: int
 
 
 @dataclass(frozen=True)
@@ -81,40 +89,15 @@ def module_bytes(*modules: nn.Module) -> int:
     return sum(storages.values())
 
 
-def denoise_activation_bytes(config: TransformerConfig, width: int, height: int, text_tokens: int, dtype: torch.dtype) -> int:
-    """Largest sum of tensors alive at once in one transformer, for one picture.
-
-    The feed-forward half is the larger one: residual stream, normalised input, gate and up (one more while they are multiplied),
-    beside the widest weight expanded to `dtype` through float32, or the int32 and float32 products of an INT8 layer.
-    """
-    tokens = text_tokens + width * height // SIDE_MULTIPLE**2
-    size = dtype.itemsize
-    streams = tokens * (4 * config.hidden_size + 3 * config.intermediate_size) * size
-    rotary = 2 * tokens * config.attention_head_dim * size
-    expanded = config.hidden_size * config.intermediate_size * (3 * 4 + size)
-    products = tokens * config.intermediate_size * (4 + 4)
-    return streams + rotary + max(expanded, products)
-
-
-def decode_activation_bytes(channels: int, width: int, height: int) -> int:
-    """Largest sum of tensors alive at once in the VAE's decoder: three float32 maps of `channels` at full size."""
-    return 3 * 4 * width * height * channels
-
-
-def predict(
-    weights: Weights, config: TransformerConfig, vae_channels: int, size: tuple[int, int], dtype: torch.dtype, available: int
-) -> Placement:
-    """The placement for one picture with the longest caption.
+def predict(weights: Weights, activations: Activations, available: int) -> Placement:
+    """The placement for one picture.
 
     Args:
-        vae_channels: channels of the decoder's widest full-size layer.
-        size: width and height in pixels.
         available: bytes that the device can give to all of this together.
     """
     base = weights.transformers + weights.vae
-    denoise = base + denoise_activation_bytes(config, *size, MAX_TEXT_TOKENS, dtype)
-    decode = base + decode_activation_bytes(vae_channels, *size)
-    text = base + weights.text_encoder + 2 * 4 * MAX_TEXT_TOKENS * config.llm_features_dim
+    text = base + weights.text_encoder + activations.text
+    denoise, decode = base + activations.denoise, base + activations.decode
     keep = max(denoise, decode) + weights.text_encoder <= available
     kept = weights.text_encoder if keep else 0
     return Placement(text, denoise + kept, decode + kept, keep)
@@ -135,6 +118,12 @@ def available_bytes(device: torch.device) -> int:
         free, _ = torch.cuda.mem_get_info(device)
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     return _proc_fields(Path("/proc/meminfo")).get("MemAvailable", sys.maxsize)
+
+
+def host_bytes() -> tuple[int, int, int]:
+    """The computer's memory in bytes: all of it, what is available, and what this process holds; zeros where there is no /proc."""
+    system, own = _proc_fields(Path("/proc/meminfo")), _proc_fields(Path("/proc/self/status"))
+    return system.get("MemTotal", 0), system.get("MemAvailable", 0), own.get("VmRSS", 0)
 
 
 def reset_peak(device: torch.device) -> None:

@@ -19,12 +19,15 @@ from torch import nn
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, Qwen3VLConfig, Qwen3VLTextModel
 
 from ideogram_q8.architecture import LARGEST_DIMENSION, MOST_LAYERS, TransformerConfig, diffusers_names, linears
-from ideogram_q8.artifact.packed import Fp8Weight, Packed
+from ideogram_q8.artifact.packed import Fp8Weight, GgmlWeight, Packed
 from ideogram_q8.checkpoint import BranchReader
 from ideogram_q8.checkpoint.text import read_json
 from ideogram_q8.components import LANGUAGE_MODEL, TextEncoderConfig
+from ideogram_q8.devices import COMPUTES
 from ideogram_q8.errors import ArtifactError, IdeogramQ8Error, SourceError
-from ideogram_q8.layers import from_packed
+from ideogram_q8.fusing import adjoin_blocks
+from ideogram_q8.layers import GgmlLinear, for_int8_compute, from_packed
+from ideogram_q8.numerics import ggml
 
 
 class WeightReader(Protocol):
@@ -64,9 +67,12 @@ class SourceWeights:
 
 
 def build_transformer(
-    reader: WeightReader, config: TransformerConfig, device: torch.device, dtype: torch.dtype
+    reader: WeightReader, config: TransformerConfig, device: torch.device, dtype: torch.dtype, compute: str = COMPUTES[0]
 ) -> Ideogram4Transformer2DModel:
     """diffusers' transformer with the weights of `reader`; a fused qkv becomes three layers that share its memory.
+
+    Args:
+        compute: one of COMPUTES, what Linears in ggml's blocks compute in.
 
     Raises:
         ArtifactError: `reader` lacks a tensor.
@@ -80,6 +86,8 @@ def build_transformer(
         packed = reader.packed(linear.name)
         if packed is None:
             continue
+        if compute == "int8":
+            packed = for_int8_compute(packed, device)
         packed_names.add(f"{linear.name}.weight")
         bias = reader.read(f"{linear.name}.bias").to(device, dtype) if linear.bias else None
         parts = diffusers_names(f"{linear.name}.weight")
@@ -91,7 +99,10 @@ def build_transformer(
         if name not in packed_names:
             _install_tensor(transformer, diffusers_names(name), reader.read(name).to(device, dtype))
     _require_filled(transformer, ArtifactError, "the transformer")
-    return transformer.to(device).eval().requires_grad_(False)
+    transformer = transformer.to(device).eval().requires_grad_(False)
+    if device.type != "cpu" or not any(isinstance(module, GgmlLinear) for module in transformer.modules()):
+        adjoin_blocks(transformer)  # would copy what a GGUF file maps, and hold it twice
+    return transformer
 
 
 def _install_tensor(module: nn.Module, names: Iterable[str], tensor: torch.Tensor) -> None:
@@ -111,10 +122,28 @@ def _require_filled(module: nn.Module, error: type[IdeogramQ8Error], what: str) 
         raise error(f"{what} lacks {len(missing)} tensors, the first is {missing[0]}; download or build the folder again")
 
 
+class GgmlEmbedding(nn.Module):
+    """`weight` uint8 [rows, bytes of a row] in blocks of a ggml type: only rows that are asked for are decoded, to `dtype`."""
+
+    weight: torch.Tensor
+
+    def __init__(self, packed: GgmlWeight, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.block, self.dtype = ggml.BLOCKS[packed.block], dtype
+        self.register_buffer("weight", packed.data)
+
+    def forward(self, indices: torch.Tensor) -> torch.Tensor:
+        """int64 [...] -> [..., width]."""
+        return ggml.decode(self.weight[indices], self.block).to(self.dtype)
+
+
 def build_text_encoder(
-    reader: WeightReader, config: TextEncoderConfig, device: torch.device, dtype: torch.dtype
+    reader: WeightReader, config: TextEncoderConfig, device: torch.device, dtype: torch.dtype, compute: str = COMPUTES[0]
 ) -> Qwen3VLTextModel:
     """transformers' language model of Qwen3-VL with the weights of `reader`, without its vision tower.
+
+    Args:
+        compute: one of COMPUTES, what Linears in ggml's blocks compute in.
 
     Raises:
         SourceError: transformers takes no such config.
@@ -132,7 +161,10 @@ def build_text_encoder(
         packed = reader.packed(name.removesuffix(".weight"))
         if packed is None:
             _install_tensor(model, [own], reader.read(name).to(device, dtype))
+        elif isinstance(packed, GgmlWeight) and isinstance(model.get_submodule(own.removesuffix(".weight")), nn.Embedding):
+            model.set_submodule(own.removesuffix(".weight"), GgmlEmbedding(packed, dtype).to(device), strict=True)
         else:
+            packed = for_int8_compute(packed, device) if compute == "int8" else packed
             model.set_submodule(own.removesuffix(".weight"), from_packed(packed).to(device), strict=True)
     _require_filled(model, ArtifactError, "the text encoder")
     return model.to(device).eval().requires_grad_(False)

@@ -2,7 +2,7 @@
 
     int8          attention and feed-forward Linears see thousands of tokens a step: int8 weights and activations (w8a8).
                   A modulation Linear sees one row per picture, so int8 saves it no time.
-    q8_0, q4_k    all Linears inside the blocks whose width the block format divides.
+    GGUF          all Linears inside the blocks, by the table in `ideogram_q8.schemes`.
 
 The seven Linears outside the blocks stay bfloat16 everywhere, as in stable-diffusion.cpp's recipe for this model. Policies that
 look at measurements (`ideogram_q8.policies`) make recipes of the same form: protected and rotated Linears, and smoothing
@@ -14,25 +14,29 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Literal
 
 from ideogram_q8.architecture import BRANCHES, Linear, split_block
-from ideogram_q8.components import Dimensions, TextEncoderConfig, component
-from ideogram_q8.errors import ArtifactError, RequestError, printable
+from ideogram_q8.components import Dimensions, component
+from ideogram_q8.errors import ArtifactError, RequestError
 from ideogram_q8.numerics.ggml import BLOCKS
-from ideogram_q8.strict_json import decode, parse_json
+from ideogram_q8.schemes import (
+    FALLBACKS,
+    GGUF_TYPES,
+    INT8,
+    INT8_SCHEMES,
+    NAMED_SCHEMES,
+    PRESETS,
+    SCHEMES,
+    WEIGHTED,
+    LayerScheme,
+)
+from ideogram_q8.strict_json import check_version, decode, parse_json
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MAX_CHARACTERS = 1 << 24
 """More than the recipe of the real model can have: an untrusted file is not read further."""
-LayerScheme = Literal["w8a8", "w8a16", "bf16", "q8_0", "q4_k"]
-SCHEMES = ("int8", "q8_0", "q4_k")
-"""What `quantize` can be asked for without a recipe."""
-INT8_SCHEMES = ("w8a8", "w8a16")
-"""Linears stored as int8: with activations quantized at run time, or not."""
 NAIVE = "naive"
 """The policy of `choose`: one rule for all Linears of a kind, nothing measured."""
 
@@ -42,12 +46,14 @@ class LayerPlan:
     """How one Linear (official name, without `.weight`) is stored.
 
     `w8a16` is int8 without quantized activations; `rotation` is the size of the groups of inputs that are rotated, 0 = none.
+    With `weighted`, ggml's search weighs the error of each input by its mean square in the recipe's statistics.
     """
 
     linear: str
     scheme: LayerScheme
     rotation: int
     reason: str
+    weighted: bool = False
 
 
 @dataclass(frozen=True)
@@ -74,7 +80,7 @@ class Part:
 class Recipe:
     """`scheme` is the number format of the files, `policy` what chose; `parts` has one entry for each branch, or one `text_encoder`.
 
-    `stats_sha256` names the statistics that the policy looked at, if any.
+    `stats_sha256` names the statistics that the policy looked at or that weigh, if any.
     """
 
     format_version: int
@@ -105,10 +111,8 @@ class Recipe:
     @classmethod
     def from_value(cls, value: object) -> Recipe:
         """Raises ArtifactError: see `from_json`."""
+        check_version(value, FORMAT_VERSION, "recipe", ArtifactError, "use another release")
         recipe = decode(cls, value, "recipe", ArtifactError)
-        if recipe.format_version != FORMAT_VERSION:
-            found = recipe.format_version
-            raise ArtifactError(f"recipe: format_version is {found}, expected {FORMAT_VERSION}; use another release")
         if recipe.scheme not in SCHEMES:
             raise ArtifactError(f"recipe: scheme is {recipe.scheme[:60]!r}, expected one of {', '.join(SCHEMES)}")
         if set(recipe.parts) not in (set(BRANCHES), {"text_encoder"}):
@@ -134,8 +138,8 @@ class Recipe:
             raise ArtifactError(
                 f"recipe: is for {' and '.join(self.parts)}, not for {' and '.join(model.parts)}; use another recipe"
             )
-        if isinstance(config, TextEncoderConfig) and self.scheme != "int8":
-            raise ArtifactError(f"recipe: a text encoder is built as int8, not as {self.scheme}; make the recipe again")
+        if self.stats_sha256 is None and any(layer.weighted for part in self.parts.values() for layer in part.layers):
+            raise ArtifactError("recipe: Linears are weighted, but stats_sha256 names no statistics; make the recipe again")
         expected = [linear.name for linear in model.linears]
         for name, part in self.parts.items():
             found = [layer.linear for layer in part.layers]
@@ -144,18 +148,21 @@ class Recipe:
                 raise ArtifactError(f"recipe: {name}: {odd} {reason}; was it made for another model?")
             if found != expected:
                 raise ArtifactError(f"recipe: {name}: Linears are planned twice or out of order; make the recipe again")
+            folds = {item.fold for item in part.smoothing}
             for layer, linear in zip(part.layers, model.linears, strict=True):
-                problem = _problem(self.scheme, layer, linear)
+                problem = problem_of(self.scheme, layer, linear, fold_of(layer.linear) in folds)
                 if problem is not None:
                     raise ArtifactError(f"recipe: {name}: {layer.linear} {problem}; make the recipe again")
 
 
-def _problem(scheme: str, layer: LayerPlan, linear: Linear) -> str | None:
+def problem_of(scheme: str, layer: LayerPlan, linear: Linear, smoothed: bool) -> str | None:
     """Why a plan cannot be stored in files of a scheme."""
-    if (layer.scheme in INT8_SCHEMES) != (scheme == "int8") and layer.scheme != "bf16":
+    if layer.scheme not in ((*INT8_SCHEMES, "bf16") if scheme == INT8 else GGUF_TYPES):
         return f"is planned as {layer.scheme}, which files of scheme {scheme} do not hold"
     if layer.scheme in BLOCKS and linear.in_features % BLOCKS[layer.scheme].block_size:
         return f"has {linear.in_features} inputs, no multiple of {layer.scheme}'s {BLOCKS[layer.scheme].block_size}"
+    if layer.weighted and (layer.scheme not in WEIGHTED or smoothed):
+        return f"is weighted and {'smoothed' if smoothed else f'planned as {layer.scheme}, which has no weighted form'}"
     if layer.rotation == 0:
         return None
     if layer.scheme not in INT8_SCHEMES:
@@ -169,29 +176,43 @@ def choose(scheme: str, config: Dimensions) -> Recipe:
     """The naive recipe of a scheme for a model of these dimensions; both branches get the same.
 
     Raises:
-        RequestError: the scheme is none of `SCHEMES`, or one that text encoders are not built in.
+        RequestError: the scheme is none of `NAMED_SCHEMES`.
     """
-    if scheme not in SCHEMES:
-        raise RequestError(f"unknown scheme {scheme!r}; expected one of {', '.join(SCHEMES)}")
-    if isinstance(config, TextEncoderConfig) and scheme != "int8":
-        raise RequestError(f"a text encoder is built as int8, not as {scheme}; expected int8")
+    if scheme not in NAMED_SCHEMES:
+        raise RequestError(f"unknown scheme {scheme!r}; expected one of {', '.join(NAMED_SCHEMES)}")
     model = component(config)
-    part = Part(tuple(_plan(scheme, linear) for linear in model.linears), ())
+    part = Part(tuple(_plan(scheme, linear, config.num_layers) for linear in model.linears), ())
     return Recipe(FORMAT_VERSION, scheme, NAIVE, None, dict.fromkeys(model.parts, part))
 
 
-def _plan(scheme: str, linear: Linear) -> LayerPlan:
+def _plan(scheme: str, linear: Linear, blocks: int) -> LayerPlan:
     if not linear.in_block:
         return LayerPlan(linear.name, "bf16", 0, outside_the_blocks(linear))
-    if scheme == "int8":
+    if scheme == INT8:
         if linear.sees_tokens:
             return LayerPlan(linear.name, "w8a8", 0, "sees every token at every step")
         return LayerPlan(linear.name, "bf16", 0, "one row per picture, int8 saves no time")
-    block = BLOCKS[scheme]
-    if linear.in_features % block.block_size:
-        return LayerPlan(linear.name, "bf16", 0, f"width {linear.in_features} is no multiple of {block.block_size}")
-    name: LayerScheme = "q8_0" if scheme == "q8_0" else "q4_k"
-    return LayerPlan(linear.name, name, 0, "inside a block")
+    _, block, kind = split_stack(linear.name)
+    chosen, reason = PRESETS[scheme].choose(kind, int(block), blocks)
+    return fitting(linear, chosen, reason)
+
+
+def fitting(linear: Linear, scheme: LayerScheme, reason: str) -> LayerPlan:
+    """A plan of a GGUF type, or of the nearest that a Linear's width can have."""
+    width = linear.in_features
+    for wanted in (scheme, FALLBACKS.get(scheme)):
+        if wanted is not None and (wanted not in BLOCKS or width % BLOCKS[wanted].block_size == 0):
+            missed = (
+                f"width {width} is no multiple of {BLOCKS[scheme].block_size}; else {scheme}" if wanted != scheme else reason
+            )
+            return LayerPlan(linear.name, wanted, 0, missed)
+    return LayerPlan(linear.name, "bf16", 0, f"width {width} is no multiple of {BLOCKS['q8_0'].block_size}")
+
+
+def split_stack(linear: str) -> tuple[str, str, str]:
+    """What a stack of blocks is called and the block's number, both empty outside of any, and the rest of the name."""
+    match = re.fullmatch(r"((?:language_model\.)?layers\.|visual\.blocks\.)([0-9]{1,4})\.(.+)", linear)
+    return (match[1], match[2], match[3]) if match else ("", "", linear)
 
 
 def outside_the_blocks(linear: Linear) -> str:
@@ -201,75 +222,6 @@ def outside_the_blocks(linear: Linear) -> str:
     faster and nothing could be measured, and whoever gives the text encoder pictures elsewhere gets those of the source.
     """
     return "outside the blocks" if linear.runs else "vision tower, which no caption runs"
-
-
-def explain(recipe: Recipe) -> str:
-    """A table of each part: what every Linear gets, and why. Blocks whose Linears of a kind are treated alike share a row."""
-    tables = []
-    parts = dict(recipe.parts)
-    if len({_identity(part) for part in parts.values()}) == 1:
-        parts = {" and ".join(parts): next(iter(parts.values()))}
-    for name, part in parts.items():
-        tables.append(f"{recipe.variant}, {name}: {_summary(part)}\n\n{_table(part)}")
-    return "\n\n".join(tables)
-
-
-def _identity(part: Part) -> str:
-    return json.dumps(asdict(part))
-
-
-def _summary(part: Part) -> str:
-    """`25 w8a8, 12 bf16; 10 smoothed, 4 rotated`."""
-    treatments = [_treatment(layer, part) for layer in part.layers]
-    schemes = Counter(words[0] for words in treatments)
-    extras = Counter(word for words in treatments for word in words[1:])
-    text = ", ".join(f"{count} {scheme}" for scheme, count in schemes.most_common())
-    return text + "".join(f"; {count} {extra}" for extra, count in extras.most_common())
-
-
-def _table(part: Part) -> str:
-    rows: dict[tuple[str, str, str, str], list[str]] = {}
-    last: dict[str, int] = {}
-    for layer in part.layers:
-        stack, block, kind = _split(layer.linear)
-        rows.setdefault((stack, kind, " ".join(_treatment(layer, part)), layer.reason), []).append(block)
-        if stack:
-            last[stack] = max(last.get(stack, 0), int(block))
-    table = [("Linear", "count", "scheme", "reason")]
-    for (stack, kind, treatment, reason), blocks in rows.items():
-        place = f"{stack}{_ranges(blocks, last[stack])}.{kind}" if stack else kind
-        table.append((printable(place), str(len(blocks)), treatment, printable(reason)))
-    widths = [max(len(row[column]) for row in table) for column in range(3)]
-    return "\n".join(f"{a:<{widths[0]}}  {b:>{widths[1]}}  {c:<{widths[2]}}  {d}" for a, b, c, d in table)
-
-
-def _split(linear: str) -> tuple[str, str, str]:
-    """What a stack of blocks is called and the block's number, both empty outside of any, and the rest of the name."""
-    match = re.fullmatch(r"((?:language_model\.)?layers\.|visual\.blocks\.)([0-9]{1,4})\.(.+)", linear)
-    return (match[1], match[2], match[3]) if match else ("", "", linear)
-
-
-def _ranges(blocks: list[str], last: int) -> str:
-    """Ascending block numbers as `0-3,7`, or `*` for all of 0 to `last`."""
-    runs: list[list[int]] = []
-    for block in map(int, blocks):
-        if runs and block == runs[-1][-1] + 1:
-            runs[-1].append(block)
-        else:
-            runs.append([block])
-    if len(runs) == 1 and (runs[0][0], runs[0][-1]) == (0, last):
-        return "*"
-    return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
-
-
-def _treatment(layer: LayerPlan, part: Part) -> list[str]:
-    """The scheme, then what is done to the values before."""
-    words: list[str] = [layer.scheme]
-    if layer.scheme in INT8_SCHEMES and fold_of(layer.linear) in {smoothing.fold for smoothing in part.smoothing}:
-        words.append("smoothed")
-    if layer.rotation:
-        words.append(f"rotated by {layer.rotation}")
-    return words
 
 
 FOLDS: Mapping[str, str] = {

@@ -2,7 +2,8 @@
 
 The card and the UI show figures from here and from nowhere else, so a report cannot hold a figure without its count, and a
 figure that is absent says why. Every interval is a 95 % one; `Settings.intervals` says how it was computed. A metric is added
-by a row in `METRICS`; within one report all variants have the same metrics, measured or not.
+by a row in `METRICS`; within one report all variants have the same metrics, measured or not. Values caption by caption stay in
+the report, so that its statistics can be computed again.
 
 What this module does not know: how anything is measured, files, rendering.
 """
@@ -13,7 +14,7 @@ import dataclasses
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
@@ -21,32 +22,59 @@ from ideogram_q8.errors import ArtifactError
 from ideogram_q8.strict_json import check_version, decode, is_finite, parse_json
 
 FILE_NAME = "report.json"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 DISTURBING_SHARE = 0.1
 """Other programs disturb a timing when they take more CPU time than this share of the measured program's threads."""
 
 
+Verdict = Literal["equal", "better", "worse", "undecided"]
+
+
 @dataclass(frozen=True)
 class Metric:
-    """A quantity a report may hold: its key, its title on a card and its unit ("1" = dimensionless)."""
+    """A quantity a report may hold.
+
+    Attributes:
+        name, title, unit: its key, its title on a card, its unit ("1" = dimensionless).
+        margin: the smallest difference of interest, in its unit; None for what captions do not have one by one.
+        largest: the largest difference that a caption can have, where there is a bound.
+        fidelity: likeness to the reference's picture, which the reference itself does not have.
+    """
 
     name: str
     title: str
     unit: str
     better: Literal["higher", "lower"]
+    margin: float | None = None
+    largest: float | None = None
+    fidelity: bool = False
 
 
 METRICS: Mapping[str, Metric] = {
     metric.name: metric
     for metric in (
-        Metric("psnr", "PSNR to the reference, mean over pictures", "dB", "higher"),
-        Metric("ssim", "SSIM to the reference, mean over pictures", "1", "higher"),
-        Metric("lpips", "LPIPS to the reference, mean over pictures", "1", "lower"),
-        Metric("ocr_exact_match", "Words read exactly by OCR, share", "1", "higher"),
+        Metric("psnr", "PSNR to the reference, mean over pictures", "dB", "higher", 0.5, fidelity=True),
+        Metric("ssim", "SSIM to the reference, mean over pictures", "1", "higher", 0.002, fidelity=True),
+        Metric("lpips", "LPIPS to the reference, mean over pictures", "1", "lower", 0.005, fidelity=True),
+        Metric("latent_mse", "Squared error of the final latents, mean of decibels", "dB", "lower", 0.5, fidelity=True),
+        Metric("velocity_snr", "Signal to noise of the velocities, mean over steps", "dB", "higher", 0.5, fidelity=True),
+        Metric("ocr_exact_match", "Words read exactly by OCR, share", "1", "higher", 0.02, 1.0),
+        Metric("ocr_match_any_case", "Words read by OCR whatever their case, share", "1", "higher", 0.02, 1.0),
+        Metric("ocr_ned", "Normalised edit distance of words read by OCR", "1", "lower", 0.01, 1.0),
+        Metric("clip_score", "CLIP score", "points", "higher", 0.3),
+        Metric("pick_score", "PickScore", "points", "higher", 0.1),
+        Metric("hps_v2", "HPSv2 score", "1", "higher", 0.002),
         Metric("seconds_per_step", "Time per denoising step, median", "s", "lower"),
+        Metric("seconds_per_picture", "Time per picture, median", "s", "lower"),
+        Metric("load_seconds", "Time to load, until a caption is read", "s", "lower"),
         Metric("peak_memory", "Peak memory while generating", "bytes", "lower"),
+        Metric("peak_memory_text", "Peak memory while the caption is read", "bytes", "lower"),
+        Metric("peak_memory_denoise", "Peak memory while denoising", "bytes", "lower"),
+        Metric("peak_memory_decode", "Peak memory while the picture is decoded", "bytes", "lower"),
+        Metric("energy", "Energy per picture, mean", "J", "lower"),
     )
 }
+"""CLIP score and PickScore are cosines times 100, as they are published."""
 
 
 @dataclass(frozen=True)
@@ -98,8 +126,16 @@ class Hardware:
 
 
 @dataclass(frozen=True)
+class CaseRecord:
+    """A caption of the suite: its id there and its category."""
+
+    id: str
+    category: str
+
+
+@dataclass(frozen=True)
 class Suite:
-    """The captions: `sha256` over their file, `captions` how many."""
+    """The captions: `sha256` over them all, `captions` how many."""
 
     name: str
     sha256: str
@@ -150,10 +186,53 @@ class Sample:
 
 
 @dataclass(frozen=True)
+class StepError:
+    """How far a variant is from the reference after one denoising step, each on its own way from the same noise.
+
+    `latent_mse` is the mean over captions of the squared error of the latents; `velocity_snr` of the velocity's signal to noise in
+    dB, with its 95 % interval.
+    """
+
+    latent_mse: float
+    velocity_snr: float
+    interval: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A metric of a variant less that of another, caption by caption.
+
+    Attributes:
+        n: captions that both have a value for.
+        difference: mean of candidate less baseline; `percentile` and `bca` are its 95 % bootstrap intervals.
+        p, p_holm: two-sided sign-flip test of no difference, plain and corrected over the metrics of the pair.
+        p_equivalence: of a difference of `margin` or more either way, corrected likewise; small means equal.
+        captions_needed: to find a difference of `margin` in 80 % of suites.
+    """
+
+    metric: str
+    candidate: str
+    baseline: str
+    n: int
+    difference: float
+    percentile: tuple[float, float]
+    bca: tuple[float, float]
+    p: float
+    p_holm: float
+    p_equivalence: float
+    margin: float
+    captions_needed: int
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
 class VariantReport:
     """The figures of one variant; `artifact_sha256` ties them to the files that were measured.
 
-    `other_cpus` says how many CPUs other programs kept busy on average while it was timed; None where that is not known.
+    Attributes:
+        other_cpus: CPUs that other programs kept busy on average while it was timed; None where that is not known.
+        values: by metric, one value a caption in the suite's order, None where the metric does not apply to it.
+        steps: by denoising step; empty for the reference, and where no latents were compared.
     """
 
     name: str
@@ -162,9 +241,18 @@ class VariantReport:
     samples: tuple[Sample, ...]
     other_cpus: float | None
     figures: Mapping[str, Figure]
+    values: Mapping[str, tuple[float | None, ...]] = field(default_factory=dict)
+    steps: tuple[StepError, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """Bytes of all its weight files."""
+        return sum(file.size for file in self.files)
 
     def __post_init__(self) -> None:
         _require_sha256(self.artifact_sha256)
+        for name in self.values:
+            _require(name in self.figures, f"values has {name!r}, expected a metric of figures")
         for name, figure in self.figures.items():
             _require(name in METRICS, f"figures has {name!r}, expected one of {', '.join(METRICS)}")
             if isinstance(figure, Measured):
@@ -174,7 +262,10 @@ class VariantReport:
 
 @dataclass(frozen=True)
 class Report:
-    """All of report.json. `software` maps a package to its version; `created` is UTC, 2026-08-31T23:59:59Z."""
+    """All of report.json. `software` maps a package to its version; `created` is UTC, 2026-08-31T23:59:59Z.
+
+    `cases` are the suite's captions in the order of all values.
+    """
 
     format_version: int
     tool_version: str
@@ -184,18 +275,33 @@ class Report:
     suite: Suite
     settings: Settings
     variants: tuple[VariantReport, ...]
+    cases: tuple[CaseRecord, ...] = ()
+    comparisons: tuple[Comparison, ...] = ()
 
     def __post_init__(self) -> None:
         try:
             datetime.strptime(self.created, "%Y-%m-%dT%H:%M:%SZ")
         except ValueError as error:
             raise ArtifactError(f"created is {self.created!r}, expected UTC as 2026-08-31T23:59:59Z") from error
+        listed = len(self.cases)
+        _require(listed in (0, self.suite.captions), f"cases are {listed}, expected as many as captions, {self.suite.captions}")
         names = [variant.name for variant in self.variants]
         _require(len(set(names)) == len(names), f"variants are {', '.join(names)}, expected each once")
         _require(self.settings.reference in names, f"settings.reference is {self.settings.reference!r}, expected a variant")
         for variant in self.variants:
             same = set(variant.figures) == set(self.variants[0].figures)
             _require(same, f"variant {variant.name!r} has other figures than {names[0]!r}; give not_measured and the reason")
+            for name, values in variant.values.items():
+                _require(
+                    len(values) == self.suite.captions,
+                    f"variant {variant.name!r} has {len(values)} values of {name}, expected {self.suite.captions}",
+                )
+        for comparison in self.comparisons:
+            known = comparison.candidate in names and comparison.baseline in names and comparison.metric in METRICS
+            _require(
+                known,
+                f"comparisons has {comparison.metric} of {comparison.candidate} and {comparison.baseline}, expected variants",
+            )
 
     def variant(self, name: str) -> VariantReport | None:
         """The figures of a variant, None if it was not measured at all."""
@@ -209,9 +315,14 @@ class Report:
             return None
         return max(known) > DISTURBING_SHARE * self.hardware.threads
 
+    def comparison(self, candidate: str, baseline: str, metric: str) -> Comparison | None:
+        """What was found of a metric of two variants, None if they were not compared this way round."""
+        wanted = (candidate, baseline, metric)
+        return next((c for c in self.comparisons if (c.candidate, c.baseline, c.metric) == wanted), None)
+
     def to_json(self) -> str:
-        """The text of report.json: fields in the order above, mappings sorted by key, ends with a newline."""
-        return json.dumps(_plain(self), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        """The text of report.json: fields in the order above, mappings sorted by key, numbers of a list in one line."""
+        return _text(_plain(self)) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> Report:
@@ -244,3 +355,14 @@ def _plain(value: object) -> object:
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
     return value
+
+
+def _text(value: object, indent: str = "") -> str:
+    """JSON, indented by two, except lists without lists or objects in them."""
+    deeper = f"{indent}  "
+    if isinstance(value, dict) and value:
+        items = [f"{deeper}{json.dumps(key, ensure_ascii=False)}: {_text(item, deeper)}" for key, item in value.items()]
+        return "{\n" + ",\n".join(items) + f"\n{indent}}}"
+    if isinstance(value, list) and any(isinstance(item, dict | list) for item in value):
+        return "[\n" + ",\n".join(f"{deeper}{_text(item, deeper)}" for item in value) + f"\n{indent}]"
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)

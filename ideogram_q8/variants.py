@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import platformdirs
@@ -17,6 +17,7 @@ from filelock import FileLock
 
 from ideogram_q8.architecture import BRANCHES, TransformerConfig
 from ideogram_q8.artifact import layout, open_artifact
+from ideogram_q8.artifact.gguf_build import is_gguf, open_transformers
 from ideogram_q8.artifact.reader import read_manifest
 from ideogram_q8.checkpoint import Source, open_source
 from ideogram_q8.errors import ArtifactError, RequestError
@@ -30,7 +31,7 @@ class Variant:
     """One way to run a model.
 
     Attributes:
-        name: "fp8", "int8", "q8_0" or "q4_k"; of an artifact made elsewhere, its own name ("int8-paper").
+        name: "fp8", "int8", "q8_0", "q4_k_s", ...; of an artifact made elsewhere, its own name ("int8-paper").
         title, format: what people read, for example "INT8" and "safetensors, W8A8".
         location: what `loading.load` takes; None until the variant is built.
         size_bytes: size of both transformers' files; of a variant that is not built yet, the size of its tensors.
@@ -47,7 +48,7 @@ _TITLES = {
     "fp8": ("FP8", "the original · safetensors"),
     "int8": ("INT8", "W8A8 · safetensors"),
     "q8_0": ("Q8_0", "8.5 bits · GGUF"),
-    "q4_k": ("Q4_K", "4.5 bits · GGUF"),
+    "q4_k_s": ("Q4_K_S", "4.5 bits · GGUF"),
 }
 VARIANT_NAMES: tuple[str, ...] = tuple(_TITLES)
 
@@ -108,34 +109,43 @@ def prepare(name: str, source: str = "pocket", cache: Path | None = None, on_pro
 
 
 def given(artifacts: Sequence[Path], source: str = "pocket") -> list[Variant]:
-    """Artifact folders made elsewhere, as variants beside those of `catalogue`, each with a name of its own.
+    """Artifact folders and GGUF files made elsewhere, as variants beside those of `catalogue`, each with a name of its own.
+
+    Of two GGUF files the conditional one is named; the other is found beside it.
 
     Raises:
-        ArtifactError: a folder is not an artifact.
+        ArtifactError: a folder is not an artifact, or a file is not of a pair for a model of these dimensions.
         RequestError: it was made from another source, so that nothing could be compared, or a folder is given twice.
     """
     opened = open_source(source)
     found: dict[str, Variant] = {}
-    for folder in artifacts:
-        artifact = open_artifact(folder)
-        if not isinstance(artifact.config, TransformerConfig):
-            raise RequestError(
-                f"{folder} holds a text encoder, which is no variant to paint with; name folders with transformers"
-            )
-        made_from = artifact.manifest.source
-        if made_from.location != opened.location and made_from.files != opened.record().files:
-            raise RequestError(
-                f"{folder} was made from {made_from.location}, not from {opened.location}; leave out one of them"
-            )
-        name = _label(artifact.variant)
+    for place in artifacts:
+        variant = _gguf_pair(place, opened) if is_gguf(place) else _artifact(place, opened)
+        name = variant.name
         if name in _TITLES or name in found:
-            name = f"{name}-{_label(folder.resolve().name)}"
+            name = f"{name}-{_label(place.resolve().name)}"
         if name in found:
-            raise RequestError(f"artifact {folder} is given twice, or two folders of one name hold the same variant")
-        size = sum(record.size for record in artifact.manifest.files)
-        title, form = artifact.variant.upper().replace("-", " · ", 1), f"from {folder.resolve().name}"
-        found[name] = Variant(name, title, form, str(folder.resolve()), size)
+            raise RequestError(f"artifact {place} is given twice, or two of one name hold the same variant")
+        found[name] = replace(variant, name=name)
     return list(found.values())
+
+
+def _gguf_pair(path: Path, source: Source) -> Variant:
+    pair = open_transformers(path, config=source.config)
+    size = sum(file.stat().st_size for branch in BRANCHES for file in pair.branch(branch).files)
+    return Variant(_label(pair.variant), path.stem, f"{pair.variant} · of unknown origin", str(path.resolve()), size)
+
+
+def _artifact(folder: Path, source: Source) -> Variant:
+    artifact = open_artifact(folder)
+    if not isinstance(artifact.config, TransformerConfig):
+        raise RequestError(f"{folder} holds a text encoder, which is no variant to paint with; name folders with transformers")
+    made_from = artifact.manifest.source
+    if made_from.location != source.location and made_from.files != source.record().files:
+        raise RequestError(f"{folder} was made from {made_from.location}, not from {source.location}; leave out one of them")
+    size = sum(record.size for record in artifact.manifest.files)
+    title, form = artifact.variant.upper().replace("-", " · ", 1), f"from {folder.resolve().name}"
+    return Variant(_label(artifact.variant), title, form, str(folder.resolve()), size)
 
 
 def expected_bytes(name: str, config: TransformerConfig) -> int:

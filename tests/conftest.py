@@ -47,12 +47,13 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
 def built(source: Source, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """An artifact folder of `source` for each scheme; not to be changed."""
     from ideogram_q8.quantization import quantize
-    from ideogram_q8.recipe import SCHEMES, choose
+    from ideogram_q8.recipe import choose
+    from ideogram_q8.schemes import NAMED_SCHEMES
 
     folder = tmp_path_factory.mktemp("built")
-    for scheme in SCHEMES:
+    for scheme in NAMED_SCHEMES:
         quantize(source, choose(scheme, source.config), folder / scheme)
-    return {scheme: folder / scheme for scheme in SCHEMES}
+    return {scheme: folder / scheme for scheme in NAMED_SCHEMES}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

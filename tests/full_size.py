@@ -2,6 +2,7 @@
 
     python -m tests.full_size --out FOLDER               # 34 layers, 18.6 GB
     python -m tests.full_size --out FOLDER --layers 1    # full width, 1.1 GB
+    python -m tests.full_size --smoothed FILE            # instead: a recipe that folds random exponents at every fold point
 
 Written as a stream by numpy alone, with the header that safetensors' own writer makes. The same bytes for the same seed; a layer's
 weights do not depend on how many there are. Values are plausible: e4m3 codes of a normal distribution, row scales of weights with
@@ -27,6 +28,9 @@ import torch
 from tqdm import tqdm
 
 from ideogram_q8.architecture import BRANCHES, COMPONENT_FOLDERS, IDEOGRAM4, TransformerConfig, linears, tensor_shapes
+from ideogram_q8.folding import fold_points
+from ideogram_q8.numerics.smoothing import encode
+from ideogram_q8.recipe import Recipe, Smoothing, choose
 
 FILE = "diffusion_pytorch_model.safetensors"
 PEAK = 4.3
@@ -101,6 +105,17 @@ def write(folder: Path, layers: int = IDEOGRAM4.num_layers, seed: int = 0, quiet
     return folder
 
 
+def smoothed(config: TransformerConfig, seed: int = 0) -> Recipe:
+    """The naive INT8 recipe with exponents from -3 to 3 at every fold point: the work of a smoothed recipe, without statistics."""
+    naive, generator = choose("int8", config), torch.Generator().manual_seed(seed)
+    folds = tuple(
+        Smoothing(fold, encode(torch.randint(-3, 4, (point.width,), dtype=torch.int8, generator=generator)))
+        for fold, point in fold_points(config).items()
+    )
+    parts = {name: dataclasses.replace(part, smoothing=folds) for name, part in naive.parts.items()}
+    return dataclasses.replace(naive, policy="smoothed", parts=parts)
+
+
 def _pieces(entry: Entry, seed: list[int]) -> Iterator[npt.NDArray[np.generic]]:
     """The data of a tensor, in order."""
     dice = np.random.SFC64([*seed, zlib.crc32(entry.name.encode())])
@@ -133,10 +148,16 @@ def _write_json(path: Path, value: object) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True, help="a folder that does not exist yet")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--out", type=Path, help="a folder that does not exist yet")
+    what.add_argument("--smoothed", type=Path, help="a recipe to write")
     parser.add_argument("--layers", type=int, default=IDEOGRAM4.num_layers, help="transformer blocks (34)")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
+    if arguments.smoothed is not None:
+        config = dataclasses.replace(IDEOGRAM4, num_layers=arguments.layers)
+        arguments.smoothed.write_text(smoothed(config, arguments.seed).to_json(), encoding="utf-8")
+        return
     write(arguments.out, arguments.layers, arguments.seed, quiet=False)
 
 

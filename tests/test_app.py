@@ -22,7 +22,7 @@ from tests.synthetic import write_source
         ("--dtype float16", "argument --dtype: invalid choice: 'float16'"),
         ("--source /no/such/folder", "/no/such/folder"),
         ("--artifact /no/such/folder", "/no/such/folder"),
-        ("--variant q2_k", "--variant is q2_k; expected one of fp8, int8, q8_0, q4_k"),
+        ("--variant q2_k", "--variant is q2_k; expected one of fp8, int8, q8_0, q4_k_s"),
     ],
 )
 def test_refusals(
@@ -52,6 +52,6 @@ def test_the_source_is_that_of_the_first_artifact(tmp_path: Path) -> None:
     build = prepare("int8", str(source), tmp_path / "cache")
     studio = app.open_studio(app.parse(["--artifact", build, "--outputs", str(tmp_path / "outputs"), "--device", "cpu"]))
     assert studio.source == str(source) and (studio.device, studio.dtype) == ("cpu", "float32")
-    assert [v.name for v in studio.variants()] == ["fp8", "int8", "q8_0", "q4_k", "int8-int8"]
+    assert [v.name for v in studio.variants()] == ["fp8", "int8", "q8_0", "q4_k_s", "int8-int8"]
     with pytest.raises(IdeogramQ8Error, match="leave out one of them"):
         app.open_studio(app.parse(["--artifact", build, "--source", "pocket", "--outputs", str(tmp_path / "outputs")]))

@@ -16,6 +16,7 @@ from ideogram_q8.architecture import (
     Traits,
     TransformerConfig,
     check_size,
+    custom_preset,
     diffusers_names,
     linears,
     parse_size,
@@ -96,6 +97,17 @@ def test_presets_are_the_official_ones():
     assert preset("default-20").guidance(IDEOGRAM4_TRAITS) == (7.0,) * 18 + (3.0,) * 2
     with pytest.raises(RequestError, match="unknown preset 'fast'; expected one of turbo-12, default-20, quality-48"):
         preset("fast")
+
+
+def test_custom_presets_are_their_names():
+    made = custom_preset(30, 4.5)
+    assert made.name == "custom-30-g4.5" and preset(made.name) == made
+    assert made.guidance(IDEOGRAM4_TRAITS) == (4.5,) * 27 + (3.0,) * 3
+    assert preset("custom-20-g7").guidance(IDEOGRAM4_TRAITS) == preset("default-20").guidance(IDEOGRAM4_TRAITS)
+    assert preset("custom-2-g1").guidance(IDEOGRAM4_TRAITS) == (1.0, 1.0)
+    for name in ("custom-1-g7", "custom-201-g7", "custom-20-g0.5", "custom-20-g21", "custom-20-g-1", "custom--2-g3", "custom-20-g7e1"):
+        with pytest.raises(RequestError):
+            preset(name)
 
 
 def test_the_schedule_moves_with_resolution():

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-from ideogram_q8 import bench
+from ideogram_q8 import bench, encoder_rates
 from ideogram_q8.__main__ import main
 from ideogram_q8.checkpoint import open_source
-from ideogram_q8.errors import ResourceError, SourceError
+from ideogram_q8.errors import RequestError, ResourceError, SourceError
 from ideogram_q8.recipe import choose
 from tests.synthetic import write_source
 
@@ -78,3 +80,48 @@ def test_a_missing_folder_is_one_line(tmp_path, capsys):
     assert main(["bench", "quantize", str(source), "--scheme", "int8", "--folder", str(tmp_path / "none")]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and "none" in error and len(error.splitlines()) == 1
+
+
+# ---- encoders beside ggml's ----
+
+FAKE = """
+#include <stddef.h>
+#include <stdint.h>
+size_t ggml_quantize_chunk(int type, const float *x, void *out, int64_t start, int64_t rows, int64_t width, const float *w) {
+    return 0;
+}
+"""
+
+
+@pytest.fixture
+def few_values(monkeypatch):
+    monkeypatch.setattr(encoder_rates, "_ROWS", 1)
+    monkeypatch.setattr(encoder_rates, "_WIDTH", 256)
+    monkeypatch.setattr(encoder_rates, "find_library", lambda: None)
+
+
+def test_gguf_types_have_a_rate_each(tmp_path, capsys, in_this_process, few_values):
+    source = write_source(tmp_path / "source")
+    (tmp_path / "disk").mkdir()
+    assert main(["bench", "quantize", str(source), "--scheme", "q4_k_m", "--folder", str(tmp_path / "disk")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    rates = json.loads(lines[-1])["encoders"]
+    assert [rate["type"] for rate in rates] == ["q4_k", "q5_k", "q6_k", "q8_0"]
+    assert all(rate["ours"] > 0 and rate["ggml"] is None and not rate["weighted"] for rate in rates)
+    assert sum("not measured: llama-cpp-python is not installed" in line for line in lines[:-1]) == 4
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
+def test_a_library_of_ggml_is_measured_beside(tmp_path, few_values):
+    (tmp_path / "fake.c").write_text(FAKE, encoding="utf-8")
+    library = tmp_path / "libggml-base.so"
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", str(library), str(tmp_path / "fake.c")], check=True)
+    plain, weighted = encoder_rates.measure([("q4_k", False), ("q4_k", True)], library)
+    assert (plain.weighted, weighted.weighted, plain.note) == (False, True, str(library))
+    assert plain.ggml > plain.ours > 0  # it does nothing
+
+
+def test_what_is_no_library_is_refused(tmp_path, few_values):
+    (tmp_path / "no.so").write_text("none", encoding="utf-8")
+    with pytest.raises(RequestError, match=r"no\.so is not ggml's library: .*; expected libggml-base"):
+        encoder_rates.measure([("q8_0", False)], tmp_path / "no.so")

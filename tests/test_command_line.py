@@ -15,9 +15,8 @@ import torch
 from ideogram_q8 import __main__ as command_line
 from ideogram_q8.architecture import BRANCHES, COMPONENT_FOLDERS
 from ideogram_q8.checkpoint import open_source
-from ideogram_q8.commands import generate, inspect, quantize
+from ideogram_q8.commands import generate, inspect
 from ideogram_q8.errors import RequestError, SourceError, printable
-from ideogram_q8.recipe import SCHEMES
 from tests.synthetic import WIDE_HEAD, write_source
 
 SENTENCE = "a red star on a white background"
@@ -140,9 +139,15 @@ assert not {"torch", "numpy", "PIL", "tqdm"} & set(sys.modules)
     assert "--scheme" in done.stdout
 
 
-def test_the_schemes_are_those_of_the_recipes():
-    # written out on the command line, because the recipes import torch
-    assert quantize.SCHEMES == SCHEMES
+def test_a_gguf_build_can_be_shaped(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    source, out = write_source(tmp_path / "source"), tmp_path / "artifact"
+    shape = ("--rule", "layers.*.attention.o=q6_k", "--rule", "layers.0.attention.o=f16", "--architecture", "ideogram")
+    assert run("quantize", source, "--scheme", "q4_k_s", *shape, "--split-size", "0.0011", "--out", out) == 0
+    assert capsys.readouterr().out.startswith(f"{out}: q4_k_s-rules, ")
+    assert min(path.name for path in out.glob("*.gguf")) == "ideogram4-Q4_K_S-00001-of-00002.gguf"
+    manifest = json.loads((out / "manifest.json").read_text(encoding="utf-8"))
+    stored = {tensor["name"]: tensor["dtype"] for tensors in manifest["tensors"].values() for tensor in tensors}
+    assert (stored["layers.0.attention.o.weight"], stored["layers.1.attention.o.weight"]) == ("F16", "Q6_K")
 
 
 # ---- what is refused ----
@@ -155,7 +160,19 @@ def test_the_schemes_are_those_of_the_recipes():
         (["paint"], "invalid choice: 'paint'"),
         (["quantize", "pocket", "--out", "x"], "--scheme --recipe is required; see python -m ideogram_q8 quantize --help"),
         (["quantize", "pocket", "--scheme", "int4", "--out", "x"], "invalid choice: 'int4'"),
-        (["generate", "pocket", "--caption", "a", "--out", "x.png", "--preset", "fast"], "invalid choice: 'fast'"),
+        (["quantize", "pocket", "--scheme", "int8", "--rule", "*=q8_0", "--out", "x"], "a rule names a GGUF type"),
+        (["quantize", "pocket", "--scheme", "int8", "--split-size", "2", "--out", "x"], "are for GGUF files"),
+        (["quantize", "pocket", "--scheme", "q8_0", "--split-size", "nan", "--out", "x"], "--split-size is nan; expected"),
+        (
+            ["quantize", "pocket", "--scheme", "q8_0", "--architecture", "A B", "--out", "x"],
+            "expected a short name in lower case",
+        ),
+        (["quantize", "pocket", "--scheme", "int8", "--importance", "x", "--out", "x"], "--importance is for GGUF"),
+        (
+            ["quantize", "pocket", "--scheme", "q4_k_m", "--importance", "none", "--out", "x"],
+            "none is not a whole safetensors file",
+        ),
+        (["generate", "pocket", "--caption", "a", "--out", "x.png", "--preset", "fast"], "unknown preset 'fast'"),
         (["generate", "pocket", "--caption", "a", "--out", "x.png", "--seed", "one"], "invalid int value: 'one'"),
         (["generate", "pocket", "--caption", "a", "--out", "x.png", "--size", "128"], "expected WIDTHxHEIGHT"),
         (

@@ -9,6 +9,7 @@ from safetensors.torch import save
 
 from ideogram_q8.architecture import IDEOGRAM4
 from ideogram_q8.checkpoint import open_source
+from ideogram_q8.folding import Folding, fold_points
 from tests import full_size
 from tests.synthetic import TINY, TINY_TRAITS, fp8_tensors
 
@@ -35,3 +36,11 @@ def test_what_it_writes_is_a_checkpoint(tmp_path, monkeypatch):
     spread = first.branch("conditional").read("layers.0.feed_forward.w1.weight").float().std()
     assert 0.8 / 16 < spread < 1.2 / 16  # 1 / sqrt(256)
     assert first.traits != TINY_TRAITS
+
+
+def test_the_smoothed_recipe_folds_everywhere():
+    recipe = full_size.smoothed(TINY)
+    recipe.check(TINY)
+    for part in recipe.parts.values():
+        Folding(part, TINY)
+        assert {item.fold for item in part.smoothing} == set(fold_points(TINY))

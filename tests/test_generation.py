@@ -10,6 +10,7 @@ import pytest
 import torch
 from diffusers import Ideogram4Pipeline
 from diffusers.pipelines.ideogram4.pipeline_ideogram4 import _logit_normal_sigmas, _resolution_aware_mu
+from torch.utils.flop_counter import FlopCounterMode
 
 from ideogram_q8 import decoding, generation
 from ideogram_q8.architecture import PRESETS, preset
@@ -69,11 +70,6 @@ def test_the_schedule_is_the_stock_pipelines(name: str, width: int, height: int)
     assert levels == sorted(levels, reverse=True)
 
 
-def test_positions_are_the_stock_pipelines() -> None:
-    expected, _, _ = Ideogram4Pipeline._prepare_ids([5], 3, 4, 9, torch.device("cpu"))
-    assert torch.equal(generation.position_ids(5, (3, 4)), expected[:, 4:])
-
-
 def test_a_seed_gives_the_same_picture_twice_and_another_seed_another(model: Model) -> None:
     first, again, other = (generate(model, request(seed)) for seed in (1, 1, 2))
     assert first.image.tobytes() == again.image.tobytes() != other.image.tobytes()
@@ -96,9 +92,20 @@ def test_a_preview_resembles_the_picture(model: Model) -> None:
     assert np.abs(error).mean() < 0.5 * np.asarray(final, dtype=np.float64).std()
 
 
+def test_a_preview_costs_less_than_a_hundredth_of_a_step(model: Model) -> None:
+    """Counted in multiplications, for times depend on what else the machine does."""
+    found = steps(model, request())
+    next(found).preview()  # fits the imitation, once for a model
+    with FlopCounterMode(display=False) as painting:
+        step = next(found)
+    with FlopCounterMode(display=False) as previewing:
+        step.preview()
+    assert 0 < previewing.get_total_flops() < 0.01 * painting.get_total_flops()
+
+
 def test_closing_the_iterator_stops_the_work(model: Model) -> None:
     calls: list[int] = []
-    hook = model.branches["conditional"].final_layer.register_forward_hook(lambda *_: calls.append(1))
+    hook = model.branches["conditional"].final_layer.linear.register_forward_hook(lambda *_: calls.append(1))
     iterator = steps(model, request())
     assert not calls
     next(iterator)
@@ -174,3 +181,11 @@ def test_pixels_round_as_in_diffusers() -> None:
     pixels = torch.linspace(-1.2, 1.2, 300).reshape(1, 10, 30).expand(3, -1, -1)
     expected = ((pixels / 2 + 0.5).clamp(0, 1).permute(1, 2, 0).numpy() * 255).round().astype("uint8")
     assert np.array_equal(np.asarray(decoding.to_image(pixels)), expected)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_overlapped_branches_paint_the_same() -> None:
+    model = load("pocket", device="cuda")
+    apart = [step.latents for step in steps(model, request())]
+    model.overlap = True
+    assert all(torch.equal(a, step.latents) for a, step in zip(apart, steps(model, request()), strict=True))

@@ -21,14 +21,15 @@ from ideogram_q8.checkpoint import open_source
 from ideogram_q8.errors import ArtifactError, IdeogramQ8Error, ResourceError, SourceError
 from ideogram_q8.generation import Request, encode_caption, generate, steps
 from ideogram_q8.layers import Fp8Linear, GgmlLinear, Int8Linear, PackedLinear
-from ideogram_q8.loading import load, open_weights
+from ideogram_q8.loading import load
 from ideogram_q8.networks import load_tokenizer, load_vae
+from ideogram_q8.opening import open_weights
 from ideogram_q8.pocket import WEIGHTS
 from ideogram_q8.quantization import quantize
 from ideogram_q8.recipe import choose
 from tests.stock import stock_pipeline, stock_transformer
 
-LAYERS = {"int8": Int8Linear, "q8_0": GgmlLinear, "q4_k": GgmlLinear}
+LAYERS = {"int8": Int8Linear, "q8_0": GgmlLinear, "q4_k_s": GgmlLinear}
 PLAIN = '{"high_level_description":"a red star","compositional_deconstruction":{"background":"","elements":[]}}'
 
 
@@ -92,7 +93,7 @@ def test_an_artifact_runs_as_it_is_stored(artifacts: dict[str, Path], scheme: st
             assert torch.equal(torch.cat([layer.get_buffer(key) for layer in layers]), getattr(packed, key)), linear.name
 
 
-@pytest.mark.parametrize(("scheme", "decibels"), [("int8", 25), ("q8_0", 30), ("q4_k", 15)])
+@pytest.mark.parametrize(("scheme", "decibels"), [("int8", 25), ("q8_0", 30), ("q4_k_s", 15)])
 def test_an_artifact_paints_nearly_what_its_source_paints(artifacts: dict[str, Path], scheme: str, decibels: float) -> None:
     request = Request(PLAIN, 5, "turbo-12", 64, 64)
     images = [generate(load(place), request).image for place in ("pocket", artifacts[scheme])]
@@ -102,7 +103,7 @@ def test_an_artifact_paints_nearly_what_its_source_paints(artifacts: dict[str, P
 
 def test_a_smaller_variant_holds_less(artifacts: dict[str, Path]) -> None:
     sizes = {name: memory.module_bytes(*load(place).branches.values()) for name, place in artifacts.items()}
-    assert sizes["q4_k"] < sizes["q8_0"] and sizes["q4_k"] < sizes["int8"]
+    assert sizes["q4_k_s"] < sizes["q8_0"] and sizes["q4_k_s"] < sizes["int8"]
 
 
 def test_the_text_encoder_is_the_stock_one() -> None:

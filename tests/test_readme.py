@@ -11,7 +11,7 @@ from ideogram_q8.report import Figure, Measured, Report
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-TITLES = {"fp8": "FP8 (the original)", "int8": "INT8 W8A8", "q8_0": "GGUF Q8_0", "q4_k": "GGUF Q4_K"}
+TITLES = {"fp8": "FP8 (the original)", "int8": "INT8 W8A8", "q8_0": "GGUF Q8_0", "q4_k_s": "GGUF Q4_K_S"}
 
 
 def with_interval(figure: Figure, digits: int) -> str:

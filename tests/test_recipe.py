@@ -16,7 +16,9 @@ from ideogram_q8.architecture import BRANCHES, IDEOGRAM4, linears
 from ideogram_q8.errors import ArtifactError, IdeogramQ8Error, RequestError, printable
 from ideogram_q8.folding import fold_points
 from ideogram_q8.numerics import smoothing
-from ideogram_q8.recipe import SCHEMES, LayerPlan, Part, Recipe, Smoothing, choose, explain
+from ideogram_q8.recipe import LayerPlan, Part, Recipe, Smoothing, choose
+from ideogram_q8.recipe_table import explain
+from ideogram_q8.schemes import NAMED_SCHEMES, uses_more_bits
 from tests.synthetic import TINY
 
 
@@ -30,17 +32,36 @@ def schemes(scheme, config):
 def test_ideogram_4():
     assert schemes("int8", IDEOGRAM4) == {"w8a8": 170, "bf16": 41}
     assert schemes("q8_0", IDEOGRAM4) == {"q8_0": 204, "bf16": 7}
-    assert schemes("q4_k", IDEOGRAM4) == {"q4_k": 204, "bf16": 7}
+    assert schemes("q6_k", IDEOGRAM4) == {"q6_k": 204, "bf16": 7}
+    assert schemes("q5_k_m", IDEOGRAM4) == {"bf16": 7, "q6_k": 34 + 17, "q5_k": 3 * 34 + 17, "q8_0": 34}
+    assert schemes("q4_k_m", IDEOGRAM4) == {"bf16": 7, "q5_k": 34, "q4_k": 3 * 34 + 17, "q6_k": 17, "q8_0": 34}
+    assert schemes("q4_k_s", IDEOGRAM4) == {"q4_k": 204, "bf16": 7}
+
+
+def test_the_half_with_more_bits_is_that_of_llama_cpp():
+    """A value each: the ends, and every third between, as `use_more_bits` of llama-quant.cpp has them for 34 layers."""
+    more = [block for block in range(34) if uses_more_bits(block, 34)]
+    assert more == [0, 1, 2, 3, 6, 9, 12, 15, 18, 21, 24, 27, 29, 30, 31, 32, 33]
+    plans = {plan.linear: plan.scheme for plan in choose("q4_k_m", IDEOGRAM4).parts["conditional"].layers}
+    assert [block for block in range(34) if plans[f"layers.{block}.feed_forward.w2"] == "q6_k"] == more
+
+
+@pytest.mark.parametrize(("scheme", "other"), [("q4_k_s", "q5_0"), ("q6_k", "q8_0"), ("q4_k_m", "q8_0"), ("q8_0", "q8_0")])
+def test_a_width_that_256_does_not_divide_gets_what_llama_cpp_gives_it(scheme, other):
+    plans = {layer.linear: layer for layer in choose(scheme, TINY).parts["conditional"].layers}
+    plan = plans["layers.0.adaln_modulation"]
+    assert plan.scheme == other
+    assert plan.reason.startswith("width 64 is no multiple of 256; else") == (scheme in ("q4_k_s", "q6_k"))
 
 
 def test_a_width_that_no_block_divides_stays_bf16():
-    assert schemes("q8_0", TINY) == {"q8_0": 12, "bf16": 7}
-    assert schemes("q4_k", TINY) == {"q4_k": 10, "bf16": 9}
-    plans = {layer.linear: layer for layer in choose("q4_k", TINY).parts["conditional"].layers}
-    assert plans["layers.0.adaln_modulation"].reason == "width 64 is no multiple of 256"
+    narrow = dataclasses.replace(TINY, adaln_dim=48)
+    plans = {layer.linear: layer for layer in choose("q4_k_s", narrow).parts["conditional"].layers}
+    assert plans["layers.0.adaln_modulation"].scheme == "bf16"
+    assert plans["layers.0.adaln_modulation"].reason == "width 48 is no multiple of 32"
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("scheme", NAMED_SCHEMES)
 def test_every_linear_has_one_plan(scheme):
     for part in choose(scheme, TINY).parts.values():
         assert [layer.linear for layer in part.layers] == [linear.name for linear in linears(TINY)]
@@ -77,28 +98,31 @@ def test_json_and_back(recipe):
     assert (again.to_json(), again.sha256) == (recipe.to_json(), recipe.sha256)
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("scheme", NAMED_SCHEMES)
 def test_naive_recipes_come_back_from_json(scheme):
     recipe = choose(scheme, TINY)
     assert Recipe.from_json(recipe.to_json()) == recipe
 
 
 def test_recipes_have_identities():
-    assert len({choose(scheme, TINY).sha256 for scheme in SCHEMES}) == len(SCHEMES)
+    assert len({choose(scheme, TINY).sha256 for scheme in NAMED_SCHEMES}) == len(NAMED_SCHEMES)
 
 
 def test_unknown_schemes_are_refused():
-    with pytest.raises(RequestError, match="unknown scheme 'q9_0'; expected one of int8, q8_0, q4_k"):
+    with pytest.raises(RequestError, match="unknown scheme 'q9_0'; expected one of int8, q8_0, q6_k, q5_k_m, q4_k_m, q4_k_s"):
         choose("q9_0", TINY)
     text = choose("int8", TINY).to_json().replace('"w8a8"', '"w9a9"')
-    with pytest.raises(ArtifactError, match="scheme is 'w9a9', expected one of 'w8a8'"):
+    with pytest.raises(ArtifactError, match="scheme is 'w9a9', expected one of 'q8_0'"):
         Recipe.from_json(text)
 
 
 @pytest.mark.parametrize("scheme", ["foo", "../../zz", "w8a8", ""])
 def test_a_file_cannot_name_a_scheme_of_its_own(scheme):
     text = choose("int8", TINY).to_json().replace('"scheme": "int8"', f'"scheme": "{scheme}"', 1)
-    with pytest.raises(ArtifactError, match=f"recipe: scheme is '{re.escape(scheme)}', expected one of int8, q8_0, q4_k"):
+    with pytest.raises(
+        ArtifactError,
+        match=f"recipe: scheme is '{re.escape(scheme)}', expected one of int8, q8_0, q6_k, q5_k_m, q4_k_m, q4_k_s",
+    ):
         Recipe.from_json(text)
 
 

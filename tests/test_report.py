@@ -46,7 +46,7 @@ def test_order_of_keys_does_not_change_the_text() -> None:
         (lambda v: v["settings"].update(width=True), r"report\.json: settings: width is True, expected an integer"),
         (lambda v: v["settings"]["seeds"].append(1.5), r"settings: seeds\[1\] is 1\.5, expected an integer"),
         (lambda v: v["settings"].update(reference="bf16"), r"settings\.reference is 'bf16', expected a variant"),
-        (lambda v: v.update(format_version=1), r"report\.json: format_version is 1, expected 2; measure again"),
+        (lambda v: v.update(format_version=1), r"report\.json: format_version is 1, expected 3; measure again"),
         (lambda v: v.update(created="yesterday"), r"created is 'yesterday', expected UTC"),
         (lambda v: v["suite"].update(sha256="AB"), r"report\.json: suite: 'AB' is not a sha256"),
         (lambda v: v["variants"].append(v["variants"][0]), r"variants are fp8, int8, fp8, expected each once"),

@@ -17,12 +17,12 @@ from ideogram_q8.__main__ import main
 from ideogram_q8.architecture import Linear
 from ideogram_q8.artifact import open_artifact
 from ideogram_q8.artifact.packed import Int8Weight
-from ideogram_q8.calibration.captions import pocket_captions
+from ideogram_q8.calibration.captions import named_captions
 from ideogram_q8.calibration.run import EncoderJob, calibrate
 from ideogram_q8.checkpoint import open_source, open_text_encoder
 from ideogram_q8.components import TextEncoderConfig, component
 from ideogram_q8.conversion import convert
-from ideogram_q8.errors import ArtifactError, RequestError, SourceError
+from ideogram_q8.errors import ArtifactError, SourceError
 from ideogram_q8.folding import Folding, fold_points
 from ideogram_q8.generation import Request, generate
 from ideogram_q8.loading import load, load_text_encoder
@@ -32,7 +32,8 @@ from ideogram_q8.policies.convrot import convrot
 from ideogram_q8.policies.measurement import recipe_errors
 from ideogram_q8.policies.paper import paper
 from ideogram_q8.quantization import quantize
-from ideogram_q8.recipe import Part, Recipe, Smoothing, choose, explain
+from ideogram_q8.recipe import Part, Recipe, Smoothing, choose
+from ideogram_q8.recipe_table import explain
 from tests.folded import Folded
 from tests.synthetic import TINY, float_tensors
 from tests.text_encoders import TINY_ENCODER, VALUES, write_text_encoder
@@ -281,10 +282,6 @@ def test_a_rotated_encoder_computes_nearly_the_same(source, tmp_path):
 def test_recipes_of_the_other_component_are_refused(source, tmp_path):
     with pytest.raises(ArtifactError, match="is for conditional and unconditional, not for text_encoder"):
         quantize(source, choose("int8", TINY), tmp_path / "out")
-    with pytest.raises(RequestError, match="a text encoder is built as int8, not as q8_0"):
-        choose("q8_0", TINY_ENCODER)
-    with pytest.raises(ArtifactError, match="a text encoder is built as int8, not as q4_k"):
-        replace(choose("int8", TINY_ENCODER), scheme="q4_k").check(TINY_ENCODER)
     with pytest.raises(ArtifactError, match="parts are text_encoder, conditional; expected"):
         made = choose("int8", TINY_ENCODER)
         Recipe.from_json(replace(made, parts={**made.parts, "conditional": made.parts["text_encoder"]}).to_json())
@@ -307,7 +304,7 @@ def pocket(tmp_path_factory) -> Path:
     place = tmp_path_factory.mktemp("pocket")
     source = open_text_encoder("pocket")
     encoder = load_text_encoder(source)
-    stats = calibrate(encoder, pocket_captions()[:2], EncoderJob(source.record(), source.config, 16))
+    stats = calibrate(encoder, named_captions("pocket")[:2], EncoderJob(source.record(), source.config, 16))
     stats.check(source.config)
     assert len(stats.entries) == 36 * 4 and {part for part, _ in stats.entries} == {"text_encoder"}
     recipe = paper(stats, source)
@@ -321,7 +318,7 @@ def pocket(tmp_path_factory) -> Path:
 
 @pytest.mark.parametrize("policy", ["naive", "paper"])
 def test_pictures_are_nearly_those_of_the_fp8_encoder(pocket, policy):
-    request = Request(pocket_captions()[5], 5, "turbo-12", 64, 64)
+    request = Request(named_captions("pocket")[5], 5, "turbo-12", 64, 64)
     reference, model = generate(load("pocket"), request), load("pocket", text_encoder=pocket / policy)
     result = generate(model, request)
     assert model.variant == f"fp8, text encoder {'int8' if policy == 'naive' else 'int8-paper'}"
@@ -357,7 +354,7 @@ def test_the_commands(tmp_path, capsys):
         str(tmp_path / "s.safetensors"),
     ]
     for arguments, message in (
-        ([*make, "--policy", "auto"], "for a text encoder expected another policy"),
+        ([*make, "--policy", "gguf"], "for a text encoder expected another policy"),
         ([*built, "--out", str(tmp_path / "x"), "--unconditional", "file"], "--unconditional names a transformer"),
         ([*reading, "--preset", "turbo-12"], "--preset is about painting"),
     ):

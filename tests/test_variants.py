@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from ideogram_q8 import variants
+from ideogram_q8.architecture import BRANCHES
 from ideogram_q8.checkpoint import open_source
 from ideogram_q8.errors import ArtifactError, RequestError
 from ideogram_q8.manifest import FILE_NAME, Manifest
@@ -34,10 +35,10 @@ def names_of(folder: Path) -> list[str]:
 
 def test_the_catalogue_lists_all_variants_before_and_after_building(source: Path, cache: Path) -> None:
     before = variants.catalogue(str(source), cache)
-    assert [v.name for v in before] == ["fp8", "int8", "q8_0", "q4_k"]
+    assert [v.name for v in before] == ["fp8", "int8", "q8_0", "q4_k_s"]
     assert [v.location is None for v in before] == [False, True, True, True]
     assert before[0].size_bytes == sum(path.stat().st_size for path in source.rglob("*.safetensors"))
-    for name in ("int8", "q8_0", "q4_k"):
+    for name in ("int8", "q8_0", "q4_k_s"):
         variants.prepare(name, str(source), cache)
     for expected, built in zip(before[1:], variants.catalogue(str(source), cache)[1:], strict=True):
         assert built.location is not None
@@ -154,10 +155,23 @@ def test_an_artifact_of_another_source_is_refused(source: Path, cache: Path, tmp
 
 
 def test_an_unknown_variant_is_refused(source: Path, cache: Path) -> None:
-    with pytest.raises(RequestError, match=r"unknown variant 'fp4'; expected one of fp8, int8, q8_0, q4_k"):
+    with pytest.raises(RequestError, match=r"unknown variant 'fp4'; expected one of fp8, int8, q8_0, q4_k_s"):
         variants.prepare("fp4", str(source), cache)
 
 
 def test_the_default_cache_is_the_users(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(variants.platformdirs, "user_cache_path", lambda name: tmp_path / name)
     assert variants.default_cache() == tmp_path / "ideogram-q8" / "variants"
+
+
+def test_gguf_files_of_others_are_variants_too(tmp_path: Path) -> None:
+    from tests.gguf_files import write_branch
+
+    source = open_source("pocket")
+    for name, branch in (("ideogram4-Q4_0.gguf", BRANCHES[0]), ("ideogram4_uncond-Q4_0.gguf", BRANCHES[1])):
+        write_branch(tmp_path / name, source.branch(branch), ("q4_0",))
+    (found,) = variants.given([tmp_path / "ideogram4-Q4_0.gguf"], "pocket")
+    assert (found.name, found.title, found.format) == ("gguf-q4_0", "ideogram4-Q4_0", "gguf-q4_0 · of unknown origin")
+    assert found.size_bytes == sum(path.stat().st_size for path in tmp_path.iterdir())
+    with pytest.raises(RequestError, match="is given twice"):
+        variants.given([tmp_path / "ideogram4-Q4_0.gguf"] * 3, "pocket")

@@ -25,7 +25,8 @@ from ideogram_q8.artifact.packed import Int8Weight, Packed
 from ideogram_q8.components import Dimensions, TextEncoderConfig, component
 from ideogram_q8.errors import ArtifactError
 from ideogram_q8.manifest import TensorRecord
-from ideogram_q8.recipe import INT8_SCHEMES, LayerPlan, Recipe
+from ideogram_q8.recipe import LayerPlan, Recipe
+from ideogram_q8.schemes import INT8_SCHEMES
 
 _OFFICIAL_FP8 = "ideogram_fp8_weight_only"
 """The key in the official text encoder's config.json that says that it is FP8."""
@@ -63,7 +64,7 @@ def check(recipe: Recipe) -> None:
         if rotated:
             raise ArtifactError(
                 f"{recipe.variant} cannot be a diffusers folder: torchao has no rotation, and {len(rotated)} Linears of {name} are "
-                f"rotated, the first is {rotated[0]}; keep the single file, or use a recipe without rotation"
+                f"rotated, the first is {rotated[0]}; keep the single file, or `recipe make --policy auto --no-rotation`"
             )
 
 

@@ -18,7 +18,8 @@ from ideogram_q8.artifact import diffusers_folder, journal, layout
 from ideogram_q8.artifact.packed import Int8Weight, Packed
 from ideogram_q8.components import Dimensions
 from ideogram_q8.manifest import FILE_NAME, TensorRecord
-from ideogram_q8.recipe import SCHEMES, LayerPlan, Recipe
+from ideogram_q8.recipe import LayerPlan, Recipe
+from ideogram_q8.schemes import SCHEMES
 
 FormName = Literal["single", "diffusers"]
 
@@ -78,6 +79,8 @@ def own_names(folder: Path) -> frozenset[str]:
     """
     paths = {form.file_name(scheme, part) for form in FORMS.values() for scheme in SCHEMES for part in COMPONENT_FOLDERS}
     names = {FILE_NAME, journal.NAME, *(path.split("/")[0] for path in paths)}
+    if os.path.isdir(folder):
+        names |= {name for name in os.listdir(folder) if layout.is_shard(name)}
     if not os.path.isfile(folder / FILE_NAME):  # unlike Path's, False where it cannot be looked up
         names.difference_update(COMPONENT_FOLDERS.values())
     return frozenset(names)

@@ -34,16 +34,21 @@ class Int8Weight:
 
 @dataclass(frozen=True)
 class GgmlWeight:
-    """data uint8 [N, bytes of a row] in blocks of type `block`, a key of `numerics.ggml.BLOCKS`; shape = (N, K) of the values."""
+    """data uint8 [N, bytes of a row] in blocks of type `block`, a key of `numerics.ggml.BLOCKS`; shape = (N, K) of the values.
+
+    With `scale`, float32 [N, 1], products are W8A8 on the int8 codes that it gives the values (`kernels.ggml`).
+    """
 
     data: torch.Tensor
     block: str
     shape: tuple[int, int]
+    scale: torch.Tensor | None = None
 
     def row_slice(self, start: int, stop: int) -> GgmlWeight:
         """Outputs start..stop, sharing memory."""
         data = self.data[start:stop]
-        return GgmlWeight(data, self.block, (len(data), self.shape[1]))
+        scale = None if self.scale is None else self.scale[start:stop]
+        return GgmlWeight(data, self.block, (len(data), self.shape[1]), scale)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ from ideogram_q8.components import Dimensions, TextEncoderConfig, component
 from ideogram_q8.errors import ArtifactError, SourceError
 from ideogram_q8.manifest import FILE_NAME, FileRecord, Manifest, TensorRecord, sha256_of
 from ideogram_q8.numerics.ggml import BLOCKS
-from ideogram_q8.recipe import INT8_SCHEMES, MAX_CHARACTERS, SCHEMES, LayerPlan, Recipe
+from ideogram_q8.recipe import MAX_CHARACTERS, LayerPlan, Recipe
+from ideogram_q8.schemes import INT8_SCHEMES, SCHEMES
 
 _MANIFEST_CHARACTERS = 2 * MAX_CHARACTERS
 """A manifest holds a recipe and the names of its tensors; an untrusted file is not read further."""
@@ -30,7 +31,7 @@ class ArtifactBranch:
     def __init__(
         self, path: Path, recipe: Recipe, stored: Mapping[str, tuple[TensorRecord, ...]], header: Mapping[str, str]
     ) -> None:
-        """Opens the file that holds the tensors `stored`, by official name, and the metadata `header`.
+        """Opens the file, of which `path` may be the first shard, that holds the tensors `stored`, by official name, and `header`.
 
         Raises:
             ArtifactError: it holds something else.
@@ -43,8 +44,8 @@ class ArtifactBranch:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The weight file, alone."""
-        return (self.path,)
+        """The weight file, or all its shards in order."""
+        return self._file.files
 
     @property
     def metadata(self) -> dict[str, str]:
@@ -57,13 +58,13 @@ class ArtifactBranch:
         return tuple(self._layout)
 
     def read(self, name: str) -> torch.Tensor:
-        """A tensor that is stored plainly: bfloat16 or float32.
+        """A tensor that is stored plainly: bfloat16, float16 or float32.
 
         Raises:
             ArtifactError: the tensor is packed; ask `packed` for it.
         """
         records = self._layout[name]
-        if records[0].dtype not in ("BF16", "F32"):
+        if records[0].dtype not in ("BF16", "F16", "F32"):
             raise ArtifactError(
                 f"{name} is stored as {records[0].dtype}; read it with packed({name.removesuffix('.weight')!r})"
             )
@@ -130,7 +131,7 @@ class Artifact:
         if {file.branch for file in manifest.files} != set(parts):
             raise ArtifactError(f"{folder / FILE_NAME}: files are not those of {' and '.join(parts)}; build the artifact again")
         self.form = self._form()
-        self._branches = {part: self._open(manifest.file(part)) for part in parts}
+        self._branches = {part: self._open(part) for part in parts}
 
     def _read_config(self) -> Dimensions:
         kind = TextEncoderConfig if "text_encoder" in self.recipe.parts else TransformerConfig
@@ -163,34 +164,46 @@ class Artifact:
     def traits(self) -> Traits:
         return self.manifest.traits
 
+    @property
+    def digests(self) -> tuple[str, ...]:
+        """The sha256 of each weight file, as the manifest has them."""
+        return tuple(file.sha256 for file in self.manifest.files)
+
     def branch(self, branch: PartName) -> ArtifactBranch:
         """The view of a branch, or of the text encoder."""
         return self._branches[branch]
 
-    def _open(self, file: FileRecord) -> ArtifactBranch:
+    def _open(self, part: PartName) -> ArtifactBranch:
+        for file in self.manifest.shards(part):
+            self._check_size(file)
+        form = FORMS[self.form]
+        stored = form.stored_tensors(self.config, self.recipe, part)
+        header = {layout.BRANCH_KEY: part, **form.metadata(self.config, self.recipe, part)}
+        return ArtifactBranch(self.folder / self.manifest.file(part).path, self.recipe, stored, header)
+
+    def _check_size(self, file: FileRecord) -> None:
         path = self.folder / file.path
         if not path.is_file():
             raise ArtifactError(f"no file {path}, which {FILE_NAME} lists; build the artifact again")
         size = path.stat().st_size
         if size != file.size:
             raise ArtifactError(f"{path} has {size} bytes, {FILE_NAME} says {file.size}; build the artifact again")
-        form = FORMS[self.form]
-        stored = form.stored_tensors(self.config, self.recipe, file.branch)
-        header = {layout.BRANCH_KEY: file.branch, **form.metadata(self.config, self.recipe, file.branch)}
-        return ArtifactBranch(path, self.recipe, stored, header)
 
     def _form(self) -> FormName:
         """The form whose tensors the manifest lists. Raises ArtifactError."""
         candidates: tuple[FormName, ...] = ("single", "diffusers") if self.recipe.scheme == "int8" else ("single",)
+        parts = component(self.config).parts
         for name in candidates:
-            if all(self._lists(name, file) for file in self.manifest.files):
+            if all(self._lists(name, part) for part in parts):
                 return name
-        path = next(file.path for file in self.manifest.files if not self._lists("single", file))
+        path = next(self.manifest.file(part).path for part in parts if not self._lists("single", part))
         raise ArtifactError(f"{FILE_NAME}: the tensors of {path} are not those that its recipe gives")
 
-    def _lists(self, form: FormName, file: FileRecord) -> bool:
-        stored = FORMS[form].stored_tensors(self.config, self.recipe, file.branch)
-        return {record for records in stored.values() for record in records} == set(self.manifest.tensors[file.path])
+    def _lists(self, form: FormName, part: PartName) -> bool:
+        stored = FORMS[form].stored_tensors(self.config, self.recipe, part)
+        listed = [record for file in self.manifest.shards(part) for record in self.manifest.tensors[file.path]]
+        expected = {record for records in stored.values() for record in records}
+        return set(listed) == expected and len(listed) == len(expected)
 
 
 def open_artifact(folder: str | Path, verify: bool = False) -> Artifact:

@@ -71,6 +71,7 @@ class SafetensorsFile:
 
     def __init__(self, path: Path) -> None:
         """Raises ArtifactError: not a whole safetensors file."""
+        self.files = (path,)
         try:
             self._file: Any = safe_open(path, framework="pt")
         except (SafetensorError, OSError) as error:

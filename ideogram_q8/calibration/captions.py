@@ -1,4 +1,4 @@
-"""The captions to calibrate with: read from a file, or made in the pocket's world.
+"""The captions to calibrate with: the project's own by their name, or read from a file.
 
 A file is a JSON list, or has a caption a line; a caption is a JSON object, a JSON string or a plain sentence. Each is checked as
 `generate` checks it, before any work begins.
@@ -7,25 +7,23 @@ A file is a JSON list, or has a caption a line; a caption is a JSON object, a JS
 from __future__ import annotations
 
 import json
-import random
 from collections.abc import Iterator
 from pathlib import Path
 
 from ideogram_q8.caption import canonical, to_caption
 from ideogram_q8.errors import CaptionError, RequestError
-from ideogram_q8.pocket import data
-from ideogram_q8.pocket.tokenizer import caption_text
+from ideogram_q8.evaluation import suite
 from ideogram_q8.strict_json import parse_json
 
 MAX_BYTES = 1 << 26
 """Largest caption file that is read, 64 MiB: tens of thousands of long captions."""
-POCKET_COUNT = 32
+NAMED = {"pocket": "pocket-calibration", "ideogram-calibration": "ideogram-calibration"}
+"""What `--captions` may say instead of a file, and the suite that it means."""
 
 
-def pocket_captions(count: int = POCKET_COUNT) -> tuple[str, ...]:
-    """Scenes as the pocket was trained on, with none of the words that evaluation holds out; the same in every run."""
-    rng = random.Random("calibration/2026")
-    return tuple(caption_text(data.sample_scene(rng)) for _ in range(count))
+def named_captions(name: str) -> tuple[str, ...]:
+    """The captions of a name in `NAMED`; evaluation measures with none of them."""
+    return tuple(case.caption for case in suite.get(NAMED[name]).cases)
 
 
 def read_captions(path: Path) -> tuple[str, ...]:

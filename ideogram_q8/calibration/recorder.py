@@ -23,6 +23,8 @@ from ideogram_q8.components import Dimensions, component
 
 _GOLDEN, _MIX_A, _MIX_B = -0x61C8864680B583EB, -0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15
 """splitmix64's constants (Steele, Lea, Flood 2014; public domain code by Vigna) as signed 64-bit numbers."""
+_SEES_TIMESTEPS = ("mlp_in", "mlp_out", "adaln_proj", "adaln_modulation")
+"""Linears whose rows are timesteps: `denoising` gives them all steps at once, the first row being the step that runs."""
 _ROWS_AT_ONCE = 1024
 """Rows that are copied to float32 at a time."""
 
@@ -96,6 +98,7 @@ class Recorder:
         self._branches, self._calibration, self._label = branches, calibration, label
         watched = (linear.name for linear in component(config).linears if linear.runs)
         self._names = [name for name in watched if shared_input(name) == name]
+        self._by_step = {name for name in self._names if name.split(".")[-1] in _SEES_TIMESTEPS}
         self._running: dict[tuple[PartName, str], _Running] = {}
         self._hooks: list[RemovableHandle] = []
 
@@ -118,7 +121,8 @@ class Recorder:
                 return
             if (branch, name) not in self._running:
                 self._running[branch, name] = _Running(x.shape[1], self._calibration, x.device)
-            self._running[branch, name].add(x, self.step, row_keys(f"{self._label}/{branch}/{self.step}", len(x)))
+            for step, rows in enumerate(x.split(1) if name in self._by_step else [x], self.step):
+                self._running[branch, name].add(rows, step, row_keys(f"{self._label}/{branch}/{step}", len(rows)))
 
         return module.register_forward_pre_hook(record)
 

@@ -1,7 +1,7 @@
 """The calibration run: paint every caption, record every step; of the text encoder: read every caption.
 
 It is `generation.steps`, the loop that makes pictures, watched by a `Recorder`; nothing is decoded. Or it is
-`generation.text_features`, without any transformer. Each caption gives statistics
+`text.text_features`, without any transformer. Each caption gives statistics
 of its own, which are merged into those of the captions before: what is on disk after a caption is a valid stats file, a killed
 run goes on from it, and it ends with the same bits as one that was never killed.
 """
@@ -23,9 +23,10 @@ from ideogram_q8.calibration.recorder import Recorder
 from ideogram_q8.calibration.statistics import Calibration, Statistics
 from ideogram_q8.components import LANGUAGE_MODEL, Dimensions, TextEncoderConfig
 from ideogram_q8.errors import ArtifactError, RequestError
-from ideogram_q8.generation import MAX_SEED, Request, steps, text_features
+from ideogram_q8.generation import MAX_SEED, Request, steps
 from ideogram_q8.loading import Model, TextEncoder
 from ideogram_q8.manifest import SourceRecord
+from ideogram_q8.text import text_features
 
 DEFAULT_SAMPLE_ROWS = 128
 OnStep = Callable[[int], None]

@@ -65,7 +65,10 @@ class BranchReader:
             last = first + part.shape[0]
             for begin in range(max(start, first), min(stop, last), step):
                 end = min(begin + step, stop, last)
-                found[begin - start : end - start] = part.rows(begin - first, end - first)
+                rows = part.rows(begin - first, end - first)
+                if (begin, end) == (start, stop):
+                    return rows
+                found[begin - start : end - start] = rows
             first = last
         return found
 

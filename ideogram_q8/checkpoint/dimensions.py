@@ -6,15 +6,27 @@ import dataclasses
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from ideogram_q8.architecture import IDEOGRAM4, TransformerConfig
-from ideogram_q8.checkpoint.stored import StoredTensor
 from ideogram_q8.checkpoint.text import read_json
 from ideogram_q8.components import TextEncoderConfig
 from ideogram_q8.errors import SourceError
 
 Config = TypeVar("Config", TransformerConfig, TextEncoderConfig)
+
+
+class Shaped(Protocol):
+    """A stored tensor of either kind of file."""
+
+    @property
+    def dtype(self) -> str: ...
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def count(self) -> int: ...
 
 
 def from_config(path: Path, kind: type[Config]) -> Config:
@@ -28,7 +40,7 @@ def from_config(path: Path, kind: type[Config]) -> Config:
         raise SourceError(f"{path.parent.name}/{error}") from None
 
 
-def from_shapes(stored: Mapping[str, StoredTensor], where: Path) -> TransformerConfig:
+def from_shapes(stored: Mapping[str, Shaped], where: Path) -> TransformerConfig:
     """The dimensions of a file by itself.
 
     What shapes cannot tell (positions, epsilon) is Ideogram 4's own if the width of its heads is; a model of another size needs
@@ -65,7 +77,7 @@ def from_shapes(stored: Mapping[str, StoredTensor], where: Path) -> TransformerC
     return from_config(config, TransformerConfig)
 
 
-def _elements(stored: Mapping[str, StoredTensor], name: str, where: Path) -> int:
+def _elements(stored: Mapping[str, Shaped], name: str, where: Path) -> int:
     """Elements of a weight, packed or not. Rounded up where NF4 has an odd number of them; resolving then says so."""
     if name not in stored:
         raise SourceError(f"{where} does not tell its dimensions: {name} is missing; download it again")

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from ideogram_q8.architecture import diffusers_names
 from ideogram_q8.checkpoint.encodings import Encoding, Fp8, Nf4, Plain
@@ -45,21 +46,30 @@ class Resolved:
         return f"{' and '.join(sorted(kinds))}, {'fused' if fused else 'split'}"
 
 
-def without_prefix(stored: Mapping[str, StoredTensor], where: str) -> dict[str, StoredTensor]:
+_Stored = TypeVar("_Stored")
+
+
+def own_names(stored: Mapping[str, _Stored], where: str) -> dict[str, _Stored]:
     """The tensors under their own names, where all carry a prefix that single-file checkpoints use.
 
     Raises:
-        SourceError: not an Ideogram 4 transformer, a build of one that is no source, or a tensor with the prefix and without.
+        SourceError: not an Ideogram 4 transformer, or a tensor with the prefix and without.
     """
     prefix = next((prefix for prefix in _PREFIXES if any(prefix + mark in stored for mark in _MARKS)), None)
     if prefix is None:
         raise SourceError(f"{where} is no Ideogram 4 transformer: it has {len(stored)} tensors, none of them {_MARKS[0]}")
-    named: dict[str, StoredTensor] = {}
+    named: dict[str, _Stored] = {}
     for name, tensor in stored.items():
         own = name.removeprefix(prefix)
         if own in named:
             raise SourceError(f"{where} has both {own} and {prefix}{own}; expected one of them: leave the one that is meant")
         named[own] = tensor
+    return named
+
+
+def without_prefix(stored: Mapping[str, StoredTensor], where: str) -> dict[str, StoredTensor]:
+    """`own_names` of a source. Raises SourceError also for a build of one, which is no source."""
+    named = own_names(stored, where)
     refuse_builds(named, where)
     return named
 

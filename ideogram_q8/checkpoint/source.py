@@ -139,6 +139,10 @@ def open_source(location: str | Path, *, unconditional: str | Path | None = None
     """
     text, path = str(location), Path(location).expanduser()
     single = path.is_file()
+    if single and path.suffix.lower() == ".gguf":
+        raise SourceError(
+            f"{path} is a GGUF file, a build and no source; expected a checkpoint in FP8, bfloat16, float16, float32 or NF4"
+        )
     if single != (unconditional is not None):
         raise SourceError(
             f"{path} is a single file; name the unconditional transformer's file too"
@@ -148,7 +152,7 @@ def open_source(location: str | Path, *, unconditional: str | Path | None = None
     if unconditional is not None:
         return _open_files(path.resolve(), Path(unconditional).expanduser().resolve(), revision)
     parts = " and ".join(COMPONENT_FOLDERS[branch] for branch in BRANCHES)
-    return _open_tree(_tree(text, revision, f"a folder with {parts}, two files"))
+    return _open_tree(find_tree(text, revision, f"a folder with {parts}, two files"))
 
 
 def open_text_encoder(location: str | Path, *, revision: str | None = None) -> TextEncoderSource:
@@ -162,7 +166,7 @@ def open_text_encoder(location: str | Path, *, revision: str | None = None) -> T
         raise SourceError(
             f"{text} is a single file; expected {POCKET!r}, a folder with text_encoder or a Hub repository org/name"
         )
-    folder = _tree(text, revision, "a folder with text_encoder")
+    folder = find_tree(text, revision, "a folder with text_encoder")
     config = dimensions.from_config(folder / COMPONENT_FOLDERS["text_encoder"] / "config.json", TextEncoderConfig)
     files = places.in_tree(folder, "text_encoder")
     stored, repeated = places.read_headers(files)
@@ -171,10 +175,10 @@ def open_text_encoder(location: str | Path, *, revision: str | None = None) -> T
     resolved = layouts.resolve(stored, config)
     _require_whole([*repeated, *resolved.problems], where)
     reader = BranchReader(files, resolved, component(config).shapes)
-    return TextEncoderSource(*_origin(folder), folder, read_traits(folder), config, {"text_encoder": reader})
+    return TextEncoderSource(*origin(folder), folder, read_traits(folder), config, {"text_encoder": reader})
 
 
-def _tree(text: str, revision: str | None, expected: str) -> Path:
+def find_tree(text: str, revision: str | None, expected: str) -> Path:
     """The absolute folder of a location: the pocket's, the one it names, or the download of a repository."""
     path = Path(text).expanduser()
     if text == POCKET or path.is_dir():
@@ -186,7 +190,7 @@ def _tree(text: str, revision: str | None, expected: str) -> Path:
     return hub.download(text, revision).absolute()
 
 
-def _origin(folder: Path) -> tuple[str, str | None]:
+def origin(folder: Path) -> tuple[str, str | None]:
     """Location and revision of a checkpoint in a folder."""
     return hub.origin(folder) or (POCKET if folder == WEIGHTS else str(folder), None)
 
@@ -198,7 +202,7 @@ def _open_tree(folder: Path) -> Source:
     files = {branch: places.in_tree(folder, branch) for branch in BRANCHES}
     tables = {branch: _read_table(files[branch]) for branch in BRANCHES}
     config, branches = _resolve(tables, configs, files, folder)
-    return Source(*_origin(folder), folder, traits, config, branches)
+    return Source(*origin(folder), folder, traits, config, branches)
 
 
 def _open_files(conditional: Path, unconditional: Path, revision: str | None) -> Source:

@@ -26,6 +26,7 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     parser.add_argument("--captions", type=int, default=CAPTIONS, metavar="N", help=f"captions to paint (default {CAPTIONS})")
     parser.add_argument("--preset", choices=list(PRESETS), default=PRESET, help=f"default {PRESET}")
+    parser.add_argument("--gguf", action="store_true", help="GGUF presets with and without importance, instead of INT8 recipes")
     add_overwrite(parser, "an ablation")
     add_device(parser, "products are computed and pictures painted")
     parser.set_defaults(verb=run)
@@ -39,14 +40,14 @@ def run(arguments: argparse.Namespace) -> None:
 
     from ideogram_q8.artifact.folder import check_target, disk_errors, new_folder, write_text
     from ideogram_q8.calibration.statistics import read
-    from ideogram_q8.evaluation.ablation import ablate
-    from ideogram_q8.evaluation.ablation_page import chart, markdown
-    from ideogram_q8.evaluation.suite import pocket_suite
+    from ideogram_q8.evaluation import ablation, ablation_page, importance
+    from ideogram_q8.evaluation.suite import get
     from ideogram_q8.manifest import sha256_of
 
     check_target(arguments.out, FILES, arguments.overwrite)
     source, statistics = open_source(arguments), read(arguments.stats)
-    suite = pocket_suite(arguments.captions)
+    suite = get("pocket").first(arguments.captions)
+    ablate, markdown = (importance.ablate, importance.markdown) if arguments.gguf else (ablation.ablate, ablation_page.markdown)
     found = ablate(
         source,
         statistics,
@@ -62,6 +63,6 @@ def run(arguments: argparse.Namespace) -> None:
         write_text(folder / "ablation.json", found.to_json())
         write_text(folder / "ablation.md", page)
         with disk_errors(arguments.out), (folder / "ablation.png").open("wb") as file:
-            chart(found).save(file, "PNG")
+            ablation_page.chart(found).save(file, "PNG")
             file.flush()
             os.fsync(file.fileno())

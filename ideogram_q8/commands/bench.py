@@ -14,6 +14,7 @@ from ideogram_q8.devices import check_device
 
 if TYPE_CHECKING:
     from ideogram_q8.bench import Measured
+    from ideogram_q8.encoder_rates import EncoderRate
 
 
 def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -25,6 +26,12 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     add_recipe(quantize)
     quantize.add_argument(
         "--folder", type=Path, metavar="DIR", default=Path(), help="where to write, for a while (default: the current folder)"
+    )
+    quantize.add_argument(
+        "--ggml",
+        type=Path,
+        metavar="FILE",
+        help="GGUF: ggml's library to compare with (default: llama-cpp-python's, if installed)",
     )
     add_device(quantize, "the arithmetic runs")
     quantize.add_argument("--json", action="store_true", help="print the line of JSON alone")
@@ -38,10 +45,17 @@ def run_quantize(arguments: argparse.Namespace) -> None:
     from ideogram_q8.bench import measure
 
     source = open_source(arguments)
-    found = measure(source, choose_recipe(arguments, source.config), arguments.folder, device=device)
+    recipe, importance = choose_recipe(arguments, source)
+    found = measure(source, recipe, arguments.folder, device=device, importance=importance, ggml_library=arguments.ggml)
     if not arguments.json:
         print(table(found))
     print(json.dumps(asdict(found), ensure_ascii=False))
+
+
+def _encoder_line(rate: EncoderRate) -> str:
+    label = f"encode {rate.type}{', weighted' if rate.weighted else ''}"
+    beside = rate.note if rate.ggml is None else f"ggml's C {rate.ggml / 1e6:.1f}: ours is {rate.ours / rate.ggml:.2f} of it"
+    return f"{label:<24}{rate.ours / 1e6:8.1f} M/s    weights a core; {beside}"
 
 
 def table(found: Measured) -> str:
@@ -59,4 +73,5 @@ def table(found: Measured) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in found.versions.items())
     amounts = f"{found.source_bytes / 1e9:.2f} GB read, {found.written_bytes / 1e9:.2f} GB written"
     machine = f"{found.processor}, {found.cores} cores, {found.system}; {versions}"
+    lines += [_encoder_line(rate) for rate in found.encoders]
     return "\n".join([f"{amounts}; the source in the system's cache: {found.source_cache}", *lines, machine])

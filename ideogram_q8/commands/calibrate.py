@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from ideogram_q8.loading import Model
 
 SUFFIX = ".safetensors"
-POCKET_CAPTIONS = "pocket"
 SAMPLE_ROWS = 128
 """Input rows kept of each Linear: about 0.9 GB for both branches of the real model."""
 _WARNINGS_SHOWN = 5
@@ -47,9 +46,9 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     add_component(parser)
     parser.add_argument(
         "--captions",
-        metavar="FILE",
+        metavar="NAME|FILE",
         required=True,
-        help="a caption a line or a JSON list; `pocket` makes 32 in the pocket's world",
+        help="`ideogram-calibration` (128 of ours), `pocket` (32 of its world), or a file: a caption a line, or a JSON list",
     )
     parser.add_argument("--out", type=Path, metavar="STATS", required=True, help=f"file to write, NAME{SUFFIX}")
     parser.add_argument("--preset", choices=list(PRESETS), help=f"default {DEFAULT_PRESET}")
@@ -143,10 +142,10 @@ def merge(arguments: argparse.Namespace) -> None:
 
 
 def _captions(argument: str) -> tuple[str, ...]:
-    from ideogram_q8.calibration.captions import pocket_captions, read_captions
+    from ideogram_q8.calibration.captions import NAMED, named_captions, read_captions
 
-    if argument == POCKET_CAPTIONS:
-        return pocket_captions()
+    if argument in NAMED:
+        return named_captions(argument)
     captions = read_captions(Path(argument))
     warnings = [f"caption {i}: {issue}" for i, caption in enumerate(captions, 1) for issue in lint(parse(caption))]
     for warning in warnings[:_WARNINGS_SHOWN]:

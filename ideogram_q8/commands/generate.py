@@ -6,9 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from ideogram_q8.architecture import PRESETS, parse_size
+from ideogram_q8.architecture import PRESETS, parse_size, preset
 from ideogram_q8.caption import MAX_CHARACTERS, lint, parse, to_caption
-from ideogram_q8.commands.options import BAR_DELAY, add_device, add_source, check_new_file
+from ideogram_q8.commands.options import BAR_DELAY, add_compute, add_device, add_source, check_new_file
 from ideogram_q8.devices import DTYPES, check_device, default_dtype
 from ideogram_q8.errors import RequestError
 
@@ -18,16 +18,29 @@ DEFAULT_PRESET = "default-20"
 def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Registers the verb."""
     parser = verbs.add_parser("generate", help="paint one picture")
-    add_source(parser, "ARTIFACT", "`pocket`, a folder that quantize wrote, a checkpoint as a folder, a file in it or a Hub id")
+    what = "`pocket`, a folder that quantize wrote, a GGUF file, a checkpoint as a folder, a file in it or a Hub id"
+    add_source(parser, "ARTIFACT", what)
     parser.add_argument(
-        "--text-encoder", metavar="DIR", help="what `quantize --component text_encoder` wrote, in place of ARTIFACT's"
+        "--source",
+        dest="rest",
+        metavar="SOURCE",
+        help="where text encoder, tokenizer and VAE of a GGUF file come from (default: its folder), or an artifact's in place of "
+        "its own: `pocket`, a folder or a Hub id",
+    )
+    parser.add_argument(
+        "--text-encoder",
+        metavar="DIR|FILE",
+        help="what `quantize --component text_encoder` wrote, or a GGUF file with llama.cpp's names, in place of ARTIFACT's",
     )
     parser.add_argument("--caption", metavar="FILE|TEXT", required=True, help="a JSON caption or a plain sentence")
     parser.add_argument("--seed", type=int, default=0, help="0 to 2^63-1; the same seed gives the same picture (default 0)")
-    parser.add_argument("--preset", choices=list(PRESETS), default=DEFAULT_PRESET, help=f"default {DEFAULT_PRESET}")
+    parser.add_argument(
+        "--preset", default=DEFAULT_PRESET, help=f"{', '.join(PRESETS)} (default: {DEFAULT_PRESET}) or custom-STEPS-gGUIDANCE"
+    )
     parser.add_argument("--size", metavar="WxH", help="pixels, for example 1024x768 (default: the model's own)")
     add_device(parser, "the model runs")
     parser.add_argument("--dtype", choices=DTYPES, help="of activations (default: float32 on cpu, bfloat16 on cuda)")
+    add_compute(parser)
     parser.add_argument("--out", type=Path, metavar="PNG", required=True, help="the picture to write")
     parser.set_defaults(verb=run)
 
@@ -45,16 +58,19 @@ def run(arguments: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from ideogram_q8.generation import Request, generate, metadata
-    from ideogram_q8.loading import load, open_weights
+    from ideogram_q8.loading import load
+    from ideogram_q8.opening import open_weights
     from ideogram_q8.png import write_png
 
-    opened = open_weights(arguments.source, unconditional=arguments.unconditional, revision=arguments.revision)
+    opened = open_weights(
+        arguments.source, unconditional=arguments.unconditional, source=arguments.rest, revision=arguments.revision
+    )
     width, height = size or opened.traits.default_size
     request = Request(caption=caption, seed=arguments.seed, preset=arguments.preset, width=width, height=height)
     request.check(opened.traits)  # before gigabytes are read
     dtype = getattr(torch, arguments.dtype or default_dtype(device))
-    model = load(opened, device=device, dtype=dtype, text_encoder=arguments.text_encoder)
-    with tqdm(total=PRESETS[request.preset].steps, unit="step", desc=model.variant, delay=BAR_DELAY) as bar:
+    model = load(opened, device=device, dtype=dtype, text_encoder=arguments.text_encoder, compute=arguments.compute)
+    with tqdm(total=preset(request.preset).steps, unit="step", desc=model.variant, delay=BAR_DELAY) as bar:
         result = generate(model, request, on_step=lambda _: bar.update())
     write_png(arguments.out, result.image, metadata(result))
     print(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from ideogram_q8.components import COMPONENTS
-from ideogram_q8.devices import DEVICES
+from ideogram_q8.devices import COMPUTES, DEVICES
 from ideogram_q8.errors import RequestError
 
 if TYPE_CHECKING:
@@ -61,6 +61,17 @@ def add_overwrite(parser: argparse.ArgumentParser, what: str) -> None:
 def add_device(parser: argparse.ArgumentParser, purpose: str) -> None:
     """`--device cpu|cuda`."""
     parser.add_argument("--device", choices=DEVICES, default="cpu", help=f"where {purpose} (default cpu)")
+
+
+def add_compute(parser: argparse.ArgumentParser) -> None:
+    """`--compute bf16|int8`."""
+    parser.add_argument(
+        "--compute",
+        choices=COMPUTES,
+        default=COMPUTES[0],
+        help="what a GGUF build computes in: bf16, or --dtype, with weights expanded to it; int8, with weights expanded to int8 and "
+        f"activations quantized, which is faster where there are int8 tensor cores (default {COMPUTES[0]})",
+    )
 
 
 def add_component(parser: argparse.ArgumentParser) -> None:

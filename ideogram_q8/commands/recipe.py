@@ -23,13 +23,13 @@ from ideogram_q8.errors import RequestError
 
 if TYPE_CHECKING:
     from ideogram_q8.calibration.statistics import Statistics
-    from ideogram_q8.checkpoint import Checkpoint, Source
+    from ideogram_q8.checkpoint import Checkpoint
     from ideogram_q8.recipe import Recipe
 
-POLICIES = ("naive", "paper", "convrot", "auto")
-MEASURED = ("paper", "auto")
+POLICIES = ("naive", "paper", "convrot", "auto", "gguf")
+MEASURED = ("paper", "auto", "gguf")
 """Those that need statistics."""
-_OPTIONS = {"alpha": ("paper",), "protect": ("paper",), "target_size": ("auto",)}
+_OPTIONS = {"alpha": ("paper",), "protect": ("paper",), "target_size": ("auto", "gguf"), "no_rotation": ("auto",)}
 """Which policies an option is for."""
 
 
@@ -40,7 +40,7 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     make = actions.add_parser("make", help="choose what every layer gets")
     add_source(make)
     add_component(make)
-    make.add_argument("--policy", choices=POLICIES, required=True, help="paper and auto need --stats")
+    make.add_argument("--policy", choices=POLICIES, required=True, help="paper, auto and gguf need --stats")
     make.add_argument("--stats", type=Path, metavar="FILE", help="what `calibrate` wrote for this source")
     make.add_argument("--out", type=Path, metavar="FILE", required=True, help="the recipe to write, NAME.json")
     make.add_argument("--alpha", type=float, metavar="A", help="paper: share of the difficulty for the weights (default 0.5)")
@@ -48,7 +48,16 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "--protect", type=int, metavar="N", help="paper: layers per branch that stay bfloat16 (default 17 of 34 blocks)"
     )
     make.add_argument(
-        "--target-size", type=float, metavar="GB", help="auto: bytes / 10^9 of both branches (default: the paper's)"
+        "--target-size",
+        type=float,
+        metavar="GB",
+        help="auto, gguf: bytes / 10^9 of both branches (default: the paper's, q4_k_m's)",
+    )
+    make.add_argument(
+        "--no-rotation",
+        action="store_true",
+        default=None,
+        help="auto: rotate nothing, for diffusers' folders and stable-diffusion.cpp, which cannot",
     )
     add_overwrite(make, "a recipe")
     add_device(make, "products are measured")
@@ -89,10 +98,8 @@ def _write(path: Path, text: str) -> None:
 
 def _check(arguments: argparse.Namespace) -> None:
     policy = arguments.policy
-    if policy == "auto" and arguments.component == "text_encoder":
-        raise RequestError(
-            "--policy auto weighs the two transformers against each other; for a text encoder expected another policy"
-        )
+    if policy == "gguf" and arguments.component == "text_encoder":
+        raise RequestError(f"--policy {policy} is for the transformers; for a text encoder expected another policy")
     if policy in MEASURED and arguments.stats is None:
         raise RequestError(f"--policy {policy} looks at what goes into the layers; give --stats FILE, which `calibrate` writes")
     for name, policies in _OPTIONS.items():
@@ -107,7 +114,6 @@ def _check(arguments: argparse.Namespace) -> None:
 
 def _make(arguments: argparse.Namespace, source: Checkpoint, device: str) -> Recipe:
     from ideogram_q8.calibration.statistics import read
-    from ideogram_q8.checkpoint import Source
     from ideogram_q8.manifest import sha256_of
     from ideogram_q8.policies.convrot import convrot
     from ideogram_q8.policies.measurement import check_statistics
@@ -120,18 +126,22 @@ def _make(arguments: argparse.Namespace, source: Checkpoint, device: str) -> Rec
         return convrot(source.config)
     statistics = read(arguments.stats)
     check_statistics(statistics, source)
-    if arguments.policy == "auto" and isinstance(source, Source):
-        recipe = _auto(arguments, statistics, source, device)
+    if arguments.policy in ("auto", "gguf"):
+        recipe = _under_budget(arguments, statistics, source, device)
     else:
         alpha = ALPHA if arguments.alpha is None else arguments.alpha
         recipe = paper(statistics, source, alpha, arguments.protect)
     return replace(recipe, stats_sha256=sha256_of(arguments.stats))
 
 
-def _auto(arguments: argparse.Namespace, statistics: Statistics, source: Source, device: str) -> Recipe:
+def _under_budget(arguments: argparse.Namespace, statistics: Statistics, source: Checkpoint, device: str) -> Recipe:
     from tqdm import tqdm
 
+    from ideogram_q8.calibration.importance import Importance
+    from ideogram_q8.checkpoint import Source
+    from ideogram_q8.manifest import sha256_of
     from ideogram_q8.policies.auto import auto
+    from ideogram_q8.policies.gguf import gguf
 
     budget = None if arguments.target_size is None else round(arguments.target_size * 1e9)
     with tqdm(desc="measuring", unit="group", delay=BAR_DELAY) as bar:
@@ -140,11 +150,15 @@ def _auto(arguments: argparse.Namespace, statistics: Statistics, source: Source,
             bar.total = total
             bar.update(done - bar.n)
 
-        return auto(statistics, source, budget, device=device, on_progress=show)
+        if arguments.policy == "auto":
+            rotate = not arguments.no_rotation
+            return auto(statistics, source, budget, rotate=rotate, device=device, on_progress=show)
+        assert isinstance(source, Source)
+        return gguf(Importance(statistics, sha256_of(arguments.stats)), source, budget, device=device, on_progress=show)
 
 
 def run_explain(arguments: argparse.Namespace) -> None:
     """Raises IdeogramQ8Error."""
-    from ideogram_q8.recipe import explain
+    from ideogram_q8.recipe_table import explain
 
     print(explain(read_recipe(arguments.recipe)))

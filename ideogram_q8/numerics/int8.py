@@ -7,20 +7,26 @@ from __future__ import annotations
 
 import torch
 
+from ideogram_q8.numerics import rotation
+
 CODE_MAX = 127
 EXACT_WIDTH = 1024
 """Longest dot product of int8 codes that float32 holds exactly: 1024 * 128^2 = 2^24."""
-_CHUNK = 1 << 18
-"""Values quantized at a time on the CPU: what lies between input and codes stays in cache."""
+_CHUNK = 1 << 20
+"""Values quantized at a time on the CPU: what lies between input and codes stays in cache; fewer, and the calls cost more."""
 
 
-def quantize_per_channel(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Float [N, K] -> (codes int8 [N, K], scale float32 [N, 1])."""
-    return quantize_per_token(weight)
+def quantize_per_channel(weight: torch.Tensor, group: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Float [N, K] -> (codes int8 [N, K], scale float32 [N, 1]); rotated first by groups of inputs, if any (`numerics.rotation`)."""
+    return _quantize(weight, group)
 
 
 def quantize_per_token(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Float [..., K] -> (codes int8 [..., K], scale float32 [..., 1]); |codes * scale - x| <= scale / 2."""
+    return _quantize(x, 0)
+
+
+def _quantize(x: torch.Tensor, group: int) -> tuple[torch.Tensor, torch.Tensor]:
     *rows, width = x.shape
     tokens = x.reshape(-1, width)
     codes = torch.empty(tokens.shape, dtype=torch.int8, device=x.device)
@@ -28,9 +34,12 @@ def quantize_per_token(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     step = max(1, _CHUNK // max(1, width)) if x.device.type == "cpu" else len(tokens)
     # one buffer for all parts: fresh memory costs as much as the arithmetic
     values = torch.empty(min(step, len(tokens)), width, device=x.device)
+    scratch = torch.empty_like(values) if group else values
     for start in range(0, len(tokens), max(1, step)):
         part = tokens[start : start + step]
         quotients = values[: len(part)].copy_(part)
+        if group:
+            rotation.rotate_(quotients, group, scratch[: len(part)])
         amax = torch.maximum(quotients.amax(-1, keepdim=True), -quotients.amin(-1, keepdim=True))
         # by a tensor: CUDA turns division by a number into a product with its reciprocal, which rounds twice
         steps = amax / torch.full_like(amax, CODE_MAX)

@@ -86,7 +86,7 @@ def read_picture(picture: Image.Image, scene: data.Scene, reader: ocr.Reader) ->
     crop = shape_crop(pixels, scene.shape)
     inside = mask_of(scene.shape.noun, crop) > 0.9
     top, _, bottom, _ = scene.word.bbox
-    text = reader(ocr.band(picture, top, bottom))
+    text = ocr.joined(reader(ocr.band(picture, top, bottom)))
     return Reading(
         background=background_colour(pixels, scene) == scene.background,
         shape_colour=nearest_colour(np.median(crop[inside], axis=0)) == scene.shape.colour,
@@ -197,7 +197,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     parser.add_argument("--pictures", type=Path, help="folder for the pictures")
     arguments = parser.parse_args()
-    result = measure(load(arguments.artifact), arguments.count, arguments.preset, ocr.reader(), arguments.pictures)
+    result = measure(load(arguments.artifact), arguments.count, arguments.preset, ocr.Reader(), arguments.pictures)
     text = json.dumps(result, indent=2)
     print(text)
     if arguments.out is not None:

@@ -1,9 +1,9 @@
-"""Every Linear gets what its measured error asks for, under a budget of bytes for both branches together.
+"""Every Linear gets what its measured error asks for, under a budget of bytes: both branches together, or the text encoder.
 
-What can be chosen, for Linears that see tokens: W8A8 plain or rotated, or bfloat16; and for the Linears behind one fold point
-together, no smoothing or SmoothQuant at one alpha of a grid. For modulation Linears: int8 weights alone, or bfloat16.
-Weight-only int8 is not offered where tokens pass: it has the bytes of W8A8 and none of its speed. The seven Linears outside
-the blocks stay bfloat16.
+What can be chosen, for Linears that see tokens: W8A8 plain or, unless the files are for readers that know no rotation, rotated, or
+bfloat16; and for the Linears behind one fold point together, no smoothing or SmoothQuant at one alpha of a grid. For modulation
+Linears: int8 weights alone, or bfloat16. Weight-only int8 is not offered where tokens pass: it has the bytes of W8A8 and none of
+its speed. What lies outside the blocks stays bfloat16.
 
 Errors (`policies.measurement`) are summed over Linears, and bytes go where they remove most of the sum: a greedy knapsack.
 It runs twice, from the smallest choice and from the best choice that needs no more than the naive recipe, and the better
@@ -20,9 +20,10 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from ideogram_q8.architecture import BRANCHES, Branch, linears
+from ideogram_q8.architecture import PartName
 from ideogram_q8.calibration.statistics import Statistics
-from ideogram_q8.checkpoint import Source
+from ideogram_q8.checkpoint import Checkpoint
+from ideogram_q8.components import component
 from ideogram_q8.errors import RequestError
 from ideogram_q8.folding import consumers, fold_points
 from ideogram_q8.numerics import smoothing
@@ -38,7 +39,8 @@ from ideogram_q8.policies.measurement import (
     weight_maxima,
 )
 from ideogram_q8.policies.paper import paper
-from ideogram_q8.recipe import LayerPlan, LayerScheme, Part, Recipe, Smoothing, choose
+from ideogram_q8.recipe import LayerPlan, Part, Recipe, Smoothing, choose
+from ideogram_q8.schemes import LayerScheme
 
 ALPHAS = (0.35, 0.5, 0.65, 0.8)
 ROTATION_GAIN = 10**0.05
@@ -59,7 +61,7 @@ class Option:
 class Group:
     """Linears that are decided together; `options` by growing size and falling error. `naive_size` is what the naive recipe takes."""
 
-    branch: Branch
+    branch: PartName
     fold: str | None
     naive_size: int
     options: tuple[Option, ...]
@@ -67,16 +69,18 @@ class Group:
 
 def auto(
     statistics: Statistics,
-    source: Source,
+    source: Checkpoint,
     budget: int | None = None,
     *,
+    rotate: bool = True,
     device: str = "cpu",
     on_progress: OnProgress | None = None,
 ) -> Recipe:
-    """The recipe with the least summed error that was found within `budget` bytes of tensors, both branches together.
+    """The recipe with the least summed error that was found within `budget` bytes of tensors, all parts together.
 
     Args:
         budget: None is the size of the paper's recipe.
+        rotate: whether Linears may be rotated; diffusers' folders and stable-diffusion.cpp cannot hold those.
         device: where products are computed.
 
     Raises:
@@ -85,10 +89,10 @@ def auto(
     """
     if budget is None:
         budget = stored_bytes(paper(statistics, source, alpha=None), source)
-    return fit(measure(statistics, source, device, on_progress), source, budget)
+    return fit(measure(statistics, source, device, on_progress, rotate), source, budget)
 
 
-def fit(groups: Sequence[Group], source: Source, budget: int) -> Recipe:
+def fit(groups: Sequence[Group], source: Checkpoint, budget: int) -> Recipe:
     """The recipe within `budget` bytes from groups that `measure` returned.
 
     Raises:
@@ -100,15 +104,15 @@ def fit(groups: Sequence[Group], source: Source, budget: int) -> Recipe:
     if _size(groups, smallest) > room:
         least = budget - room + _size(groups, smallest)
         raise RequestError(f"a budget of {budget / 1e9:.6g} GB is too small: int8 takes {least / 1e9:.6g} GB at least")
-    picks = _spend(groups, smallest, room)
+    picks = spend(groups, smallest, room)
     as_naive = [max(i for i, option in enumerate(group.options) if option.size <= group.naive_size) for group in groups]
     if _size(groups, as_naive) <= room:
-        picks = min(picks, _spend(groups, as_naive, room), key=lambda candidate: _error(groups, candidate))
+        picks = min(picks, spend(groups, as_naive, room), key=lambda candidate: _error(groups, candidate))
     chosen = [(group, group.options[pick]) for group, pick in zip(groups, picks, strict=True)]
-    return replace(naive, policy="auto", parts={branch: _part(naive.parts[branch], branch, chosen) for branch in BRANCHES})
+    return replace(naive, policy="auto", parts={name: _part(part, name, chosen) for name, part in naive.parts.items()})
 
 
-def _spend(groups: Sequence[Group], start: Sequence[int], room: int) -> list[int]:
+def spend(groups: Sequence[Group], start: Sequence[int], room: int) -> list[int]:
     """Takes the step that removes most error per byte, as long as one fits."""
     picks, left = list(start), room - _size(groups, start)
     while True:
@@ -133,7 +137,7 @@ def _error(groups: Sequence[Group], picks: Sequence[int]) -> float:
     return sum(group.options[pick].error for group, pick in zip(groups, picks, strict=True))
 
 
-def _part(naive: Part, branch: Branch, chosen: Sequence[tuple[Group, Option]]) -> Part:
+def _part(naive: Part, branch: str, chosen: Sequence[tuple[Group, Option]]) -> Part:
     own = [(group, option) for group, option in chosen if group.branch == branch]
     plans = {plan.linear: plan for _, option in own for plan in option.plans}
     folds = tuple(
@@ -147,20 +151,22 @@ def _part(naive: Part, branch: Branch, chosen: Sequence[tuple[Group, Option]]) -
 # ---- measuring ----
 
 
-def measure(statistics: Statistics, source: Source, device: str = "cpu", on_progress: OnProgress | None = None) -> list[Group]:
-    """All groups of both branches with their options measured; independent of any budget.
+def measure(
+    statistics: Statistics, source: Checkpoint, device: str = "cpu", on_progress: OnProgress | None = None, rotate: bool = True
+) -> list[Group]:
+    """All groups of all parts with their options measured; independent of any budget.
 
     Raises:
         ArtifactError: a Linear has no statistics.
     """
-    costs = _Costs(source)
-    folds = list(fold_points(source.config))
-    modulations = [linear.name for linear in linears(source.config) if linear.in_block and not linear.sees_tokens]
-    places = [(branch, name) for branch in BRANCHES for name in (*folds, *modulations)]
+    bench = _Bench(statistics, source, device, _Costs(source), rotate)
+    model, folds = component(source.config), list(fold_points(source.config))
+    modulations = [linear.name for linear in model.linears if linear.in_block and not linear.sees_tokens]
+    places = [(part, name) for part in model.parts for name in (*folds, *modulations)]
     groups = []
-    for index, (branch, name) in enumerate(places):
+    for index, (part, name) in enumerate(places):
         group = _fold_group if name in folds else _modulation_group
-        groups.append(group(statistics, source, branch, name, costs, device))
+        groups.append(group(bench, part, name))
         if on_progress is not None:
             on_progress(index + 1, len(places))
     return groups
@@ -169,12 +175,11 @@ def measure(statistics: Statistics, source: Source, device: str = "cpu", on_prog
 class _Costs:
     """Bytes of a Linear's weight by what is done to it."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Checkpoint) -> None:
         naive = choose("int8", source.config)
 
         def all_alike(plan: LayerPlan) -> Recipe:
-            layers = tuple(replace(plan, linear=layer.linear) for layer in naive.parts[BRANCHES[0]].layers)
-            return replace(naive, parts=dict.fromkeys(BRANCHES, Part(layers, ())))
+            return replace(naive, parts={name: _alike(part, plan) for name, part in naive.parts.items()})
 
         treatments: tuple[tuple[LayerScheme, int], ...] = (("w8a8", 0), ("w8a8", GROUP), ("w8a16", 0), ("bf16", 0))
         self._bytes = {
@@ -183,26 +188,45 @@ class _Costs:
         }
         self._naive = linear_bytes(naive, source)
 
-    def of(self, branch: Branch, plan: LayerPlan) -> int:
+    def of(self, branch: PartName, plan: LayerPlan) -> int:
         return self._bytes[plan.scheme, plan.rotation][branch, f"{plan.linear}.weight"]
 
-    def naive(self, branch: Branch, names: Sequence[str]) -> int:
+    def naive(self, branch: PartName, names: Sequence[str]) -> int:
         return sum(self._naive[branch, f"{name}.weight"] for name in names)
 
 
-def _modulation_group(statistics: Statistics, source: Source, branch: Branch, name: str, costs: _Costs, device: str) -> Group:
-    probe = Probe(read_weight(source, branch, name), inputs_of(statistics, branch, name).sample, device)
+def _alike(part: Part, plan: LayerPlan) -> Part:
+    return Part(tuple(replace(plan, linear=layer.linear) for layer in part.layers), ())
+
+
+@dataclass(frozen=True)
+class _Bench:
+    """What is measured with, and what may be tried."""
+
+    statistics: Statistics
+    source: Checkpoint
+    device: str
+    costs: _Costs
+    rotate: bool
+
+    def probe(self, branch: PartName, linear: str) -> Probe:
+        sample = inputs_of(self.statistics, branch, linear).sample
+        return Probe(read_weight(self.source, branch, linear), sample, self.device)
+
+
+def _modulation_group(bench: _Bench, branch: PartName, name: str) -> Group:
+    probe, costs = bench.probe(branch, name), bench.costs
     plan = LayerPlan(name, "w8a16", 0, "")
     error = probe.error(plan)
     kept = LayerPlan(name, "bf16", 0, f"protected: int8 weights alone {in_words(error)}")
     plan = replace(plan, reason=f"int8 weights alone: {in_words(error)}; one row per picture")
     options = [Option((plan,), None, costs.of(branch, plan), error), Option((kept,), None, costs.of(branch, kept), 0.0)]
-    return Group(branch, None, costs.naive(branch, [name]), _front(options))
+    return Group(branch, None, costs.naive(branch, [name]), front(options))
 
 
 @dataclass(frozen=True)
 class _Measured:
-    """One Linear's errors: `plain` and `rotated` (None where its width cannot be) by alpha, None for no smoothing."""
+    """One Linear's errors: `plain` and `rotated` (None where that cannot be) by alpha, None for no smoothing."""
 
     linear: str
     plain: dict[float | None, float]
@@ -228,14 +252,13 @@ class _Measured:
         return ", ".join(words)
 
 
-def _fold_group(statistics: Statistics, source: Source, branch: Branch, fold: str, costs: _Costs, device: str) -> Group:
-    names = consumers(fold)
-    entry, maxima = inputs_of(statistics, branch, names[0]), weight_maxima(source, branch, fold)
-    exponents = {alpha: smoothing.exponents(entry.amax, maxima, alpha) for alpha in ALPHAS}
-    tables = []
-    for name in names:
-        probe = Probe(read_weight(source, branch, name), entry.sample, device)
-        tables.append(_measure(probe, name, exponents))
+def _fold_group(bench: _Bench, branch: PartName, fold: str) -> Group:
+    names, costs = consumers(fold), bench.costs
+    point, maxima = fold_points(bench.source.config)[fold], weight_maxima(bench.source, branch, fold)
+    amax = inputs_of(bench.statistics, branch, names[0]).amax
+    exponents = {alpha: smoothing.exponents(point.gather(amax), point.gather(maxima), alpha) for alpha in ALPHAS}
+    columns = {alpha: point.spread(channels) for alpha, channels in exponents.items()}
+    tables = [_measure(bench.probe(branch, name), name, columns, bench.rotate) for name in names]
     options = []
     for alpha in (None, *ALPHAS):
         for chosen in itertools.product(*(table.choices(alpha) for table in tables)):
@@ -244,19 +267,19 @@ def _fold_group(statistics: Statistics, source: Source, branch: Branch, fold: st
             folded = exponents[alpha] if alpha is not None and quantized else None
             size, error = sum(costs.of(branch, plan) for plan in plans), sum(error for _, error in chosen)
             options.append(Option(plans, folded, size, error))
-    return Group(branch, fold, costs.naive(branch, names), _front(options))
+    return Group(branch, fold, costs.naive(branch, names), front(options))
 
 
-def _measure(probe: Probe, name: str, exponents: dict[float, torch.Tensor]) -> _Measured:
+def _measure(probe: Probe, name: str, columns: dict[float, torch.Tensor], rotate: bool) -> _Measured:
     def errors(rotation: int) -> dict[float | None, float]:
         plan = LayerPlan(name, "w8a8", rotation, "")
-        return {None: probe.error(plan)} | {alpha: probe.error(plan, exponents[alpha]) for alpha in ALPHAS}
+        return {None: probe.error(plan)} | {alpha: probe.error(plan, columns[alpha]) for alpha in ALPHAS}
 
-    divides = probe.weight.shape[1] % GROUP == 0
-    return _Measured(name, errors(0), errors(GROUP) if divides else None)
+    rotates = rotate and probe.weight.shape[1] % GROUP == 0
+    return _Measured(name, errors(0), errors(GROUP) if rotates else None)
 
 
-def _front(options: Sequence[Option]) -> tuple[Option, ...]:
+def front(options: Sequence[Option]) -> tuple[Option, ...]:
     """Those that no other beats in size and error, smallest first; of equals the first given."""
     front: list[Option] = []
     for option in sorted(options, key=lambda option: (option.size, option.error)):

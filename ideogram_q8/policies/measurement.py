@@ -26,7 +26,8 @@ from ideogram_q8.errors import ArtifactError, SourceError
 from ideogram_q8.folding import consumers, fold_points
 from ideogram_q8.layers import from_packed
 from ideogram_q8.numerics import smoothing
-from ideogram_q8.recipe import INT8_SCHEMES, LayerPlan, Recipe, fold_of
+from ideogram_q8.recipe import LayerPlan, Recipe, fold_of
+from ideogram_q8.schemes import INT8_SCHEMES
 
 OnProgress = Callable[[int, int], None]
 """Called with how many measurements are done, and how many there are."""

@@ -18,11 +18,12 @@ from ideogram_q8.artifact import layout, open_artifact, reader
 from ideogram_q8.artifact.packed import Fp8Weight, GgmlWeight, Int8Weight
 from ideogram_q8.errors import ArtifactError
 from ideogram_q8.numerics import ggml, int8
-from ideogram_q8.recipe import SCHEMES, choose
+from ideogram_q8.recipe import choose
+from ideogram_q8.schemes import NAMED_SCHEMES
 from tests.synthetic import TINY
 
 
-@pytest.fixture(params=SCHEMES)
+@pytest.fixture(params=NAMED_SCHEMES)
 def copy(request, built, tmp_path) -> Path:
     """A folder of each scheme, to be spoiled."""
     return Path(shutil.copytree(built[request.param], tmp_path / request.param))
@@ -46,7 +47,7 @@ def edit_manifest(folder: Path, change) -> None:
     path.write_text(json.dumps(value), encoding="utf-8")
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("scheme", NAMED_SCHEMES)
 def test_plain_tensors_are_the_sources(source, built, scheme):
     artifact = open_artifact(built[scheme], verify=True)
     assert (artifact.variant, artifact.traits, artifact.config) == (scheme, source.traits, source.config)
@@ -54,7 +55,7 @@ def test_plain_tensors_are_the_sources(source, built, scheme):
         view, reader = artifact.branch(branch), source.branch(branch)
         assert view.names == reader.names
         packed = {f"{linear.name}.weight" for linear in linears(TINY) if view.packed(linear.name) is not None}
-        assert len(packed) == {"int8": 10, "q8_0": 12, "q4_k": 10}[scheme]
+        assert len(packed) == (10 if scheme == "int8" else 12)
         for name in set(view.names) - packed:
             assert torch.equal(view.read(name).float(), reader.read(name).float())
         for name in packed:
@@ -71,13 +72,13 @@ def test_int8_linears_are_those_of_the_definition(source, built):
         assert torch.equal(packed.codes, codes) and torch.equal(packed.scale, scale)
 
 
-@pytest.mark.parametrize("scheme", ["q8_0", "q4_k"])
-def test_blocks_are_those_of_the_definition(source, built, scheme):
+@pytest.mark.parametrize(("scheme", "block"), [("q8_0", "q8_0"), ("q4_k_s", "q4_k")])
+def test_blocks_are_those_of_the_definition(source, built, scheme, block):
     view = open_artifact(built[scheme]).branch("conditional")
     packed = view.packed("layers.1.attention.qkv")
     weight = source.branch("conditional").read("layers.1.attention.qkv.weight")
-    assert isinstance(packed, GgmlWeight) and packed.shape == tuple(weight.shape) and packed.block == scheme
-    assert torch.equal(packed.data, ggml.encode(weight.float(), ggml.BLOCKS[scheme]))
+    assert isinstance(packed, GgmlWeight) and packed.shape == tuple(weight.shape) and packed.block == block
+    assert torch.equal(packed.data, ggml.encode(weight.float(), ggml.BLOCKS[block]))
 
 
 def test_rows_of_packed_weights_are_rows_of_the_weight(built):
@@ -181,7 +182,10 @@ def test_changed_bytes_are_found_by_their_hash(copy):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda value: value.update(scheme="q9_0"), "scheme is 'q9_0', expected one of int8, q8_0, q4_k"),
+        (
+            lambda value: value.update(scheme="q9_0"),
+            "scheme is 'q9_0', expected one of int8, q8_0",
+        ),
         (lambda value: value["transformer"].update(num_layers=0), "transformer: config.json: num_layers is 0"),
         (lambda value: value["transformer"].update(num_layers=1), "layers.1.adaln_modulation is no Linear of this model"),
         (lambda value: value["recipe"]["parts"]["conditional"].update(layers=[]), "adaln_proj has no plan"),
@@ -189,7 +193,7 @@ def test_changed_bytes_are_found_by_their_hash(copy):
         (lambda value: value["recipe"]["parts"].pop("conditional"), "parts are unconditional; expected"),
         (lambda value: value["recipe"]["parts"]["conditional"]["layers"].reverse(), "planned twice or out of order"),
         (lambda value: value["recipe"]["parts"]["conditional"]["layers"][7].update(scheme="bf16"), "its recipe gives"),
-        (lambda value: value["recipe"].update(format_version=2), "format_version is 2, expected 1"),
+        (lambda value: value["recipe"].update(format_version=9), "format_version is 9, expected 2"),
         (lambda value: value["recipe"].update(policy="../x"), "policy is '../x'"),
     ],
 )

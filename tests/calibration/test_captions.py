@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from ideogram_q8.calibration import captions
-from ideogram_q8.calibration.captions import pocket_captions, read_captions
+from ideogram_q8.calibration.captions import NAMED, named_captions, read_captions
 from ideogram_q8.caption import canonical, lint, parse, to_caption
 from ideogram_q8.errors import CaptionError, RequestError
+from ideogram_q8.evaluation.suite import get
 from ideogram_q8.pocket.data import HELD_OUT_WORDS, held_out_scenes
 from ideogram_q8.pocket.tokenizer import caption_text
 
@@ -18,12 +19,18 @@ OBJECT = json.loads(to_caption("a blue star"))
 
 
 def test_the_pockets_captions_are_fixed_and_not_those_of_evaluation():
-    found = pocket_captions()
-    assert len(found) == len(set(found)) == 32 and found == pocket_captions()
-    assert found[:4] == pocket_captions(4)
+    found = named_captions("pocket")
+    assert len(found) == len(set(found)) == 32
     assert not set(found) & {caption_text(scene) for scene in held_out_scenes(1000)}
     assert not any(f'"text":"{word}"' in caption or f" {word} " in caption for word in HELD_OUT_WORDS for caption in found)
     assert all(canonical(caption) == caption and not lint(parse(caption)) for caption in found)
+
+
+def test_the_names_mean_suites_that_evaluation_does_not_measure_with():
+    assert set(NAMED) == {"pocket", "ideogram-calibration"}
+    found = named_captions("ideogram-calibration")
+    assert len(set(found)) == 128
+    assert not set(found) & {case.caption for case in get("ideogram").cases}
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from ideogram_q8.calibration.captions import pocket_captions
+from ideogram_q8.calibration.captions import named_captions
 from ideogram_q8.calibration.statistics import read
 from ideogram_q8.commands import calibrate
-from ideogram_q8.errors import IdeogramQ8Error
+from ideogram_q8.errors import IdeogramQ8Error, RequestError
 
 
 def run(*arguments: object) -> None:
@@ -27,7 +27,7 @@ def captions(folder: Path, *texts: str) -> Path:
 
 
 def test_two_machines_and_a_merge(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    for name, caption in zip("ab", pocket_captions(2), strict=True):
+    for name, caption in zip("ab", named_captions("pocket")[:2], strict=True):
         given = captions(tmp_path, caption)
         out = tmp_path / f"{name}.safetensors"
         run(
@@ -76,6 +76,20 @@ def test_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: li
     with pytest.raises(IdeogramQ8Error, match=message):
         run("calibrate", "pocket", "--captions", captions(tmp_path, "a red star"), *arguments)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["captions.txt", "there.safetensors"]
+
+
+@pytest.mark.parametrize(("name", "count"), [("pocket", 32), ("ideogram-calibration", 128)])
+def test_a_name_stands_for_captions_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, count: int):
+    asked: list[tuple[str, ...]] = []
+
+    def stop(captions: tuple[str, ...], **options: object) -> None:
+        asked.append(captions)
+        raise RequestError("enough")
+
+    monkeypatch.setattr(calibrate, "_painting", lambda arguments, size: stop)
+    with pytest.raises(RequestError, match="enough"):
+        run("calibrate", "pocket", "--captions", name, "--out", tmp_path / "s.safetensors")
+    assert asked == [named_captions(name)] and len(asked[0]) == count
 
 
 def test_a_strange_caption_is_run_with_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ideogram_q8.recipe import Part, Recipe, choose
+from ideogram_q8.schemes import LayerScheme
 from tests.synthetic import TINY
 
 
@@ -16,6 +17,16 @@ def changed(recipe: Recipe, schemes: dict[str, str], rotation: dict[str, int] | 
         for layer in part.layers
     )
     return replace(recipe, policy="mixed", parts={**recipe.parts, "conditional": Part(layers, part.smoothing)})
+
+
+def all_alike(scheme: LayerScheme) -> Recipe:
+    """W8A8, or weight-only int8, for all Linears of the blocks of both branches."""
+    naive = choose("int8", TINY)
+    parts = {
+        name: Part(tuple(replace(plan, scheme=scheme) if "layers." in plan.linear else plan for plan in part.layers), ())
+        for name, part in naive.parts.items()
+    }
+    return replace(naive, policy=scheme, parts=parts)
 
 
 MIXED = changed(

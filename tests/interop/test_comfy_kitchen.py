@@ -1,8 +1,9 @@
 """comfy-kitchen, the library under ComfyUI, computes with the tensors of the single file and agrees with `Int8Linear`.
 
 Its plain-torch back end is its own reference. In float32 both quantize activations with amax / 127 by the same operations, so codes are
-equal; the results differ by the order of two float32 products. Where inputs are rotated, it multiplies by the matrix and we add in
-a butterfly: an input may then round to the next code, which moves an output by a part of the quantization error.
+equal; the results differ by the order of two float32 products. Where inputs are rotated, we round them to
+a grid first (`numerics.rotation`) and it does not: an input may then get the next code, which moves an output by a part of the
+quantization error.
 """
 
 from __future__ import annotations
@@ -94,7 +95,7 @@ def test_weights_agree(place):
 
 
 def test_it_would_quantize_to_the_same_tensors(place):
-    """Codes and scales of its own quantizer. It rotates by a matrix product: then a code may be the next one, seldom."""
+    """Codes and scales of its own quantizer. It rotates without our grid: then a code may be the next one, seldom."""
     from comfy_kitchen.backends.eager.quantization import quantize_int8_convrot_weight, quantize_int8_rowwise
 
     for name, stored, _, layer, source in linears_of(place):
@@ -103,5 +104,5 @@ def test_it_would_quantize_to_the_same_tensors(place):
         if not layer.rotation:
             assert torch.equal(codes, ours) and torch.equal(scale, our_scale), name
             continue
-        torch.testing.assert_close(scale, our_scale, rtol=1e-6, atol=0)
+        torch.testing.assert_close(scale, our_scale, rtol=2.0**-16, atol=0)
         assert (codes.int() - ours.int()).abs().max() <= 1 and (codes != ours).float().mean() < 1e-3, name

@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
+import re
 
 import pytest
 import torch
+from torch.nn import functional
 
-from ideogram_q8.kernels import BACKENDS, Problem, choose, int8_linear
+from ideogram_q8 import kernels
+from ideogram_q8.kernels import (
+    BACKENDS,
+    Backend,
+    Choice,
+    Problem,
+    choose,
+    cpu,
+    int8_linear,
+    int8_weight_only_linear,
+    kitchen,
+    row_scale,
+    tiles,
+)
 from ideogram_q8.kernels import int8 as kernel
-from ideogram_q8.numerics import int8
+from ideogram_q8.kernels.epilogue import scaled
+from ideogram_q8.kernels.int8 import Linear, self_test
+from ideogram_q8.numerics import fp8, ggml, int8
 
 
 def random_layer(rows: int, inputs: int, outputs: int) -> tuple[torch.Tensor, ...]:
@@ -49,34 +67,163 @@ def test_a_row_of_zeros_gives_the_bias() -> None:
     assert torch.equal(int8_linear(torch.zeros(1, 64), codes, scale, bias)[0], bias)
 
 
+def problem(
+    capability: tuple[int, int] | None = (8, 6),
+    rows: int = 64,
+    inputs: int = 256,
+    dtype: torch.dtype = torch.bfloat16,
+) -> Problem:
+    return Problem("cpu" if capability is None else "cuda:0", capability, dtype, rows, inputs, 256)
+
+
+def chosen(asked: Problem, *wrong: str) -> Choice:
+    """As on a machine where everything is installed and gives right results, apart from `wrong`."""
+    return choose(asked, lambda backend, _: "wrong sums" if backend.name in wrong else None)
+
+
+@pytest.fixture
+def _everything_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kitchen, "_missing", lambda: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    choose.cache_clear()
+
+
+@pytest.mark.usefixtures("_everything_installed")
 @pytest.mark.parametrize(
-    ("problem", "name", "reason"),
+    ("asked", "name", "reasons"),
     [
-        (Problem("cpu", None, 64, 256, 256), "exact float32 chunks", "needs CUDA, the tensors are on cpu"),
-        (Problem("cuda", (8, 6), 64, 256, 256), "torch._int_mm", None),
-        (Problem("cuda", (7, 0), 64, 256, 256), "exact float32 chunks", "needs compute capability 7.5, got 7.0"),
-        (Problem("cuda", (8, 6), 16, 256, 256), "exact float32 chunks", "needs more than 16 rows, got 16"),
-        (Problem("cuda", (8, 6), 64, 252, 256), "exact float32 chunks", "multiples of 8, got 252 inputs and 256 outputs"),
+        (problem(), "comfy-kitchen", {}),
+        (problem(dtype=torch.float32), "Triton", {"comfy-kitchen": "takes bfloat16 and float16, got torch.float32"}),
+        (problem(dtype=torch.float32, capability=(7, 5)), "torch._int_mm", {"Triton": "compute capability 8.0, got 7.5"}),
+        (problem(capability=(7, 0)), "exact float32 chunks", {"torch._int_mm": "needs compute capability 7.5, got 7.0"}),
+        (problem(rows=31), "dequantize", {"comfy-kitchen": "needs 32 rows, got 31", "torch._int_mm": "needs 32 rows, got 31"}),
+        (
+            problem(inputs=16388, dtype=torch.float32),
+            "exact float32 chunks",
+            {"Triton": "at most 16384 inputs, got 16388", "torch._int_mm": "multiples of 8, got 16388", "dequantize": "got 64"},
+        ),
+        (
+            problem(None),
+            "exact float32 chunks",
+            {"comfy-kitchen": "needs CUDA", "Triton": "needs CUDA", "dequantize": "needs CUDA"},
+        ),
     ],
 )
-def test_the_choice_says_why_others_were_refused(problem: Problem, name: str, reason: str | None) -> None:
-    choice = choose(problem)
+def test_the_choice_says_why_others_were_refused(asked: Problem, name: str, reasons: dict[str, str]) -> None:
+    choice = chosen(asked)
     assert choice.backend.name == name
-    reasons = dict(choice.refused)
-    assert reason is None if not reasons else str(reason) in reasons["torch._int_mm"]
+    order = [backend.name for backend in BACKENDS]
+    assert [refused for refused, _ in choice.refused] == order[: order.index(name)]
+    for refused, reason in reasons.items():
+        assert reason in dict(choice.refused)[refused]
 
 
-def test_the_reference_refuses_nothing() -> None:
-    assert BACKENDS[-1].refuses(Problem("meta", None, 1, 1, 1)) is None
+@pytest.mark.usefixtures("_everything_installed")
+def test_a_wrong_back_end_is_refused() -> None:
+    choice = chosen(problem(), "comfy-kitchen", "Triton")
+    assert choice.backend.name == "torch._int_mm"
+    assert choice.refused == (("comfy-kitchen", "wrong sums"), ("Triton", "wrong sums"))
 
 
-def test_the_choice_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+def saturating(x: torch.Tensor, codes: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    """What a capped oneDNN computes: activations made unsigned, sums of two products cut off at 16 bits."""
+    rows, row_scale = int8.quantize_per_token(x)
+    products = (rows[:, None, :].int() + 128) * codes[None].int()
+    pairs = (products[..., ::2] + products[..., 1::2]).clamp(-32768, 32767)
+    return scaled(pairs.sum(-1).int() - 128 * codes.int().sum(1), row_scale, scale, bias, x.dtype)
+
+
+def broken(*_: object) -> torch.Tensor:
+    raise RuntimeError("no compiler found")
+
+
+@pytest.mark.parametrize(
+    ("linear", "reason"), [(saturating, r"\d+ of 4096 sums are wrong"), (broken, "RuntimeError: no compiler found")]
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_self_test_finds_what_is_wrong(linear: Linear, reason: str, dtype: torch.dtype) -> None:
+    found = self_test(Backend("tried", linear, lambda _: None), problem(None, dtype=dtype))
+    assert found is not None and re.search(f"self-test failed: {reason}", found)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("linear", [BACKENDS[-1].linear, kernel._int_mm_linear, cpu.linear])
+def test_back_ends_that_run_here_pass_the_self_test(linear: Linear, dtype: torch.dtype) -> None:
+    assert self_test(Backend("tried", linear, lambda _: None), problem(None, dtype=dtype)) is None
+
+
+@pytest.mark.parametrize("linear", [kernel._int_mm_linear, cpu.linear])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_plain_back_ends_are_the_definition(linear: Linear, dtype: torch.dtype) -> None:
+    x, _, codes, scale, bias = random_layer(300, 64, 24)
+    assert torch.equal(linear(x.to(dtype), codes, scale, bias), BACKENDS[-1].linear(x.to(dtype), codes, scale, bias))
+
+
+@pytest.mark.parametrize("cap", ["AVX2", "avx512_core"])
+def test_a_capped_onednn_is_refused(cap: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: True)
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
+    assert cpu.refuses("cpu") is None
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_VNNI")
+    assert cpu.refuses("cpu") is None
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", cap)
+    assert cpu.refuses("cpu") == f"ONEDNN_MAX_CPU_ISA is {cap}, with which oneDNN saturates; remove it"
+    monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: False)
+    assert "AVX512-VNNI" in str(cpu.refuses("cpu"))
+
+
+def test_the_definition_goes_by_tiles() -> None:
+    x, _, codes, scale, bias = random_layer(40, 96, 150)
+    whole = int8_linear(x, codes, scale, bias)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tiles, "TILE", 96 * 64)
+        assert torch.equal(int8_linear(x, codes, scale, bias), whole)
+        weight_only = int8_weight_only_linear(x, codes, scale, bias)
+    assert torch.allclose(weight_only, functional.linear(x, int8.dequantize(codes, scale), bias), rtol=1e-5, atol=1e-4)
+
+
+def test_the_last_refuses_nothing() -> None:
+    assert BACKENDS[-1].refuses(Problem("meta", None, torch.float64, 1, 1, 1)) is None
+
+
+def test_the_choice_is_logged_once(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: False)
     choose.cache_clear()
     x, _, codes, scale, _ = random_layer(6, 64, 32)
-    kernel._log_once.cache_clear()
+    kernel._logged.clear()
     with caplog.at_level(logging.INFO, "ideogram_q8"):
         for rows in (1, 2, 3):
             int8_linear(x[:rows], codes, scale)
-    assert [record.getMessage() for record in caplog.records] == [
-        "int8 linear on cpu: exact float32 chunks; torch._int_mm refused: needs CUDA, the tensors are on cpu"
-    ]
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert message.startswith("int8 linear on cpu: exact float32 chunks; comfy-kitchen refused: ")
+    assert "AVX512-VNNI refused: needs AVX512-VNNI, which this CPU does not have" in message
+
+
+def operands(name: str) -> tuple[object, ...]:
+    x, weight, codes, scale, bias = random_layer(40, 256, 48)
+    match name:
+        case "ggml_linear":
+            data = ggml.encode(weight, ggml.BLOCKS["q4_k"])
+            return x, data, "q4_k", bias, row_scale(data, ggml.BLOCKS["q4_k"])
+        case "fp8_linear":
+            return x, *fp8.quantize_per_row(weight), bias
+        case _:
+            return x, codes, scale, bias
+
+
+@pytest.mark.parametrize("name", ["int8_linear", "int8_weight_only_linear", "ggml_linear", "fp8_linear"])
+def test_operators_compile_without_a_break(name: str) -> None:
+    arguments = operands(name)
+    # torch's own comparison of inputs before and after has no arithmetic on float8
+    checks = ("test_autograd_registration", "test_faketensor") if name == "fp8_linear" else "ALL"
+    torch.library.opcheck(getattr(torch.ops.ideogram_q8, name).default, arguments, test_utils=checks)
+    linear = getattr(kernels, name)
+
+    def doubled(x: torch.Tensor) -> torch.Tensor:
+        return linear(x, *arguments[1:]) * 2
+
+    x = arguments[0]
+    assert isinstance(x, torch.Tensor)
+    compiled = torch.compile(doubled, fullgraph=True, backend="aot_eager")
+    for shaped in (x, x.reshape(2, 20, 256)):
+        assert torch.equal(compiled(shaped), doubled(shaped))

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from ideogram_q8.numerics import ggml
-from ideogram_q8.numerics.ggml import BLOCKS, FLOATS, c_float
+from ideogram_q8.numerics.ggml import BLOCKS, FLOATS, c_float, compiled
 
 ALL = {**BLOCKS, **FLOATS}
 TYPES = {name: gguf.GGMLQuantizationType(block.gguf_type) for name, block in ALL.items()}
@@ -18,6 +18,8 @@ with np.load(Path(__file__).parent / "golden" / "ggml.npz") as archive:
     GOLDEN = {key: torch.from_numpy(array) for key, array in archive.items()}
 KINDS = [key.removeprefix("values/") for key in GOLDEN if key.startswith("values/")]
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+WAYS = ["torch", *(["compiled"] if compiled.numba else []), *DEVICES[1:]]
+"""Searches in torch, compiled by numba where that is installed, and on a GPU where there is one."""
 TIDY = ("normal", "heavy_tailed", "positive", "ties")
 """Kinds whose values all types hold without overflow or underflow."""
 
@@ -42,10 +44,13 @@ def test_block_sizes_are_those_of_gguf(name):
     assert TYPES[name].name == name.upper()
 
 
-@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("form", ["plain", "weighted"])
 @pytest.mark.parametrize("name", BLOCKS)
-def test_bytes_equal_those_of_ggml(name, form, device):
+def test_bytes_equal_those_of_ggml(name, form, way, monkeypatch):
+    if way == "torch":
+        monkeypatch.setattr(compiled, "numba", None)
+    device = "cuda" if way == "cuda" else "cpu"
     importance = GOLDEN["importance"].to(device) if form == "weighted" else None
     for kinds in (TIDY, sorted({*KINDS} - {*TIDY})):  # extreme values take the searches another way
         values = [GOLDEN[f"values/{kind}"].to(device) for kind in kinds]

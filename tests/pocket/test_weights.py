@@ -20,7 +20,7 @@ def pocket() -> Model:
 
 @pytest.fixture(scope="module")
 def readings(pocket: Model) -> Sequence[measure.Reading]:
-    read = ocr.reader()
+    read = ocr.Reader()
     scenes = data.held_out_scenes(12)
     return [measure.read_picture(measure.paint(pocket, s, i, "default-20"), s, read) for i, s in enumerate(scenes)]
 
@@ -61,7 +61,7 @@ def test_the_autoencoder_returns_pictures_to_28_db(pocket: Model) -> None:
 
 
 def test_readers_are_right_about_perfect_pictures() -> None:
-    read = ocr.reader()
+    read = ocr.Reader()
     for scene in data.held_out_scenes(6):
         reading = measure.read_picture(data.render(scene), scene, read)
         assert reading.background and reading.shape_colour and reading.shape and reading.word

@@ -6,24 +6,25 @@ from collections.abc import Mapping
 
 import torch
 
-from ideogram_q8.architecture import BRANCHES, linears
 from ideogram_q8.calibration.statistics import FORMAT_VERSION, Calibration, LinearStatistics, Statistics, shared_input
-from ideogram_q8.checkpoint import Source
+from ideogram_q8.checkpoint import Checkpoint
+from ideogram_q8.components import component
 
 STEPS = 3
 ROWS = 24
 
 
-def statistics_of(source: Source, outliers: Mapping[str, float], seed: int = 0) -> Statistics:
+def statistics_of(source: Checkpoint, outliers: Mapping[str, float], seed: int = 0) -> Statistics:
     """Normal inputs for every Linear that runs; `outliers` maps a Linear to the factor of its third input channel."""
     generator = torch.Generator().manual_seed(seed)
     entries = {}
-    for branch in BRANCHES:
-        for linear in linears(source.config):
-            if shared_input(linear.name) == linear.name:
+    model = component(source.config)
+    for part in model.parts:
+        for linear in model.linears:
+            if linear.runs and shared_input(linear.name) == linear.name:
                 inputs = torch.randn(ROWS, linear.in_features, generator=generator)
                 inputs[:, 2] *= outliers.get(linear.name, 1.0)
-                entries[branch, linear.name] = entry_of(inputs)
+                entries[part, linear.name] = entry_of(inputs)
     calibration = Calibration(FORMAT_VERSION, source.record(), ("0" * 64,), "turbo-12", 64, 64, 0, STEPS, ROWS)
     return Statistics(calibration, entries)
 

@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from ideogram_q8.architecture import BRANCHES
-from ideogram_q8.checkpoint import open_source
+from ideogram_q8.artifact import open_artifact
+from ideogram_q8.checkpoint import open_source, open_text_encoder
+from ideogram_q8.conversion import convert
 from ideogram_q8.errors import RequestError
 from ideogram_q8.policies.auto import auto, fit, measure
 from ideogram_q8.policies.measurement import recipe_errors, stored_bytes
@@ -15,6 +17,7 @@ from ideogram_q8.quantization import quantize
 from ideogram_q8.recipe import Recipe, choose
 from tests.policies.example import statistics_of
 from tests.synthetic import write_source
+from tests.text_encoders import write_text_encoder
 
 SPIKY = {"layers.0.feed_forward.w2": 300.0, "layers.1.attention.o": 40.0}
 
@@ -108,3 +111,57 @@ def test_the_recipe_is_one_that_quantize_takes(source, groups, tmp_path):
     assert manifest.variant == "int8-auto"
     size = sum(file.size for file in manifest.files)
     assert 0 <= size - stored_bytes(recipe, source) < 100_000
+
+
+def test_without_rotation_it_can_be_a_diffusers_folder(source, statistics, tmp_path):
+    """And what is left to choose from is the same: it is a budgeted recipe like the other, only not better."""
+    naive = stored_bytes(choose("int8", source.config), source)
+    free, plain = auto(statistics, source, naive), auto(statistics, source, naive, rotate=False)
+    assert any(plan.rotation for part in free.parts.values() for plan in part.layers)
+    assert not any(plan.rotation or "rotated" in plan.reason for part in plain.parts.values() for plan in part.layers)
+    assert stored_bytes(plain, source) <= naive
+    assert summed(free, statistics, source) <= summed(plain, statistics, source)
+    assert summed(plain, statistics, source) <= summed(choose("int8", source.config), statistics, source)
+    quantize(source, plain, tmp_path / "single")
+    convert(tmp_path / "single", "diffusers", tmp_path / "folder")
+    assert open_artifact(tmp_path / "folder").recipe == plain
+
+
+ENCODER_SPIKY = {"language_model.layers.1.mlp.down_proj": 300.0, "language_model.layers.0.self_attn.o_proj": 100.0}
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory):
+    return open_text_encoder(write_text_encoder(tmp_path_factory.mktemp("encoder")))
+
+
+def test_the_text_encoder_is_a_part_like_any_other(encoder, tmp_path):
+    statistics = statistics_of(encoder, ENCODER_SPIKY)
+    naive = choose("int8", encoder.config)
+    before = stored_bytes(naive, encoder)
+    groups = measure(statistics, encoder)
+    errors = []
+    for budget in range(before, before + 160_000, 20_000):
+        recipe = fit(groups, encoder, budget)
+        assert stored_bytes(recipe, encoder) <= budget
+        errors.append(summed(recipe, statistics, encoder))
+    assert errors == sorted(errors, reverse=True)
+    assert errors[-1] == 0 < errors[0] < summed(naive, statistics, encoder)
+    recipe = fit(groups, encoder, before)
+    assert {"language_model.layers.1.mlp.up_proj", "language_model.layers.0.self_attn.v_proj"} <= {
+        item.fold for item in recipe.parts["text_encoder"].smoothing
+    }
+    vision = [plan for plan in recipe.parts["text_encoder"].layers if plan.linear.startswith("visual.")]
+    assert vision and {plan.scheme for plan in vision} == {"bf16"}
+    assert quantize(encoder, recipe, tmp_path / "out").variant == "int8-auto"
+
+
+def test_a_text_encoders_reasons_hold_the_error_of_what_is_folded(encoder):
+    """A channel of v_proj is several columns of o_proj: what was measured is what `recipe_errors` unfolds from the recipe."""
+    statistics = statistics_of(encoder, ENCODER_SPIKY)
+    recipe = fit(measure(statistics, encoder), encoder, stored_bytes(choose("int8", encoder.config), encoder))
+    errors = recipe_errors(recipe, statistics, encoder)["text_encoder"]
+    smoothed = [plan for plan in recipe.parts["text_encoder"].layers if plan.reason.startswith("smoothed")]
+    assert any(plan.linear.endswith("o_proj") for plan in smoothed)
+    for plan in smoothed:
+        assert f": {-10 * torch.tensor(errors[plan.linear]).log10().item():.1f} dB; plain" in plan.reason

@@ -10,7 +10,7 @@ from ideogram_q8 import __main__ as command_line
 from ideogram_q8.artifact import open_artifact
 from ideogram_q8.calibration import statistics as stats_file
 from ideogram_q8.checkpoint import open_source
-from ideogram_q8.commands.recipe import POLICIES
+from ideogram_q8.commands.recipe import MEASURED, POLICIES
 from ideogram_q8.manifest import sha256_of
 from ideogram_q8.recipe import Recipe, choose
 from tests.policies.example import statistics_of
@@ -37,12 +37,13 @@ def make(place, policy: str, *more: object) -> int:
 
 @pytest.mark.parametrize("policy", POLICIES)
 def test_from_statistics_to_an_artifact(place, tmp_path, capsys, policy):
-    measured = ("--stats", place / "stats.safetensors") if policy in ("paper", "auto") else ()
+    measured = ("--stats", place / "stats.safetensors") if policy in MEASURED else ()
     assert make(place, policy, *measured) == 0
     recipe = Recipe.from_json((place / f"{policy}.json").read_text(encoding="utf-8"))
     assert recipe.policy == policy and recipe.sha256 in capsys.readouterr().out
     assert recipe.stats_sha256 == (sha256_of(place / "stats.safetensors") if measured else None)
-    assert run("quantize", place / "source", "--recipe", place / f"{policy}.json", "--out", tmp_path / "out") == 0
+    weighted = ("--importance", place / "stats.safetensors") if policy == "gguf" else ()
+    assert run("quantize", place / "source", "--recipe", place / f"{policy}.json", "--out", tmp_path / "out", *weighted) == 0
     assert open_artifact(tmp_path / "out").recipe == recipe
     capsys.readouterr()
     assert run("recipe", "explain", place / f"{policy}.json") == 0
@@ -71,8 +72,9 @@ def test_options_reach_the_policy(place):
     [
         ("auto", (), "give --stats FILE, which `calibrate` writes"),
         ("naive", ("--stats", "x.safetensors"), "--policy naive looks at no statistics; leave --stats out"),
+        ("convrot", ("--no-rotation",), "--no-rotation is for --policy auto, not convrot"),
         ("convrot", ("--alpha", "0.5"), "--alpha is for --policy paper, not convrot"),
-        ("paper", ("--stats", "x", "--target-size", "3"), "--target-size is for --policy auto, not paper"),
+        ("paper", ("--stats", "x", "--target-size", "3"), "--target-size is for --policy auto or gguf, not paper"),
         ("auto", ("--stats", "x", "--target-size", "nan"), "--target-size is nan; expected gigabytes"),
         ("auto", ("--stats", "STATS", "--target-size", "0.001"), "a budget of 0.001 GB is too small"),
         ("paper", ("--stats", "STATS", "--alpha", "2"), "alpha is 2.0; expected 0 to 1"),

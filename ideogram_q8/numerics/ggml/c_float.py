@@ -59,6 +59,9 @@ def square_root(values: torch.Tensor) -> torch.Tensor:
 
 def nearest(values: torch.Tensor) -> torch.Tensor:
     """ggml's `nearest_int`: ties to even up to 4194303, beyond that and for infinities what its bit trick yields; NaN gives 0."""
+    low, high = torch.aminmax(values) if values.numel() else (values.new_zeros(()), values.new_zeros(()))
+    if float(low) >= -4194303 and float(high) <= 4194303:  # false with NaN
+        return values.round()
     bits = (values + _MAGIC).view(torch.int32)
     rounded = ((bits & 0x007FFFFF) - 0x00400000).to(torch.float32)
     return torch.where(values.isnan(), torch.zeros_like(rounded), rounded)

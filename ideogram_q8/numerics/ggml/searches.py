@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 
 import torch
 
+from ideogram_q8.numerics.ggml import compiled
 from ideogram_q8.numerics.ggml.c_float import EPSILON, divide, least, nearest, nearest_, ordered_sum, signed_peak
 
 
@@ -34,10 +35,27 @@ def fit_affine(
     span = high - low
     inverse = divide(float(top), span)
     scale, minimum = divide(1.0, inverse), low
-    best_inverse, best_start = inverse, low
-    codes, terms, more = torch.empty_like(x), torch.empty_like(x), torch.empty_like(x)
+    codes, terms = torch.empty_like(x), torch.empty_like(x)
     codes = _affine_codes(x, inverse, low, span, top, codes)
     error = _error(x, weights, codes, scale, minimum, terms)
+    fixed = torch.stack([span, high, sum_w, sum_x])
+    start = torch.stack([error, scale, minimum, inverse, low])
+    _, scale, minimum, inverse, low = _improve_affine(x, weights, top, tries, fixed, start)
+    codes = _affine_codes(x, inverse, low, span, top, codes)
+    return torch.where(flat, torch.zeros_like(scale), scale), minimum, codes
+
+
+def _improve_affine(
+    x: torch.Tensor, weights: torch.Tensor, top: int, tries: Sequence[float], fixed: torch.Tensor, start: torch.Tensor
+) -> torch.Tensor:
+    """What is best after all tries; `fixed` and `start` are those of `compiled.improve_affine`, which this gives the result of."""
+    if compiled.available(x):
+        state = start.clone()
+        if compiled.improve_affine(x, weights, top, tries, fixed, state):
+            return state
+    span, high, sum_w, sum_x = fixed
+    error, scale, minimum, best_inverse, best_start = start
+    codes, terms, more = torch.empty_like(x), torch.empty_like(x), torch.empty_like(x)
     for numerator in tries:
         inverse = divide(numerator, high - minimum)  # from the best minimum so far, as ggml does
         codes = _affine_codes(x, inverse, minimum, span, top, codes)
@@ -56,8 +74,7 @@ def fit_affine(
         scale = torch.where(better, new_scale, scale)
         minimum = torch.where(better, new_minimum, minimum)
         error = torch.where(better, new_error, error)
-    codes = _affine_codes(x, best_inverse, best_start, span, top, codes)
-    return torch.where(flat, torch.zeros_like(scale), scale), minimum, codes
+    return torch.stack([error, scale, minimum, best_inverse, best_start])
 
 
 def _affine_codes(
@@ -97,7 +114,28 @@ def fit_symmetric(x: torch.Tensor, weights: torch.Tensor, top: int) -> tuple[tor
     sum_lx, sum_l2 = _symmetric_sums(x, weights, weighted_x, inverse, top)
     best_inverse, scale = inverse, torch.where(sum_l2 == 0, torch.zeros_like(peak), sum_lx / sum_l2)
     best = scale * sum_lx
-    for numerator in numerators(top, 0.0, 0.1, [*range(-9, 0), *range(1, 10)]):
+    tries = numerators(top, 0.0, 0.1, [*range(-9, 0), *range(1, 10)])
+    state = torch.stack([best, scale, best_inverse])
+    _, scale, best_inverse = _improve_symmetric(x, weights, weighted_x, top, tries, peak, state)
+    codes = (x * best_inverse).round_().clamp_(-top, top - 1).add_(top)
+    return scale.masked_fill(zero, 0.0), codes.masked_fill_(zero, 0.0)
+
+
+def _improve_symmetric(
+    x: torch.Tensor,
+    weights: torch.Tensor,
+    weighted_x: torch.Tensor,
+    top: int,
+    tries: Sequence[float],
+    peak: torch.Tensor,
+    state: torch.Tensor,
+) -> torch.Tensor:
+    """`state` after all tries, as `compiled.improve_symmetric` has it."""
+    if compiled.available(x):
+        compiled.improve_symmetric(x, weights, top, tries, peak, state)
+        return state
+    best, scale, best_inverse = state
+    for numerator in tries:
         inverse = divide(-numerator, peak)
         sum_lx, sum_l2 = _symmetric_sums(x, weights, weighted_x, inverse, top)
         better = (sum_l2 > 0) & (sum_lx * sum_lx > best * sum_l2)
@@ -105,8 +143,7 @@ def fit_symmetric(x: torch.Tensor, weights: torch.Tensor, top: int) -> tuple[tor
         best_inverse = torch.where(better, inverse, best_inverse)
         scale = torch.where(better, new_scale, scale)
         best = torch.where(better, new_scale * sum_lx, best)
-    codes = (x * best_inverse).round_().clamp_(-top, top - 1).add_(top)
-    return scale.masked_fill(zero, 0.0), codes.masked_fill_(zero, 0.0)
+    return torch.stack([best, scale, best_inverse])
 
 
 def _symmetric_sums(
@@ -124,13 +161,18 @@ def fit_scales(x: torch.Tensor, weights: torch.Tensor, top: int) -> tuple[torch.
 
     [m, n] twice -> scale [n], codes [m, n].
     """
+    tries = numerators(top, 0.0, 0.1, [*range(-4, 0), *range(1, 5)])
+    if compiled.available(x):
+        found = compiled.fit_scales(x, weights, top, tries)
+        if found is not None:
+            return found
     largest = x.amax(0)
     zero = ~(largest >= EPSILON)
     largest = torch.where(zero, torch.ones_like(largest), largest)
     inverse = divide(float(top), largest)
     scale = divide(1.0, inverse)
     best_error = _scale_error(x, weights, _as_byte(nearest(x * inverse)), scale)
-    for numerator in numerators(top, 0.0, 0.1, [*range(-4, 0), *range(1, 5)]):
+    for numerator in tries:
         tried = divide(numerator, largest)
         error = _scale_error(x, weights, nearest(x * tried).clamp_max_(top), divide(1.0, tried))
         better = error < best_error

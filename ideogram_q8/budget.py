@@ -1,0 +1,251 @@
+"""What a picture takes before anything is loaded: bytes of every stage under each placement plan, from shapes and schemes alone.
+
+A picture has three stages: the caption is encoded, latents are denoised, the picture is decoded. Plans say what of the networks stays
+on the device meanwhile; they are tried in order, fastest first. Host memory that a plan asks for is pinned, so it counts as well.
+What is left out: the libraries' own memory (0.3 to 0.6 GB of a CUDA device), other programs, the allocator's slack.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from ideogram_q8.architecture import (
+    BRANCHES,
+    MAX_TEXT_TOKENS,
+    PRESETS,
+    SIDE_MULTIPLE,
+    TEXT_TAPS,
+    Branch,
+    Linear,
+    TransformerConfig,
+    linears,
+    split_block,
+    tensor_shapes,
+)
+from ideogram_q8.decoding import strip_values
+from ideogram_q8.kernels import tiles
+from ideogram_q8.memory import Activations
+from ideogram_q8.numerics.ggml import BLOCKS
+from ideogram_q8.schemes import INT8_SCHEMES
+from ideogram_q8.streaming import SLOTS, STREAMED
+
+_MOST_STEPS = max(preset.steps for preset in PRESETS.values())
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Where the networks are. `streamed` branches and a `streamed` encoder stay in host memory and visit block by block.
+
+    An encoder that is `freed` is on the device for the first stage only; `resident`, for all of them.
+    """
+
+    name: str
+    streamed: tuple[Branch, ...]
+    encoder: Literal["resident", "freed", "streamed"]
+
+
+PLANS: tuple[Plan, ...] = (
+    Plan("all resident", (), "resident"),
+    Plan("text encoder freed after use", (), "freed"),
+    Plan("text encoder streamed", (), "streamed"),
+    Plan("unconditional branch and text encoder streamed", ("unconditional",), "streamed"),
+    Plan("both branches and text encoder streamed", ("unconditional", "conditional"), "streamed"),
+)
+"""Fastest first. A freed encoder is read from disk again for the next new caption."""
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """Bytes of a text encoder's language model: all of it, and its largest layer."""
+
+    total: int
+    layer: int
+    width: int
+
+
+@dataclass(frozen=True)
+class Networks:
+    """What is loaded. `schemes` has a scheme for each Linear of a branch: "fp8", those of recipes, or a float type.
+
+    `vae_bytes` of the VAE; `vae_channels` before and after the first layer of its decoder's last block, at the picture's full size.
+    """
+
+    config: TransformerConfig
+    schemes: Mapping[Branch, Mapping[str, str]]
+    encoder: Encoder
+    vae_bytes: int
+    vae_channels: tuple[int, int]
+    dtype: torch.dtype
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Peak bytes on the device in each stage, and bytes in host memory."""
+
+    plan: Plan
+    text: int
+    denoise: int
+    decode: int
+    host: int
+
+    @property
+    def peak(self) -> int:
+        return max(self.text, self.denoise, self.decode)
+
+
+def footprint(
+    networks: Networks, plan: Plan, size: tuple[int, int], text_tokens: int = MAX_TEXT_TOKENS, device: str = "cuda"
+) -> Footprint:
+    """What `plan` takes for one picture of `size` (width, height) whose caption has `text_tokens` tokens."""
+    blocks = [list(_block_bytes(networks, branch)) for branch in BRANCHES]
+    streamed = list(
+        itertools.chain.from_iterable(b for b, branch in zip(blocks, BRANCHES, strict=True) if branch in plan.streamed)
+    )
+    kept = sum(branch_bytes(networks, branch) for branch in BRANCHES) - sum(streamed) + SLOTS * max(streamed, default=0)
+    encoder = networks.encoder
+    beside = {"resident": encoder.total, "freed": 0, "streamed": SLOTS * encoder.layer}[plan.encoder]
+    base = kept + networks.vae_bytes
+    while_encoding = encoder.total if plan.encoder == "freed" else beside
+    needed = activations(networks, size, text_tokens, device)
+    return Footprint(
+        plan,
+        base + while_encoding + needed.text,
+        base + beside + needed.denoise,
+        base + beside + needed.decode,
+        sum(streamed) + (encoder.total if plan.encoder == "streamed" else 0),
+    )
+
+
+def first_that_fits(
+    networks: Networks, size: tuple[int, int], available: int, text_tokens: int = MAX_TEXT_TOKENS, device: str = "cuda"
+) -> Footprint | None:
+    """The footprint of the first plan within `available` bytes of the device; None where none is."""
+    found = (footprint(networks, plan, size, text_tokens, device) for plan in plans(device))
+    return next((each for each in found if each.peak <= available), None)
+
+
+def least(networks: Networks, size: tuple[int, int], text_tokens: int = MAX_TEXT_TOKENS, device: str = "cuda") -> Footprint:
+    """The footprint of the plan with the smallest peak."""
+    return min((footprint(networks, plan, size, text_tokens, device) for plan in plans(device)), key=lambda each: each.peak)
+
+
+def plans(device: str) -> tuple[Plan, ...]:
+    """Those of a kind of device: a CPU has nothing to stream from."""
+    return tuple(plan for plan in PLANS if device == "cuda" or plan.encoder != "streamed")
+
+
+# ---- weights ----
+
+
+def linear_bytes(linear: Linear, scheme: str, dtype: torch.dtype) -> int:
+    """Of a Linear as `layers` holds it, without its bias."""
+    outputs, inputs = linear.out_features, linear.in_features
+    if scheme in BLOCKS:
+        return outputs * BLOCKS[scheme].row_bytes(inputs)
+    if scheme == "fp8" or scheme in INT8_SCHEMES:
+        return outputs * inputs + 4 * outputs
+    return outputs * inputs * dtype.itemsize
+
+
+def branch_bytes(networks: Networks, branch: Branch) -> int:
+    """Of all tensors of a branch as they are loaded."""
+    weights = {f"{linear.name}.weight": linear for linear in linears(networks.config)}
+    total = 0
+    for name, shape in tensor_shapes(networks.config).items():
+        if name in weights:
+            total += linear_bytes(weights[name], networks.schemes[branch][weights[name].name], networks.dtype)
+        else:
+            total += torch.Size(shape).numel() * networks.dtype.itemsize
+    return total
+
+
+def _block_bytes(networks: Networks, branch: Branch) -> Iterator[int]:
+    """What of each block is streamed."""
+    config, found = networks.config, [0] * networks.config.num_layers
+    for linear in linears(config):
+        if linear.in_block and linear.kind.startswith(STREAMED):
+            index = int(split_block(linear.name)[0].split(".")[-2])
+            found[index] += linear_bytes(linear, networks.schemes[branch][linear.name], networks.dtype)
+    norms = 2 * config.attention_head_dim * networks.dtype.itemsize
+    return (bytes_ + norms for bytes_ in found)
+
+
+# ---- activations ----
+
+
+def activations(
+    networks: Networks, size: tuple[int, int], text_tokens: int = MAX_TEXT_TOKENS, device: str = "cuda"
+) -> Activations:
+    """Of all stages of one picture."""
+    return Activations(
+        encode_activation_bytes(networks, text_tokens),
+        denoise_activation_bytes(networks, size, text_tokens, device),
+        decode_activation_bytes(networks.vae_channels, size, networks.dtype, device),
+    )
+
+
+def encode_activation_bytes(networks: Networks, tokens: int) -> int:
+    """Of the first stage: every tap's output, stacked, as float32, and normalised for the projection."""
+    features = len(TEXT_TAPS) * networks.encoder.width * tokens
+    return features * (2 * networks.dtype.itemsize + 2 * 4)
+
+
+def denoise_activation_bytes(networks: Networks, size: tuple[int, int], text_tokens: int, device: str) -> int:
+    """The largest sum of tensors alive at once in one branch, beside what is kept for all steps (`denoising`).
+
+    A block peaks at one of its products or between them: units are [tokens, hidden] and [tokens, feed-forward] in the dtype of the
+    activations; each product has its input, its output and what its kernel needs meanwhile.
+    """
+    config, item = networks.config, networks.dtype.itemsize
+    image = size[0] * size[1] // SIDE_MULTIPLE**2
+    tokens = text_tokens + image
+    stream, ffn = tokens * config.hidden_size * item, tokens * config.intermediate_size * item
+    peaks = {
+        "attention.qkv": 5 * stream,  # the residual, its norm, q k v
+        "attention.o": 8 * stream,  # the residual, q k v, q and k in place, attention, output
+        "feed_forward.w1": 2 * stream + 2 * ffn,
+        "": stream + 3 * ffn,  # the residual, both halves, one of them through silu
+        "feed_forward.w2": 2 * stream + ffn,
+    }
+    scratch = {kind: _scratch_bytes(networks, kind, tokens, device) for kind in peaks}
+    kept = 2 * _MOST_STEPS * (4 * config.num_layers + 1) * config.hidden_size * item
+    kept += 2 * (2 * tokens) * config.attention_head_dim * item  # cosines and sines of both branches
+    kept += text_tokens * config.hidden_size * 2 * item + 4 * image * config.in_channels * 4
+    return kept + max(peaks[kind] + scratch[kind] for kind in peaks)
+
+
+def _scratch_bytes(networks: Networks, kind: str, tokens: int, device: str) -> int:
+    """What the kernel of a kind of Linear needs beside input and output, at most over blocks and branches."""
+    found = [0]
+    for branch in BRANCHES:
+        for linear in linears(networks.config):
+            if linear.in_block and linear.kind == kind:
+                outputs = linear.out_features * (2 if kind == "feed_forward.w1" else 1)  # with w3
+                scheme = networks.schemes[branch][linear.name]
+                found.append(scratch_bytes(scheme, tokens, outputs, linear.in_features, networks.dtype, device))
+    return max(found)
+
+
+def scratch_bytes(scheme: str, rows: int, outputs: int, inputs: int, dtype: torch.dtype, device: str) -> int:
+    """Of one product [rows, inputs] x [outputs, inputs]^T: the weight expanded, or activations as codes and the sums of their products.
+
+    On a CPU both go through the cache a tile at a time.
+    """
+    if scheme in ("bf16", "f16", "f32"):
+        return 0
+    if scheme == "w8a8":
+        return 0 if device == "cpu" else rows * inputs + rows * outputs * 4
+    return (min(outputs * inputs, tiles.TILE) if device == "cpu" else outputs * inputs) * dtype.itemsize
+
+
+def decode_activation_bytes(channels: tuple[int, int], size: tuple[int, int], dtype: torch.dtype, device: str) -> int:
+    """`decoding.run_decoder` in the first layer of the last block: its input and two maps, beside a strip's own input and output."""
+    before, after = channels
+    pixels = size[0] * size[1]
+    strip = min(strip_values(device), after * pixels)
+    return (before + 2 * after) * pixels * dtype.itemsize + strip * (4 + 2 * dtype.itemsize)

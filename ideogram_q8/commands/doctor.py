@@ -1,0 +1,89 @@
+"""`doctor [VARIANT ...] [--size WxH]`: what fits on the device that is here and on cards of 12, 16 and 24 GB, and how."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from ideogram_q8.architecture import IDEOGRAM4_TRAITS, MAX_TEXT_TOKENS, check_size, parse_size
+from ideogram_q8.errors import RequestError
+
+if TYPE_CHECKING:
+    from ideogram_q8.budget import Footprint, Networks
+
+CARDS = (12, 16, 24)
+"""GiB that cards are sold with."""
+RESERVED = 600_000_000
+"""Bytes of a card that CUDA's context, its libraries and a desktop take: an assumption."""
+
+
+def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Registers the verb."""
+    parser = verbs.add_parser("doctor", help="say what fits on this device and on cards of 12, 16 and 24 GB")
+    parser.add_argument(
+        "variants",
+        metavar="VARIANT",
+        nargs="*",
+        help="fp8, int8, q8_0, q4_k_m, ... of Ideogram 4, which needs no file; or `pocket`, a checkpoint, an artifact (default: all)",
+    )
+    parser.add_argument("--size", metavar="WxH", help="pixels (default: the model's own)")
+    parser.add_argument(
+        "--text-tokens",
+        type=int,
+        metavar="N",
+        default=MAX_TEXT_TOKENS,
+        help=f"of the caption (default {MAX_TEXT_TOKENS}, the most)",
+    )
+    parser.set_defaults(verb=run)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Raises IdeogramQ8Error."""
+    import torch
+
+    from ideogram_q8 import inventory, loading
+    from ideogram_q8.opening import open_weights
+
+    if not 1 <= arguments.text_tokens <= MAX_TEXT_TOKENS:
+        raise RequestError(f"--text-tokens is {arguments.text_tokens}; expected 1 to {MAX_TEXT_TOKENS}")
+    size = None if arguments.size is None else parse_size(arguments.size)
+    for name in arguments.variants or inventory.IDEOGRAM4_VARIANTS:
+        if name in inventory.IDEOGRAM4_VARIANTS:
+            networks, traits = inventory.of_ideogram4(name), IDEOGRAM4_TRAITS
+        else:
+            opened = open_weights(name)
+            networks, traits = loading.describe(opened, torch.bfloat16), opened.traits
+        width, height = size or traits.default_size
+        check_size(width, height, traits)
+        print("\n".join(_report(name, networks, (width, height), arguments.text_tokens)))
+
+
+def _report(name: str, networks: Networks, size: tuple[int, int], text_tokens: int) -> Iterator[str]:
+    import torch
+
+    from ideogram_q8 import memory
+
+    yield f"{name}, {size[0]}x{size[1]}, {str(networks.dtype).removeprefix('torch.')}, a caption of {text_tokens} tokens"
+    here = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    yield _line(f"this {here.type}", networks, size, text_tokens, memory.available_bytes(here), here.type)
+    for card in CARDS:
+        yield _line(f"{card} GB card", networks, size, text_tokens, card * 2**30 - RESERVED, "cuda")
+
+
+def _line(place: str, networks: Networks, size: tuple[int, int], text_tokens: int, available: int, device: str) -> str:
+    from ideogram_q8 import budget
+
+    found = budget.first_that_fits(networks, size, available, text_tokens, device)
+    if found is not None:
+        fits = "fits" if not found.plan.streamed else "fits with offload"
+        return f"  {place:<12} {available / 1e9:5.1f} GB free: {fits}, {found.plan.name}; {_stages(found)}"
+    least = budget.least(networks, size, text_tokens, device)
+    return f"  {place:<12} {available / 1e9:5.1f} GB free: does not fit; {least.plan.name} needs {_stages(least)}"
+
+
+def _stages(found: Footprint) -> str:
+    """The stages in GB, and what is pinned in host memory."""
+    stages = {"text": found.text, "denoising": found.denoise, "decoding": found.decode}
+    host = f"; {found.host / 1e9:.1f} GB of host memory" if found.host else ""
+    return ", ".join(f"{name} {bytes_ / 1e9:.2f} GB" for name, bytes_ in stages.items()) + host

@@ -1,0 +1,102 @@
+"""`evaluate --reference A --candidate B [C ...] --suite NAME --out DIR`, and `evaluate merge DIR ... --out DIR`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from ideogram_q8.architecture import PRESETS, parse_size
+from ideogram_q8.devices import AUTO, DEVICES, DTYPES, check_device, default_dtype
+from ideogram_q8.errors import RequestError
+
+PRESET = "default-20"
+PLACE = "`pocket`, a folder that quantize wrote, a checkpoint or a Hub id; NAME=PLACE names the variant"
+
+
+def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Registers the verb."""
+    parser = verbs.add_parser("evaluate", help="measure variants against a reference, and write a report")
+    parser.add_argument("--reference", metavar="PLACE", help=PLACE)
+    parser.add_argument("--candidate", metavar="PLACE", nargs="+", action="extend", default=[], help="what to compare with it")
+    parser.add_argument("--suite", metavar="NAME", default="pocket", help="the captions (default: pocket)")
+    parser.add_argument("--count", type=int, metavar="N", help="the suite's first N captions only")
+    parser.add_argument("--preset", choices=list(PRESETS), default=PRESET, help=f"default {PRESET}")
+    parser.add_argument("--size", metavar="WxH", help="pixels (default: the model's own)")
+    parser.add_argument("--device", choices=(AUTO, *DEVICES), default="cpu", help="where the models run (default cpu)")
+    parser.add_argument("--dtype", choices=DTYPES, help="of activations (default: float32 on cpu, bfloat16 on cuda)")
+    parser.add_argument(
+        "--shard", metavar="I/N", default="1/1", help="this process measures every N-th caption; merge afterwards"
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="for pictures, measurements, report.json and report.html")
+    parser.set_defaults(verb=run)
+    actions = parser.add_subparsers(metavar="merge")
+    merge = actions.add_parser("merge", help="a report from the measurements of all shards")
+    merge.add_argument(
+        "folders", type=Path, nargs="+", metavar="DIR", help="what the shards had as --out; one folder may hold all"
+    )
+    merge.add_argument("--out", type=Path, metavar="DIR", required=True, help="for report.json, report.html and contact sheets")
+    merge.set_defaults(verb=run_merge)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Raises IdeogramQ8Error."""
+    for option in ("reference", "candidate", "out"):
+        if not getattr(arguments, option):
+            raise RequestError(f"--{option} is missing; see `evaluate --help`")
+    if arguments.count is not None and arguments.count < 1:
+        raise RequestError(f"--count is {arguments.count}; expected at least 1")
+    size = None if arguments.size is None else parse_size(arguments.size)
+    device = check_device(arguments.device)
+
+    from ideogram_q8.architecture import check_size
+    from ideogram_q8.evaluation import suite
+    from ideogram_q8.evaluation.judging import Judges
+    from ideogram_q8.evaluation.measurement import Job, Shard, measure
+    from ideogram_q8.evaluation.places import open_places
+
+    shard, captions = Shard.parse(arguments.shard), suite.get(arguments.suite)
+    if arguments.count is not None:
+        captions = captions.first(arguments.count)
+    places = open_places(arguments.reference, arguments.candidate)
+    size = size or places[0].traits.default_size
+    check_size(*size, places[0].traits)
+    dtype = arguments.dtype or default_dtype(device)
+    job = Job(places, captions, arguments.preset, size, device, dtype, arguments.out, shard)
+    judges = Judges.made(device)
+    for metric, reason in judges.missing.items():
+        print(f"not measured: {metric}: {reason}", flush=True)
+    measure(job, judges)
+    if shard.count == 1:
+        publish([arguments.out], arguments.out)
+    else:
+        print(f"{arguments.out}: shard {arguments.shard} is measured; `evaluate merge` makes the report of all of them")
+
+
+def run_merge(arguments: argparse.Namespace) -> None:
+    """Raises IdeogramQ8Error."""
+    publish(arguments.folders, arguments.out)
+
+
+def publish(folders: Sequence[Path], out: Path) -> None:
+    """The report of what is in `folders`, its page and its contact sheets, into `out`."""
+    from ideogram_q8.artifact.folder import disk_errors, write_text
+    from ideogram_q8.evaluation.compare import assemble, gather
+    from ideogram_q8.evaluation.page import page
+    from ideogram_q8.evaluation.sheets import contact_sheets
+    from ideogram_q8.evaluation.table import terminal
+    from ideogram_q8.report import FILE_NAME
+
+    whole = gather(folders)
+    result = assemble(whole)
+    sheets = contact_sheets(whole)
+    with disk_errors(out):
+        (out / "sheets").mkdir(parents=True, exist_ok=True)
+        for name, content in sheets.items():
+            (out / "sheets" / f"{name}.webp").write_bytes(content)
+    for name, text in ((FILE_NAME, result.to_json()), ("report.html", page(result, sheets))):
+        partial = out / f".{name}.partial"
+        write_text(partial, text)
+        partial.replace(out / name)
+    print(terminal(result))
+    print(f"{out / FILE_NAME}, {out / 'report.html'}")

@@ -1,0 +1,39 @@
+"""comfy-kitchen's fused W8A8 linear (Apache-2.0), where it is installed and has its CUDA back end."""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+
+_DTYPES = (torch.bfloat16, torch.float16)
+
+
+def linear(x: torch.Tensor, codes: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    """`kernels.int8_linear` for bfloat16 or float16 [M, K]; the bias is rounded to the dtype of `x` first."""
+    import comfy_kitchen
+
+    return comfy_kitchen.int8_linear(x, codes, scale, bias, x.dtype)
+
+
+def refuses(capability: tuple[int, int] | None, dtype: torch.dtype) -> str | None:
+    """Why `linear` cannot compute this, or None."""
+    if capability is None:
+        return "needs CUDA"
+    if capability < (7, 5):
+        return f"needs compute capability 7.5, got {capability[0]}.{capability[1]}"
+    if dtype not in _DTYPES:
+        return f"takes bfloat16 and float16, got {dtype}"
+    return _missing()
+
+
+@functools.lru_cache(maxsize=1)
+def _missing() -> str | None:
+    try:
+        import comfy_kitchen
+    except Exception as error:  # noqa: BLE001 (a compiled package that may not fit this torch)
+        return f"comfy-kitchen cannot be imported ({type(error).__name__}: {error})"[:200]
+    cuda = comfy_kitchen.list_backends().get("cuda", {})
+    if not cuda.get("available"):
+        return f"comfy-kitchen has no CUDA back end here ({cuda.get('unavailable_reason')})"[:200]
+    return None

@@ -1,0 +1,45 @@
+"""A Linear whose weight is expanded when it is used: on a CPU a tile of rows at a time, elsewhere the whole weight at once.
+
+A tile of a CPU stays in cache between its expansion and its product, and bounds the memory; a GPU wants one large product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from ideogram_q8.kernels import workspace
+
+TILE = 6 << 20
+"""Values of a weight expanded for one product on a CPU, about: 24 MiB of float32. More where the product itself is larger."""
+_EVEN = 64
+"""Rows of a tile are a multiple of this, which matrix libraries like: 910 rows took a quarter longer than 1152."""
+
+Expand = Callable[[int, int, torch.Tensor], None]
+"""expand(start, stop, out) writes rows start..stop of the weight into out [stop - start, K]."""
+
+
+def linear(x: torch.Tensor, outputs: int, expand: Expand, bias: torch.Tensor | None = None) -> torch.Tensor:
+    """x [M, K] times the weight [outputs, K] transposed, plus bias [outputs] -> [M, outputs], all in the dtype of `x`."""
+    inputs = x.shape[1]
+    step = rows_of_a_tile(len(x), outputs, inputs) if x.device.type == "cpu" else max(1, outputs)
+    y = x.new_empty(len(x), outputs)
+    bias = None if bias is None else bias.to(x.dtype)
+    for start in range(0, outputs, step):
+        stop = min(start + step, outputs)
+        weight = workspace.take((stop - start, inputs), x.dtype, x.device)
+        expand(start, stop, weight)
+        if bias is None:
+            torch.mm(x, weight.t(), out=y[:, start:stop])
+        else:
+            torch.addmm(bias[start:stop], x, weight.t(), out=y[:, start:stop])
+    return y
+
+
+def rows_of_a_tile(rows: int, outputs: int, inputs: int) -> int:
+    """How many rows of a weight [outputs, inputs] to expand at a time for `rows` activations, so that all tiles are about the same."""
+    limit = max(TILE, rows * outputs // 2)
+    tiles = max(1, -(-outputs * inputs // limit))
+    rows = -(-outputs // tiles)
+    return max(_EVEN, -(-rows // _EVEN) * _EVEN)

@@ -1,0 +1,159 @@
+"""Launches the W8A8 programs: rows of activations to int8, and the integer product with both scales, the bias and one rounding.
+
+Tiles for compute capability 8.x come from machine code compiled for sm_86: no spilled register, at most 99 KiB of shared memory, the
+fewest instructions beside each `IMMA`. Which of them is fastest on a card is for the card to say; `tiles_for` only counts how well
+the last wave of tiles fills the processors.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+LARGEST_WIDTH = 16384
+"""Longest row that `quantize_rows` holds in registers."""
+_LARGEST_OPERAND = 2**31 - 1
+"""Elements that the 32-bit offsets of the product reach."""
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """Rows, columns and depth of the tile that one thread block computes, its warps, and the depth of its load pipeline."""
+
+    rows: int
+    columns: int
+    depth: int
+    warps: int
+    stages: int
+    group: int = 8
+
+    @property
+    def constants(self) -> dict[str, int]:
+        return {"BM": self.rows, "BN": self.columns, "BK": self.depth, "GROUP": self.group}
+
+
+AMPERE = (
+    Tiles(128, 256, 64, warps=8, stages=3),
+    Tiles(256, 128, 64, warps=8, stages=3),
+    Tiles(128, 128, 128, warps=8, stages=3),
+    Tiles(128, 128, 64, warps=4, stages=4),
+    Tiles(64, 256, 64, warps=4, stages=3),
+    Tiles(64, 128, 128, warps=4, stages=3),
+)
+"""For compute capability 8.x, largest first: the larger the tile, the less it reads for each product."""
+HOPPER = (
+    Tiles(128, 256, 128, warps=8, stages=3),
+    Tiles(128, 128, 128, warps=8, stages=4),
+    Tiles(64, 128, 128, warps=4, stages=4),
+)
+"""For compute capability 9 and later, which have more shared memory."""
+CONFIGURATIONS: Mapping[int, tuple[Tiles, ...]] = {8: AMPERE, 9: HOPPER}
+"""By major compute capability; later ones use the last."""
+_WORTH_A_SMALLER_TILE = 1.05
+"""A smaller tile must fill the processors better by this factor, which its extra reads cost."""
+
+
+@functools.lru_cache(maxsize=1024)
+def tiles_for(major: int, processors: int, rows: int, outputs: int) -> Tiles:
+    """The tiles whose waves do the least work on padding and idle processors, one tile a processor."""
+
+    def work(tiles: Tiles) -> int:
+        count = -(-rows // tiles.rows) * -(-outputs // tiles.columns)
+        return -(-count // processors) * tiles.rows * tiles.columns
+
+    best, *others = CONFIGURATIONS[min(major, max(CONFIGURATIONS))]
+    for tiles in others:
+        if work(tiles) * _WORTH_A_SMALLER_TILE < work(best):
+            best = tiles
+    return best
+
+
+def quantize_rows(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Float [M, K], K <= LARGEST_WIDTH -> (codes int8 [M, K], scale float32 [M, 1]), as `numerics.int8.quantize_per_token`."""
+    from ideogram_q8.kernels.programs import w8a8
+
+    x = x.contiguous()
+    codes = torch.empty(x.shape, dtype=torch.int8, device=x.device)
+    scale = torch.empty(len(x), 1, dtype=torch.float32, device=x.device)
+    block = row_block(x.shape[1])
+    w8a8.quantize_rows[(len(x),)](x, codes, scale, x.shape[1], BLOCK=block, num_warps=row_warps(block), enable_fp_fusion=False)
+    return codes, scale
+
+
+def row_block(width: int) -> int:
+    """The power of two that holds a row."""
+    return 1 << max(0, width - 1).bit_length()
+
+
+def row_warps(block: int) -> int:
+    """Warps that share a row of `block` values, at most 32 values a thread."""
+    return 8 if block <= 8192 else 16
+
+
+def matmul(
+    codes: torch.Tensor,
+    row_scale: torch.Tensor,
+    weight: torch.Tensor,
+    scale: torch.Tensor,
+    bias: torch.Tensor | None,
+    dtype: torch.dtype,
+    tiles: Tiles | None = None,
+) -> torch.Tensor:
+    """int8 [M, K] times int8 [N, K] transposed, times row_scale [M, 1], times scale [N, 1], plus bias [N], rounded once to `dtype`.
+
+    Args:
+        dtype: floating, or int32 for the sums themselves.
+        tiles: what the table has for this shape by default.
+    """
+    from ideogram_q8.kernels.programs import w8a8
+
+    (rows, inputs), outputs = codes.shape, weight.shape[0]
+    chosen = tiles or _tiles_on(codes.device, rows, outputs)
+    out = torch.empty(rows, outputs, dtype=dtype, device=codes.device)
+    grid = (-(-rows // chosen.rows) * -(-outputs // chosen.columns),)
+    w8a8.matmul[grid](
+        codes.contiguous(),
+        weight.contiguous(),
+        out,
+        row_scale,
+        scale,
+        scale if bias is None else bias,
+        rows,
+        outputs,
+        inputs,
+        EVEN_K=inputs % chosen.depth == 0,
+        HAS_BIAS=bias is not None,
+        **chosen.constants,
+        num_warps=chosen.warps,
+        num_stages=chosen.stages,
+        enable_fp_fusion=False,
+    )
+    return out
+
+
+def _tiles_on(device: torch.device, rows: int, outputs: int) -> Tiles:
+    if device.type != "cuda":  # the interpreter
+        return AMPERE[-1]
+    properties = torch.cuda.get_device_properties(device)
+    return tiles_for(properties.major, properties.multi_processor_count, rows, outputs)
+
+
+def linear(x: torch.Tensor, codes: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    """`kernels.int8_linear` for float [M, K]."""
+    return matmul(*quantize_rows(x), codes, scale, bias, x.dtype)
+
+
+def refuses(capability: tuple[int, int] | None, rows: int, inputs: int, outputs: int) -> str | None:
+    """Why `linear` cannot compute this, or None."""
+    if capability is None:
+        return "needs CUDA"
+    if capability < (8, 0):
+        return f"needs compute capability 8.0, got {capability[0]}.{capability[1]}"
+    if inputs > LARGEST_WIDTH:
+        return f"takes at most {LARGEST_WIDTH} inputs, got {inputs}"
+    if max(rows, outputs) * inputs > _LARGEST_OPERAND:
+        return f"takes operands of at most {_LARGEST_OPERAND} codes, got {max(rows, outputs) * inputs}"
+    return None

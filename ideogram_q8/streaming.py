@@ -1,0 +1,199 @@
+"""Blocks that are kept in host memory and visit the device to be run, each fetched while the one before it computes.
+
+A block's attention and feed-forward weights are copied as one run of bytes into one of two slots on the device; the block's tensors are
+views of its slot for good, so nothing is allocated, and its modules look like any others. Outside its visit they hold another block's
+bytes. Norms and modulation stay on the device: the modulation of all steps is computed ahead.
+
+diffusers' `apply_group_offloading` is not used: its hooks need accelerate, move what lies outside the blocks in the transformer's own
+`forward`, which our loop never calls, and copy weights back that have not changed.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from diffusers import Ideogram4Transformer2DModel
+from torch import nn
+from transformers import Qwen3VLTextModel
+
+_ALIGNMENT = 64
+SLOTS = 2
+"""On the device: one block is computed, the next arrives."""
+STREAMED = ("attention", "feed_forward")
+"""The parts of a transformer's block that are streamed."""
+_STREAMED_OF_ENCODER = ("self_attn", "mlp")
+
+
+class Lane(Protocol):
+    """Where copies to the device run."""
+
+    def copy(self, slot: torch.Tensor, source: torch.Tensor) -> object:
+        """Starts copying when all work that was asked for so far is done; what it returns is waited for."""
+
+    def wait(self, ticket: Any) -> None:
+        """Work that is asked for from now on begins after the copy."""
+
+
+class HostLane:
+    """Copies at once: without CUDA nothing runs beside."""
+
+    def copy(self, slot: torch.Tensor, source: torch.Tensor) -> None:
+        slot.copy_(source)
+
+    def wait(self, ticket: None) -> None:
+        """Nothing to wait for."""
+
+
+class CudaLane:
+    """A stream of its own, fed from pinned memory."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._stream = torch.cuda.Stream(device)
+
+    def copy(self, slot: torch.Tensor, source: torch.Tensor) -> torch.cuda.Event:
+        self._stream.wait_stream(torch.cuda.current_stream(slot.device))
+        with torch.cuda.stream(self._stream):
+            slot.copy_(source, non_blocking=True)
+            return self._stream.record_event()
+
+    def wait(self, ticket: torch.cuda.Event) -> None:
+        torch.cuda.current_stream().wait_event(ticket)
+
+
+@dataclass(frozen=True)
+class _Held:
+    """A tensor of a block: where the module keeps it, and its place in the block's run of bytes."""
+
+    owner: dict[str, Any]
+    name: str
+    tensor: torch.Tensor
+    start: int
+
+    @property
+    def stop(self) -> int:
+        return self.start + self.tensor.nbytes
+
+
+class BlockStream:
+    """The blocks of one transformer or several, in the order in which they run, over and over.
+
+    `enter(i)` before block i runs; blocks may be skipped, at the price of a copy that is not hidden.
+    """
+
+    def __init__(
+        self, blocks: Sequence[nn.Module], device: torch.device, lane: Lane | None = None, parts: tuple[str, ...] = STREAMED
+    ) -> None:
+        """Moves `parts` of the blocks to host memory (pinned, for a CUDA device); the rest of them is on `device` already."""
+        self._lane: Lane = lane or (CudaLane(device) if device.type == "cuda" else HostLane())
+        layouts = [_layout(block, parts) for block in blocks]
+        sizes = [layout[-1].stop for layout in layouts]
+        self._slots = [torch.empty(max(sizes), dtype=torch.uint8, device=device) for _ in range(min(SLOTS, len(blocks)))]
+        self._sources = [_packed(layout, device.type == "cuda") for layout in layouts]
+        for i, layout in enumerate(layouts):
+            for held in layout:
+                _point(held, self._slots[i % SLOTS])
+        self._arriving: dict[int, tuple[int, object]] = {}
+        """By slot: the block whose bytes are there or on their way, and what to wait for."""
+
+    @property
+    def device_bytes(self) -> int:
+        """Bytes of all slots."""
+        return sum(slot.nbytes for slot in self._slots)
+
+    @property
+    def host_bytes(self) -> int:
+        """Bytes of all blocks, in host memory."""
+        return sum(source.nbytes for source in self._sources)
+
+    def enter(self, index: int) -> None:
+        """Block `index` is next: waits for its weights, and starts fetching those of the block after it."""
+        self._fetch(index)
+        _, ticket = self._arriving[index % SLOTS]
+        self._lane.wait(ticket)
+        following = (index + 1) % len(self._sources)
+        if following % SLOTS != index % SLOTS:
+            self._fetch(following)
+
+    def _fetch(self, index: int) -> None:
+        slot = index % SLOTS
+        if slot in self._arriving and self._arriving[slot][0] == index:
+            return
+        source = self._sources[index]
+        self._arriving[slot] = index, self._lane.copy(self._slots[slot][: len(source)], source)
+
+
+def stream_blocks(transformers: Sequence[Ideogram4Transformer2DModel], device: torch.device) -> list[Callable[[int], None]]:
+    """Makes transformers run on `device`, one after the other in every step, with their blocks in host memory.
+
+    What lies outside the blocks, and what of them is not streamed, moves to the device now.
+
+    Returns:
+        For each transformer, what `denoising.Denoiser` calls before each of its blocks.
+    """
+    for transformer in transformers:
+        _move(transformer, ("layers",), device)
+        for block in transformer.layers:
+            _move(block, STREAMED, device)
+    stream = BlockStream([block for transformer in transformers for block in transformer.layers], device)
+    starts = itertools.accumulate((len(transformer.layers) for transformer in transformers), initial=0)
+    return [functools.partial(_enter, stream, start) for start in list(starts)[:-1]]
+
+
+def stream_encoder(encoder: Qwen3VLTextModel, device: torch.device) -> None:
+    """Makes a text encoder run on `device` with its layers in host memory; its embedding is looked up there, too."""
+    _move(encoder, ("layers", "embed_tokens"), device)
+    for layer in encoder.layers:
+        _move(layer, _STREAMED_OF_ENCODER, device)
+    stream = BlockStream(list(encoder.layers), device, parts=_STREAMED_OF_ENCODER)
+    for index, layer in enumerate(encoder.layers):
+        layer.register_forward_pre_hook(functools.partial(_enter_layer, stream, index))
+
+
+def _enter_layer(stream: BlockStream, index: int, *_: object) -> None:
+    stream.enter(index)
+
+
+def _move(module: nn.Module, stay: tuple[str, ...], device: torch.device) -> None:
+    """Moves all children but those that stay."""
+    for name, child in module.named_children():
+        if name not in stay:
+            child.to(device)
+
+
+def _enter(stream: BlockStream, start: int, index: int) -> None:
+    stream.enter(start + index)
+
+
+def _layout(block: nn.Module, parts: tuple[str, ...]) -> list[_Held]:
+    """The streamed tensors of a block with their places; neighbours in memory stay neighbours (`fusing.joined`)."""
+    modules = [module for name in parts for module in block.get_submodule(name).modules()]
+    owners: list[dict[str, Any]] = [owner for module in modules for owner in (module._parameters, module._buffers)]
+    tensors = [(owner, name, tensor) for owner in owners for name, tensor in owner.items() if tensor is not None]
+    tensors.sort(key=lambda item: item[2].data_ptr())
+    found: list[_Held] = []
+    position, end = 0, (-1, torch.uint8)
+    for owner, name, tensor in tensors:
+        if (tensor.data_ptr(), tensor.dtype) != end:
+            position += -position % _ALIGNMENT
+        found.append(_Held(owner, name, tensor.detach(), position))
+        position, end = found[-1].stop, (tensor.data_ptr() + tensor.nbytes, tensor.dtype)
+    return found
+
+
+def _packed(layout: Sequence[_Held], pinned: bool) -> torch.Tensor:
+    """All of a block's tensors as one run of bytes in host memory."""
+    source = torch.empty(layout[-1].stop, dtype=torch.uint8, pin_memory=pinned)
+    for held in layout:
+        source[held.start : held.stop].copy_(held.tensor.contiguous().view(-1).view(torch.uint8))
+    return source
+
+
+def _point(held: _Held, slot: torch.Tensor) -> None:
+    view = slot[held.start : held.stop].view(held.tensor.dtype).view(held.tensor.shape)
+    was_parameter = isinstance(held.owner[held.name], nn.Parameter)
+    held.owner[held.name] = nn.Parameter(view, requires_grad=False) if was_parameter else view

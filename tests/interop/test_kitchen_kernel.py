@@ -1,0 +1,41 @@
+"""comfy-kitchen as one of our back ends: on a CPU its plain-torch back end runs, which is its own reference."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from ideogram_q8.kernels import BACKENDS, Backend, Problem, kitchen
+from ideogram_q8.kernels.int8 import self_test
+from ideogram_q8.numerics import int8
+
+comfy_kitchen = pytest.importorskip("comfy_kitchen", reason="pip install --no-deps comfy-kitchen==0.2.40")
+
+DTYPES = (torch.bfloat16, torch.float16)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_it_is_our_definition(dtype):
+    generator = torch.Generator().manual_seed(0)
+    x = (torch.randn(40, 256, generator=generator) * torch.logspace(-2, 2, 40)[:, None]).to(dtype)
+    codes, scale = int8.quantize_per_channel(torch.randn(70, 256, generator=generator))
+    bias = torch.randn(70, generator=generator).to(dtype)
+    exact = torch.nn.functional.linear(x.float(), int8.dequantize(codes, scale), bias.float())
+    ours = BACKENDS[-1].linear(x, codes, scale, bias).float()
+    with comfy_kitchen.use_backend("eager"):
+        theirs = kitchen.linear(x, codes, scale, bias).float()
+    error = (ours - exact).norm()
+    # its plain torch divides in the dtype of x, ours in float32: in bfloat16 many codes differ by one
+    assert (theirs - ours).norm() < 1.5 * error and (theirs - exact).norm() < 1.2 * error < 0.02 * exact.norm()
+
+
+def test_it_passes_the_self_test():
+    problem = Problem("cpu", None, torch.bfloat16, 64, 512, 64)
+    assert self_test(Backend("comfy-kitchen on a CPU", kitchen.linear, lambda _: None), problem) is None
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="has a CUDA device")
+def test_it_says_why_it_does_not_run_here():
+    kitchen._missing.cache_clear()
+    assert str(kitchen.refuses((8, 6), torch.bfloat16)).startswith("comfy-kitchen has no CUDA back end here")
+    assert kitchen.refuses(None, torch.bfloat16) == "needs CUDA"

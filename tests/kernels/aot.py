@@ -1,0 +1,158 @@
+"""Compiles Triton programs for cards that are not there, and reads what the machine code says: registers, spills, the inner loop.
+
+Triton's wheel brings ptxas, cuobjdump and nvdisasm. `python -m tests.kernels.aot` prints the table for every configuration.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from ideogram_q8.kernels import triton_ggml, triton_int8
+from ideogram_q8.kernels.programs import blocks, w8a8
+from ideogram_q8.kernels.triton_int8 import Tiles
+
+SHARED_LIMIT = {86: 99 << 10, 90: 227 << 10}
+"""Bytes of shared memory that one thread block can have, by target (CUDA programming guide, table of compute capabilities)."""
+_TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
+_PRODUCTS = ("IMMA", "IGMMA")
+
+
+@dataclass(frozen=True)
+class MachineCode:
+    """One program for one target. `loop` are the instructions of the innermost loop that multiplies, empty where there is none."""
+
+    registers: int
+    stack: int
+    spills: int
+    shared: int
+    ptx: str
+    loop: tuple[str, ...]
+
+    @property
+    def products(self) -> int:
+        """Matrix instructions in the loop."""
+        return sum(name.startswith(_PRODUCTS) for name in self.loop)
+
+
+def compile_for(
+    target: int,
+    program: triton.runtime.JITFunction,
+    types: Mapping[str, str],
+    constants: Mapping[str, object],
+    aligned: tuple[str, ...],
+    **options: object,
+) -> MachineCode:
+    """Machine code for compute capability target / 10.
+
+    Args:
+        types: Triton's type of each argument that is not a constant, as `*i8` or `i32`.
+        aligned: the arguments that are multiples of 16, as a launch finds out from its values.
+    """
+    names = program.arg_names
+    signature = {name: types.get(name, "constexpr") for name in names}
+    values = {(names.index(name),): value for name, value in constants.items()}
+    attributes = {(names.index(name),): [["tt.divisibility", 16]] for name in aligned}
+    source = ASTSource(program, signature, values, attributes)
+    kernel = triton.compile(source, target=GPUTarget("cuda", target, 32), options={"enable_fp_fusion": False, **options})
+    return _read(kernel.asm["cubin"], kernel.asm["ptx"], kernel.metadata.shared)
+
+
+def _read(cubin: bytes, ptx: str, shared: int) -> MachineCode:
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        usage = _run("cuobjdump", "-res-usage", file.name)
+        code = _run("nvdisasm", "-c", file.name)
+    registers, stack = (int(re.findall(rf"{what}:(\d+)", usage)[-1]) for what in ("REG", "STACK"))
+    lines = [_instruction(line) for line in code.splitlines()]
+    names = [line for line in lines if line]
+    spills = sum(name.startswith(("LDL", "STL")) for name in names)
+    return MachineCode(registers, stack, spills, shared, ptx, _multiplying_loop(code))
+
+
+def _run(tool: str, *arguments: str) -> str:
+    return subprocess.run([_TOOLS / tool, *arguments], check=True, capture_output=True, text=True).stdout
+
+
+def _instruction(line: str) -> str:
+    """The mnemonic of a line of nvdisasm, with modifiers; empty for labels and directives."""
+    found = re.match(r"\s*/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P[T0-9]+\s+)?([A-Z][A-Z0-9_.]*)", line)
+    return found[1] if found else ""
+
+
+def _multiplying_loop(code: str) -> tuple[str, ...]:
+    """The shortest run of instructions from a label to a branch back to it that has matrix instructions."""
+    lines, starts, loops = code.splitlines(), {}, []
+    for i, line in enumerate(lines):
+        if label := re.match(r"(\.L_x_\d+):", line):
+            starts[label[1]] = i
+        elif (jump := re.search(r"\bBRA\b.*`\((\.L_x_\d+)\)", line)) and jump[1] in starts:
+            body = [name for part in lines[starts[jump[1]] : i + 1] if (name := _instruction(part))]
+            if any(name.startswith(_PRODUCTS) for name in body):
+                loops.append(tuple(body))
+    return min(loops, key=len, default=())
+
+
+def product(target: int, tiles: Tiles) -> MachineCode:
+    """The W8A8 product with bias and bfloat16 output, inputs a multiple of the depth."""
+    pointers = {"a": "*i8", "b": "*i8", "out": "*bf16", "row_scale": "*fp32", "scale": "*fp32", "bias": "*bf16"}
+    types = {**pointers, "M": "i32", "N": "i32", "K": "i32"}
+    constants = {**tiles.constants, "EVEN_K": True, "HAS_BIAS": True}
+    return compile_for(
+        target, w8a8.matmul, types, constants, (*pointers, "N", "K"), num_warps=tiles.warps, num_stages=tiles.stages
+    )
+
+
+def row_quantizer(target: int, width: int) -> MachineCode:
+    """`quantize_rows` of bfloat16."""
+    pointers = {"x": "*bf16", "codes": "*i8", "scale": "*fp32"}
+    block = triton_int8.row_block(width)
+    types = {**pointers, "width": "i32"}
+    aligned = (*pointers, "width")
+    return compile_for(target, w8a8.quantize_rows, types, {"BLOCK": block}, aligned, num_warps=triton_int8.row_warps(block))
+
+
+def expansion(target: int, name: str, to_codes: bool) -> MachineCode:
+    """A block type to bfloat16 or to int8 codes, rows of 18 * 256 values."""
+    chosen = triton_ggml.EXPANSIONS[name]
+    size = 256 if name.endswith("_k") else 32
+    pointers = {"data": "*u8", "halves": "*fp16", "out": "*i8" if to_codes else "*bf16", "scale": "*fp32"}
+    constants = {"BLOCKS_PER_ROW": 4608 // size, "TO_CODES": to_codes, "BLOCKS": chosen.blocks, **chosen.constants}
+    program = getattr(blocks, chosen.program)
+    return compile_for(
+        target, program, {**pointers, "count": "i32"}, constants, (*pointers, "count"), num_warps=triton_ggml.WARPS
+    )
+
+
+def _line(what: str, code: MachineCode) -> str:
+    ratio = f"{len(code.loop)} / {code.products}" if code.products else "-"
+    return f"{what:44} {code.registers:4} {code.stack:6} {code.spills:6} {code.shared:7}  {ratio}"
+
+
+def main() -> None:
+    """Prints registers, stack and spilled accesses, shared memory in bytes, and instructions / products of the loop."""
+    print(f"Triton {triton.__version__}")
+    print(f"{'program':44} regs  stack spills  shared  loop")
+    for target, configurations in ((86, triton_int8.AMPERE), (90, triton_int8.HOPPER)):
+        for t in configurations:
+            name = f"sm_{target} {t.rows}x{t.columns}x{t.depth} w{t.warps} s{t.stages}"
+            print(_line(name, product(target, t)))
+        for width in (4608, 12288):
+            print(_line(f"sm_{target} rows of {width} to int8", row_quantizer(target, width)))
+        for block in triton_ggml.EXPANSIONS:
+            for to_codes in (False, True):
+                print(_line(f"sm_{target} {block} to {'int8' if to_codes else 'bf16'}", expansion(target, block, to_codes)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,73 @@
+"""Machine code for cards that are not there: nothing spills, everything fits, and the inner loop does little but multiply."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+pytest.importorskip("triton", reason="pip install triton (on Linux; tests/requirements.txt has it)")
+
+from ideogram_q8.kernels import triton_ggml, triton_int8
+from tests.kernels import aot
+
+MOST_INSTRUCTIONS_PER_IMMA = 2.5
+ONE_OF_EACH_PROGRAM = ("q8_0", "q5_1", "q5_k", "q6_k")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _own_cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRITON_CACHE_DIR", str(tmp_path_factory.mktemp("triton")))
+        yield
+
+
+def fits(code: aot.MachineCode, target: int) -> None:
+    assert code.stack == code.spills == 0
+    assert code.shared <= aot.SHARED_LIMIT[target]
+    assert not re.search(r"\bfma\.", code.ptx), "rounds less often than the definition"
+    assert ".ftz" not in code.ptx, "loses denormal scales"
+
+
+@pytest.mark.parametrize("tiles", triton_int8.AMPERE, ids=str)
+def test_the_product_on_ampere(tiles):
+    code = aot.product(86, tiles)
+    fits(code, 86)
+    assert sum(name.startswith("IMMA.16832.S8.S8") for name in code.loop) == code.products > 0
+    assert len(code.loop) <= MOST_INSTRUCTIONS_PER_IMMA * code.products
+
+
+@pytest.mark.parametrize("tiles", triton_int8.HOPPER, ids=str)
+def test_the_product_on_hopper(tiles):
+    code = aot.product(90, tiles)
+    fits(code, 90)
+    assert any(name.startswith("IGMMA") for name in code.loop)
+
+
+@pytest.mark.parametrize(("target", "width"), [(86, 4608), (86, 12288), (90, 12288)])
+def test_rows_are_quantized_in_registers(target, width):
+    fits(aot.row_quantizer(target, width), target)
+
+
+@pytest.mark.parametrize(
+    ("target", "name", "to_codes"),
+    [(86, name, True) for name in triton_ggml.EXPANSIONS]
+    + [(target, name, False) for target in (86, 90) for name in ONE_OF_EACH_PROGRAM],
+)
+def test_expansions(target, name, to_codes):
+    code = aot.expansion(target, name, to_codes)
+    fits(code, target)
+    assert ("div.rn.f32" in code.ptx) == to_codes
+    assert ("cvt.rn.bf16" in code.ptx) == (not to_codes), "rounded to nearest even"
+
+
+def test_a_loop_that_shuffles_and_spills_is_seen():
+    """The harness can fail: tiles too large for the registers."""
+    code = aot.product(86, triton_int8.Tiles(256, 256, 64, warps=8, stages=2))
+    assert code.spills > 0 and code.stack > 0
+
+
+def test_one_of_each_program_is_compiled_for_both():
+    assert {e.program for e in triton_ggml.EXPANSIONS.values()} == {
+        triton_ggml.EXPANSIONS[name].program for name in ONE_OF_EACH_PROGRAM
+    }

@@ -1,0 +1,37 @@
+"""How work is cut: tiles of a weight that is expanded on a CPU, and tiles of a product on a GPU."""
+
+from __future__ import annotations
+
+import pytest
+
+from ideogram_q8.kernels.tiles import TILE, rows_of_a_tile
+from ideogram_q8.kernels.triton_int8 import AMPERE, CONFIGURATIONS, HOPPER, tiles_for
+
+
+@pytest.mark.parametrize("rows", [1, 512, 4096])
+@pytest.mark.parametrize(("outputs", "inputs"), [(4608, 4608), (24576, 4608), (4608, 12288), (7, 64), (100, 1 << 24), (0, 0)])
+def test_tiles_of_a_weight_are_even_and_bounded(rows: int, outputs: int, inputs: int) -> None:
+    step = rows_of_a_tile(rows, outputs, inputs)
+    assert step % 64 == 0 and step > 0
+    assert step * inputs <= max(TILE, rows * outputs // 2) + 64 * inputs
+    if outputs:
+        assert outputs % step == 0 or outputs % step > step / 3 or outputs < 2 * step
+
+
+@pytest.mark.parametrize(
+    ("rows", "outputs", "expected"),
+    [
+        (4096, 13824, (128, 256)),  # q, k and v of 4096 tokens: 1728 tiles in 22 waves of 82
+        (4096, 4608, (128, 128)),  # 576 large tiles would leave most of an eighth wave idle
+        (64, 4608, (64, 128)),  # one wave in any case: the smallest keeps the most processors busy
+    ],
+)
+def test_tiles_of_a_product_fill_a_3090(rows: int, outputs: int, expected: tuple[int, int]) -> None:
+    tiles = tiles_for(8, 82, rows, outputs)
+    assert (tiles.rows, tiles.columns) == expected
+
+
+def test_later_cards_use_the_latest_table() -> None:
+    assert tiles_for(8, 82, 4096, 13824) in AMPERE
+    assert tiles_for(9, 132, 4096, 13824) in HOPPER
+    assert tiles_for(12, 170, 4096, 13824) in CONFIGURATIONS[max(CONFIGURATIONS)]

@@ -1,0 +1,174 @@
+"""What is predicted from shapes alone is what torch's allocator hands out, within 5 %; and plans fit where they say they fit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from ideogram_q8 import budget, decoding, inventory, memory
+from ideogram_q8.__main__ import main
+from ideogram_q8.architecture import BRANCHES, IDEOGRAM4, MAX_TEXT_TOKENS, linears
+from ideogram_q8.checkpoint import open_source
+from ideogram_q8.components import LANGUAGE_MODEL
+from ideogram_q8.denoising import Denoiser
+from ideogram_q8.errors import RequestError
+from ideogram_q8.loading import Model, describe, load, open_weights
+from ideogram_q8.quantization import quantize
+from ideogram_q8.recipe import choose
+from tests import live_bytes
+
+GB = 10**9
+
+
+@pytest.fixture(scope="module")
+def int8_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("artifacts") / "int8"
+    source = open_source("pocket")
+    quantize(source, choose("int8", source.config), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return load("pocket")
+
+
+@pytest.fixture(scope="module")
+def networks() -> budget.Networks:
+    return describe(open_weights("pocket"), torch.float32)
+
+
+def test_the_measure_measures() -> None:
+    assert live_bytes.peak(lambda: [torch.empty(1000, dtype=torch.uint8) for _ in range(5)]) == 5000
+    assert live_bytes.peak(lambda: [len(torch.empty(1000, dtype=torch.uint8)) for _ in range(5)]) == 1000
+
+
+def test_headers_tell_what_is_loaded(model: Model, networks: budget.Networks) -> None:
+    for branch in BRANCHES:
+        held, frequencies = memory.module_bytes(model.branches[branch]), model.branches[branch].rotary_emb.inv_freq.nbytes
+        assert budget.branch_bytes(networks, branch) == held - frequencies
+    assert networks.vae_bytes == pytest.approx(memory.module_bytes(model.vae), abs=64)
+    assert networks.encoder.total == memory.weight_bytes(model.text_files()[:1], LANGUAGE_MODEL)
+
+
+def test_headers_tell_what_is_loaded_of_an_artifact(int8_folder: Path) -> None:
+    built = load(int8_folder)
+    found = describe(open_weights(int8_folder), torch.float32)
+    for branch in BRANCHES:
+        frequencies = built.branches[branch].rotary_emb.inv_freq.nbytes
+        assert budget.branch_bytes(found, branch) == memory.module_bytes(built.branches[branch]) - frequencies
+    assert set(found.schemes["conditional"].values()) == {"w8a8", "bf16"}
+
+
+@pytest.mark.parametrize(("text_tokens", "grid"), [(40, (8, 8)), (40, (16, 16)), (300, (24, 16))])
+def test_a_step_peaks_where_it_was_predicted(
+    model: Model, networks: budget.Networks, text_tokens: int, grid: tuple[int, int]
+) -> None:
+    latents, t = torch.randn(1, grid[0] * grid[1], 64), torch.linspace(0.0, 0.9, 48)
+    texts = {"conditional": torch.zeros(text_tokens, 256), "unconditional": torch.zeros(0, 256)}
+
+    def paint() -> None:
+        denoisers = [Denoiser(model.branches[branch], texts[branch], grid, t) for branch in BRANCHES]
+        for denoiser in denoisers:
+            denoiser.velocity(latents, 0)
+
+    with torch.no_grad():
+        paint()  # what is allocated once and kept
+        measured = live_bytes.peak(paint)
+    size = grid[1] * 16, grid[0] * 16
+    weights = sum(budget.branch_bytes(networks, branch) for branch in BRANCHES) + networks.vae_bytes
+    predicted = budget.denoise_activation_bytes(networks, size, text_tokens, "cpu")
+    assert abs((weights + predicted) / (weights + measured) - 1) < 0.05
+
+
+@pytest.mark.parametrize("grid", [(8, 8), (16, 16), (24, 20)])
+def test_decoding_peaks_where_it_was_predicted(model: Model, networks: budget.Networks, grid: tuple[int, int]) -> None:
+    latents = torch.randn(1, grid[0] * grid[1], 64)
+    measured = live_bytes.peak(lambda: decoding.decode(model.vae, model.denormalization, latents, grid))
+    size = grid[1] * 16, grid[0] * 16
+    predicted = budget.decode_activation_bytes(networks.vae_channels, size, torch.float32, "cpu")
+    assert abs(predicted / measured - 1) < 0.05
+
+
+def test_streaming_leaves_what_was_predicted(networks: budget.Networks) -> None:
+    plain = load("pocket")
+    for plan in budget.PLANS[3:]:
+        model = load("pocket", plan=plan)
+        transformers = memory.module_bytes(*model.branches.values())
+        predicted = budget.footprint(networks, plan, (128, 128)).denoise
+        resident = budget.footprint(networks, budget.PLANS[1], (128, 128)).denoise
+        saved = memory.module_bytes(*plain.branches.values()) - transformers
+        encoder = budget.SLOTS * networks.encoder.layer
+        assert abs((resident - predicted + encoder) / saved - 1) < 0.01
+
+
+def test_ideogram4_has_the_published_sizes() -> None:
+    """Tensor data of a branch in bytes, as computed from the published files."""
+    sizes = {name: budget.branch_bytes(inventory.of_ideogram4(name), "conditional") for name in ("fp8", "int8", "q8_0")}
+    assert sizes["fp8"] == 9_289_722_624
+    assert sizes["int8"] == 9_901_717_760
+    assert sizes["q8_0"] == 10_135_890_176
+    assert len(linears(IDEOGRAM4)) == len(inventory.of_ideogram4("q4_k_m").schemes["conditional"])
+
+
+@pytest.mark.parametrize(("variant", "side", "gigabytes"), [("int8", 1024, 23.0), ("int8", 2048, 25.1), ("q4_k_s", 1024, 13.0)])
+def test_the_aims_for_a_24_gb_card_hold_on_paper(variant: str, side: int, gigabytes: float) -> None:
+    """With 512 text tokens and both branches resident; a card of 24 GiB has 25.77 GB."""
+    found = budget.footprint(inventory.of_ideogram4(variant), budget.PLANS[2], (side, side), 512)
+    assert found.peak <= gigabytes * GB
+
+
+def test_plans_take_less_one_after_the_other() -> None:
+    for variant in inventory.IDEOGRAM4_VARIANTS:
+        peaks = [budget.footprint(inventory.of_ideogram4(variant), plan, (1024, 1024)) for plan in budget.PLANS]
+        assert [each.peak for each in peaks[2:]] == sorted((each.peak for each in peaks[2:]), reverse=True)
+        assert [each.host for each in peaks] == sorted(each.host for each in peaks)
+        assert all(max(each.denoise, each.decode) <= peaks[0].peak for each in peaks)
+
+
+def test_the_first_plan_that_fits_is_the_fastest() -> None:
+    int8 = inventory.of_ideogram4("int8")
+    peaks = [budget.footprint(int8, plan, (1024, 1024)).peak for plan in budget.PLANS]
+    for available, plan in ((max(peaks), 0), (peaks[2], 2), (peaks[3], 3), (peaks[4], 4)):
+        found = budget.first_that_fits(int8, (1024, 1024), available)
+        assert found is not None and found.plan is budget.PLANS[plan] and found.peak <= available
+    assert budget.first_that_fits(int8, (1024, 1024), peaks[4] - 1) is None
+    assert budget.least(int8, (1024, 1024)).plan is budget.PLANS[4]
+    assert [plan.name for plan in budget.plans("cpu")] == ["all resident", "text encoder freed after use"]
+
+
+def test_larger_pictures_and_longer_captions_take_more() -> None:
+    int8 = inventory.of_ideogram4("int8")
+    for tokens in (1, 512, MAX_TEXT_TOKENS):
+        sizes = [budget.activations(int8, (side, side), tokens) for side in (256, 1024, 2048)]
+        for stage in ("denoise", "decode"):
+            values = [getattr(size, stage) for size in sizes]
+            assert values == sorted(set(values))
+    texts = [budget.activations(int8, (256, 256), tokens).text for tokens in (1, 512, 2048)]
+    assert texts == sorted(set(texts))
+
+
+def test_doctor_says_what_fits_and_how(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "int8", "pocket", "--text-tokens", "512"]) == 0
+    out = capsys.readouterr().out
+    assert "int8, 1024x1024, bfloat16, a caption of 512 tokens" in out
+    assert "24 GB card    25.2 GB free: fits, text encoder streamed; text 20.68 GB" in out
+    assert "12 GB card    12.3 GB free: fits with offload, both branches and text encoder streamed;" in out
+    assert "pocket, 128x128" in out and out.count("all resident") >= 4
+
+
+def test_doctor_says_what_does_not_fit(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "available_bytes", lambda _: GB)
+    assert main(["doctor", "fp8", "--size", "2048x2048"]) == 0
+    assert "this cpu       1.0 GB free: does not fit; text encoder freed after use needs text" in capsys.readouterr().out
+
+
+def test_doctor_refuses_what_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "int8", "--size", "9x9"]) == 2
+    assert main(["doctor", "no/such/folder"]) == 2
+    assert main(["doctor", "int8", "--text-tokens", "0"]) == 2
+    assert capsys.readouterr().err.count("\n") == 3
+    with pytest.raises(RequestError, match="unknown variant 'int9'"):
+        inventory.of_ideogram4("int9")

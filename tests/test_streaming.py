@@ -1,0 +1,128 @@
+"""Streamed blocks compute what resident ones compute, whenever the device really copies; slots hold two blocks and no more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from ideogram_q8 import budget, fusing, memory
+from ideogram_q8.architecture import BRANCHES, Branch
+from ideogram_q8.generation import Request, steps
+from ideogram_q8.loading import Model, load
+from ideogram_q8.streaming import BlockStream, HostLane
+from ideogram_q8.text import text_features
+
+REQUEST = Request("a red star", 3, "turbo-12", 64, 64)
+
+
+class LazyLane:
+    """Copies as late as a device may: when somebody waits for it."""
+
+    def copy(self, slot: torch.Tensor, source: torch.Tensor) -> Callable[[], None]:
+        return lambda: slot.copy_(source)
+
+    def wait(self, ticket: Callable[[], None]) -> None:
+        ticket()
+
+
+class CountingLane(HostLane):
+    def __init__(self) -> None:
+        self.copied = 0
+
+    def copy(self, slot: torch.Tensor, source: torch.Tensor) -> None:
+        self.copied += 1
+        super().copy(slot, source)
+
+
+def latents(model: Model, count: int = 3) -> list[torch.Tensor]:
+    found = steps(model, REQUEST)
+    return [next(found).latents for _ in range(count)]
+
+
+def garbage(stream: BlockStream) -> None:
+    """What a device's fresh memory may hold: NaN in every floating format."""
+    for slot in stream._slots:
+        slot.fill_(0xFF)
+
+
+@pytest.fixture(scope="module")
+def resident() -> list[torch.Tensor]:
+    return latents(load("pocket"))
+
+
+@pytest.mark.parametrize("branches", [("unconditional",), ("unconditional", "conditional")])
+def test_streamed_branches_paint_the_same(branches: tuple[Branch, ...], resident: list[torch.Tensor]) -> None:
+    model = load("pocket")
+    model.stream(branches, torch.device("cpu"))
+    assert all(torch.equal(a, b) for a, b in zip(latents(model), resident, strict=True))
+
+
+@pytest.mark.parametrize("lane", [HostLane, LazyLane])
+@pytest.mark.parametrize("layers", [1, 2, 4, 5])
+def test_the_order_of_copies_does_not_matter(lane: type[HostLane], layers: int) -> None:
+    """As early and as late as a device may copy, for even and odd numbers of blocks, twice around."""
+    expected, streamed = (load("pocket").branches["conditional"].layers[:layers] for _ in range(2))
+    stream = BlockStream(list(streamed), torch.device("cpu"), lane())
+    garbage(stream)
+    x = torch.randn(1, 3, 256, generator=torch.Generator().manual_seed(0))
+    for i in (*range(layers), *range(layers), layers - 1, 0):
+        stream.enter(i)
+        for part in ("attention.to_q", "attention.to_out.0", "feed_forward.w3"):
+            assert torch.equal(streamed[i].get_submodule(part)(x), expected[i].get_submodule(part)(x)), (i, part)
+
+
+def test_every_block_is_copied_once_a_round() -> None:
+    lane = CountingLane()
+    stream = BlockStream(list(load("pocket").branches["conditional"].layers[:4]), torch.device("cpu"), lane)
+    for _ in range(3):
+        for i in range(4):
+            stream.enter(i)
+    assert lane.copied == 3 * 4 + 1  # and the first of the next round is on its way
+
+
+def test_the_device_holds_two_blocks() -> None:
+    model = load("pocket")
+    blocks = [block for branch in BRANCHES for block in model.branches[branch].layers]
+    whole = memory.module_bytes(*(block.get_submodule(part) for block in blocks for part in ("attention", "feed_forward")))
+    stream = BlockStream(blocks, torch.device("cpu"))
+    now = memory.module_bytes(*(block.get_submodule(part) for block in blocks for part in ("attention", "feed_forward")))
+    assert now == stream.device_bytes
+    assert whole <= stream.host_bytes < whole * 1.01
+    assert abs(stream.device_bytes / (2 * stream.host_bytes / len(blocks)) - 1) < 0.01
+
+
+def test_what_is_not_streamed_moves_to_the_device() -> None:
+    model = load("pocket")
+    model.stream(("unconditional",), torch.device("meta"))
+    transformer = model.branches["unconditional"]
+    assert model.device.type == "meta"
+    assert {tensor.device.type for tensor in (*transformer.parameters(), *transformer.buffers())} == {"meta"}
+    assert {tensor.device.type for tensor in model.branches["conditional"].parameters()} == {"cpu"}
+
+
+def test_qkv_stay_neighbours() -> None:
+
+    model = load("pocket")
+    model.stream(("conditional",), torch.device("cpu"))
+    for block in model.branches["conditional"].layers:
+        assert all(fusing.joined(layers) is not None for layers in fusing.together(block))
+
+
+@pytest.mark.parametrize("plan", budget.PLANS, ids=lambda plan: plan.name)
+def test_every_plan_paints_the_same(plan: budget.Plan, resident: list[torch.Tensor]) -> None:
+    model = load("pocket", plan=plan)
+    model.captions = None
+    assert all(torch.equal(a, b) for a, b in zip(latents(model, 1), resident, strict=False))
+    assert set(model.enter) == set(plan.streamed)
+
+
+def test_a_streamed_text_encoder_reads_the_same() -> None:
+    plain, streamed = load("pocket"), load("pocket", plan=budget.PLANS[2])
+    whole = memory.module_bytes(plain.text_encoder)
+    expected = text_features(plain.text_encoder, plain.tokenizer, "a red star")
+    for _ in range(2):
+        assert torch.equal(text_features(streamed.text_encoder, streamed.tokenizer, "a red star"), expected)
+    embedding = memory.module_bytes(plain.text_encoder.embed_tokens)
+    assert memory.module_bytes(streamed.text_encoder) - embedding < (whole - embedding) / 10
