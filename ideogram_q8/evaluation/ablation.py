@@ -28,12 +28,14 @@ import torch
 from PIL import Image
 
 from ideogram_q8.architecture import BRANCHES, PartName, TransformerConfig, linears
+from ideogram_q8.calibration.importance import Importance
 from ideogram_q8.calibration.statistics import Statistics
 from ideogram_q8.checkpoint import Source
 from ideogram_q8.devices import default_dtype
 from ideogram_q8.errors import ArtifactError
 from ideogram_q8.evaluation import metrics
-from ideogram_q8.evaluation.compare import INTERVALS, finite_psnr, measured
+from ideogram_q8.evaluation.metrics import finite_psnr
+from ideogram_q8.evaluation.statistics import INTERVALS, measured
 from ideogram_q8.evaluation.suite import CaptionSuite
 from ideogram_q8.generation import Request, generate
 from ideogram_q8.loading import load
@@ -166,44 +168,58 @@ def ablate(
     check_statistics(statistics, source)
     on_progress("measuring every Linear for the budgeted policy")
     planned = [replace(recipe, stats_sha256=stats_sha256) for recipe in recipes(statistics, source, device)]
-    job = _Job(source, statistics, suite, preset, device)
-    on_progress("painting with the source")
-    reference = job.paint(source)
-    rows: list[Row] = []
-    baseline: list[float] | None = None
-    for recipe in planned:
-        on_progress(f"{recipe.policy}: building, measuring, painting")
-        row, psnr = job.row(recipe, reference, baseline)
-        baseline = baseline or psnr
-        rows.append(row)
-    width, height = source.traits.default_size
-    return Ablation(
-        format_version=FORMAT_VERSION,
-        tool_version=TOOL_VERSION,
-        source=source.record(),
-        stats_sha256=stats_sha256,
-        calibration_captions=len(statistics.calibration.captions),
-        suite=Suite(suite.name, suite.sha256, len(suite.cases)),
-        preset=preset,
-        width=width,
-        height=height,
-        device=device,
-        dtype=default_dtype(device),
-        intervals=INTERVALS,
-        software={name: importlib.metadata.version(name) for name in SOFTWARE},
-        rows=tuple(rows),
-    )
+    job = Job(source, Importance(statistics, stats_sha256), suite, preset, device)
+
+    def errors_of(recipe: Recipe) -> Errors:
+        return recipe_errors(recipe, statistics, source, device=device)
+
+    return job.run([(recipe.policy, recipe) for recipe in planned], errors_of, on_progress)
+
+
+Errors = Mapping[PartName, Mapping[str, float]]
+"""Of each Linear by branch, as `policies.measurement` defines them."""
 
 
 @dataclass(frozen=True)
-class _Job:
-    """What all rows have in common."""
+class Job:
+    """What all rows have in common; the statistics choose int8 recipes, and weigh GGUF ones."""
 
     source: Source
-    statistics: Statistics
+    importance: Importance
     suite: CaptionSuite
     preset: str
     device: str
+
+    def run(
+        self, planned: Sequence[tuple[str, Recipe]], errors_of: Callable[[Recipe], Errors], on_progress: OnProgress
+    ) -> Ablation:
+        """A row for each recipe and its name; the first is what the others' gain is over."""
+        on_progress("painting with the source")
+        reference = self.paint(self.source)
+        rows: list[Row] = []
+        baseline: list[float] | None = None
+        for name, recipe in planned:
+            on_progress(f"{name}: building, measuring, painting")
+            row, psnr = self.row(name, recipe, errors_of(recipe), reference, baseline)
+            baseline = baseline or psnr
+            rows.append(row)
+        width, height = self.source.traits.default_size
+        return Ablation(
+            format_version=FORMAT_VERSION,
+            tool_version=TOOL_VERSION,
+            source=self.source.record(),
+            stats_sha256=self.importance.sha256,
+            calibration_captions=len(self.importance.statistics.calibration.captions),
+            suite=Suite(self.suite.name, self.suite.sha256, len(self.suite.cases)),
+            preset=self.preset,
+            width=width,
+            height=height,
+            device=self.device,
+            dtype=default_dtype(self.device),
+            intervals=INTERVALS,
+            software={name: importlib.metadata.version(name) for name in SOFTWARE},
+            rows=tuple(rows),
+        )
 
     def paint(self, place: Source | Path) -> list[Image.Image]:
         """With the source itself, or with an artifact folder."""
@@ -212,17 +228,16 @@ class _Job:
         return [generate(model, Request(case.caption, case.seed, self.preset, *size)).image for case in self.suite.cases]
 
     def row(
-        self, recipe: Recipe, reference: Sequence[Image.Image], baseline: Sequence[float] | None
+        self, name: str, recipe: Recipe, errors: Errors, reference: Sequence[Image.Image], baseline: Sequence[float] | None
     ) -> tuple[Row, list[float]]:
         """A recipe's row, and its PSNR of each picture; `baseline` are the first row's."""
-        errors = recipe_errors(recipe, self.statistics, self.source, device=self.device)
         with tempfile.TemporaryDirectory(prefix="ideogram-q8-ablation-") as folder:
             artifact = Path(folder) / "artifact"
-            manifest = quantize(self.source, recipe, artifact)
+            manifest = quantize(self.source, recipe, artifact, importance=self.importance)
             pairs = list(zip(reference, self.paint(artifact), strict=True))
         psnr = [finite_psnr(a, b) for a, b in pairs]
         row = Row(
-            name=recipe.policy,
+            name=name,
             recipe_sha256=recipe.sha256,
             artifact_sha256=manifest.artifact_sha256,
             size=sum(file.size for file in manifest.files),
@@ -236,7 +251,7 @@ class _Job:
         return row, psnr
 
 
-def _kinds(errors: Mapping[PartName, Mapping[str, float]], config: TransformerConfig) -> dict[str, Noise]:
+def _kinds(errors: Errors, config: TransformerConfig) -> dict[str, Noise]:
     """By kind of Linear inside the blocks, both branches together."""
     kinds: dict[str, list[float]] = {}
     for linear in linears(config):

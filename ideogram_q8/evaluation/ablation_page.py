@@ -32,10 +32,11 @@ _WIDTH, _ROW, _LEFT, _RIGHT, _TOP, _BOTTOM = 1600, 56, 320, 380, 130, 110
 
 def markdown(ablation: Ablation) -> str:
     """The page: settings, one table of recipes, one by kind of Linear."""
-    return "\n".join([*_settings(ablation), "", *_recipes(ablation), "", *_by_kind(ablation), "", *_notes(ablation)]) + "\n"
+    return "\n".join([*settings(ablation), "", *_recipes(ablation), "", *by_kind(ablation), "", *_notes(ablation)]) + "\n"
 
 
-def _settings(ablation: Ablation) -> list[str]:
+def settings(ablation: Ablation) -> list[str]:
+    """The page's title, and how everything on it was measured."""
     suite = ablation.suite
     text = (
         f"{suite.captions} captions ({suite.name}), preset {ablation.preset}, {ablation.width}x{ablation.height}, {ablation.dtype} on "
@@ -57,17 +58,18 @@ def _recipes(ablation: Ablation) -> list[str]:
             row.name,
             f"{row.size / 1e6:.2f}",
             f"{noise.exact} of {noise.linears}",
-            *(_decibels(value) for value in (noise.worst, noise.median, noise.mean)),
-            _interval(row.psnr, 1),
-            "–" if row is ablation.rows[0] else _interval(row.gain, 2),
-            _interval(row.ssim, 4),
+            *(decibels(value) for value in (noise.worst, noise.median, noise.mean)),
+            interval(row.psnr, 1),
+            "–" if row is ablation.rows[0] else interval(row.gain, 2),
+            interval(row.ssim, 4),
             published,
         )
         table.append(f"| {' | '.join(cells)} |")
     return table
 
 
-def _by_kind(ablation: Ablation) -> list[str]:
+def by_kind(ablation: Ablation) -> list[str]:
+    """The table of output errors by kind of Linear."""
     kinds = list(ablation.rows[0].kinds)
     table = [
         "Output SNR by kind of Linear, worst / median in dB, both branches:",
@@ -109,15 +111,17 @@ def _shares(ablation: Ablation) -> list[str]:
     return ["", text]
 
 
-def _decibels(value: float | None) -> str:
+def decibels(value: float | None) -> str:
+    """`38.2`, or `exact`."""
     return "exact" if value is None else f"{value:.1f}"
 
 
 def _pair(noise: Noise) -> str:
-    return "exact" if noise.worst is None else f"{_decibels(noise.worst)} / {_decibels(noise.median)}"
+    return "exact" if noise.worst is None else f"{decibels(noise.worst)} / {decibels(noise.median)}"
 
 
-def _interval(figure: Measured, digits: int) -> str:
+def interval(figure: Measured, digits: int) -> str:
+    """`41.1 (40.8 to 41.5)`."""
     text = f"{figure.value:.{digits}f}"
     return text if figure.interval is None else f"{text} ({figure.interval[0]:.{digits}f} to {figure.interval[1]:.{digits}f})"
 

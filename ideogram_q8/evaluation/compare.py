@@ -1,225 +1,194 @@
-"""Paints a suite with several variants and writes report.json: fidelity to the reference, words read, time and memory.
-
-    python -m ideogram_q8.evaluation.compare --count 64 --preset default-20 --out report.json
-
-Each variant paints in a process of its own (`painting`); same caption, seed and settings for all. Intervals are percentile
-bootstraps over captions (10,000 resamples, fixed seed); times are the median and the quartiles over all steps. Equal pictures
-have an infinite PSNR, which has no mean: they count as if a single colour value differed by one, the largest finite PSNR of
-their size.
-"""
+"""Shares of a run -> report. Pure but for reading the shares: the same measurements give the same figures."""
 
 from __future__ import annotations
 
-import argparse
-import importlib.metadata
-import math
-import os
-import platform
-import statistics
-from collections.abc import Callable, Mapping, Sequence
+import statistics as numbers
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
-from PIL import Image
 
 from ideogram_q8 import report
-from ideogram_q8.artifact.reader import read_manifest
-from ideogram_q8.checkpoint import open_source
-from ideogram_q8.devices import AUTO, DEVICES, DTYPES, check_device, default_dtype
-from ideogram_q8.errors import IdeogramQ8Error
-from ideogram_q8.evaluation import metrics, ocr
-from ideogram_q8.evaluation.painting import Order, Outcome, paint
-from ideogram_q8.evaluation.suite import CaptionSuite, pocket_suite
-from ideogram_q8.generation import Request
-from ideogram_q8.manifest import FILE_NAME, TOOL_VERSION
-from ideogram_q8.variants import VARIANT_NAMES, given, prepare
+from ideogram_q8.errors import RequestError
+from ideogram_q8.evaluation import energy
+from ideogram_q8.evaluation.judging import OCR, PER_CAPTION
+from ideogram_q8.evaluation.measurement import Measurement, Run, Share
+from ideogram_q8.evaluation.painting import Painted
+from ideogram_q8.evaluation.statistics import compare, intervals, measured
+from ideogram_q8.report import METRICS, Figure, Measured, NotMeasured, StepError, VariantReport
 
-RESAMPLES = 10_000
-INTERVALS = f"percentile bootstrap over captions, {RESAMPLES:,} resamples"
-SOFTWARE = ("torch", "diffusers", "transformers", "torchmetrics", "rapidocr", "onnxruntime", "numpy", "pillow")
+ITSELF = "the reference itself"
+_NO_TEXT = "no caption asks for a text that the OCR's alphabet has"
+_NO_WAYS = "the latents of no caption were kept"
+_MACHINES = "shards ran on different machines"
 
 
 @dataclass(frozen=True)
-class Run:
-    """What one variant painted, in the suite's order, and what it took."""
+class Variant:
+    """All pictures of a variant in the suite's order, and where each one's folder OUT is."""
 
-    name: str
-    outcome: Outcome
-    images: tuple[Image.Image, ...]
+    share: Share
+    pictures: tuple[Measurement, ...]
+    folders: tuple[Path, ...]
 
+    @property
+    def painted(self) -> list[Painted]:
+        return [picture.painted for picture in self.pictures]
 
-def run(name: str, location: str, suite: CaptionSuite, settings: report.Settings, device: str) -> Run:
-    """All pictures of a variant."""
-    sized = (settings.preset, settings.width, settings.height)
-    requests = tuple(Request(case.caption, case.seed, *sized) for case in suite.cases)
-    outcome, images = paint(Order(location, device, settings.dtype, requests))
-    return Run(name, outcome, tuple(images))
-
-
-def bootstrap(values: Sequence[float]) -> tuple[float, float]:
-    """95 % percentile interval of the mean (Efron 1979)."""
-    data = np.asarray(values, dtype=np.float64)
-    picks = np.random.default_rng(0).integers(len(data), size=(RESAMPLES, len(data)))
-    low, high = np.percentile(data[picks].mean(axis=1), [2.5, 97.5])
-    return float(low), float(high)
+    def values(self, metric: str) -> list[float | None]:
+        """One a caption."""
+        return [picture.values.get(metric) for picture in self.pictures]
 
 
-def measured(values: Sequence[float], unit: str) -> report.Measured:
-    """Mean and its interval."""
-    return report.Measured(round(statistics.fmean(values), 6), len(values), _rounded(bootstrap(values)), unit)
+@dataclass(frozen=True)
+class Whole:
+    """A run with all its shards."""
+
+    run: Run
+    variants: tuple[Variant, ...]
+    one_machine: bool
 
 
-def _rounded(interval: tuple[float, float]) -> tuple[float, float]:
-    return round(interval[0], 6), round(interval[1], 6)
+def gather(folders: Sequence[Path]) -> Whole:
+    """Reads what `measure` left in one or more folders OUT.
+
+    Raises:
+        RequestError: nothing is there, the folders are of different runs, or captions are missing or measured twice.
+        ArtifactError: a file is not what `measure` writes.
+    """
+    shares = [
+        (folder, Share.from_json(file.read_text(encoding="utf-8"), str(file))) for folder in folders for file in _files(folder)
+    ]
+    first = shares[0][1]
+    for folder, share in shares:
+        if share.run != first.run:
+            raise RequestError(
+                f"{folder} is of another run than {folders[0]} ({_difference(share.run, first.run)}); merge one run only"
+            )
+    hardware = {share.hardware for _, share in shares}
+    variants = tuple(_variant(name, [(f, s) for f, s in shares if s.name == name], first.run) for name in first.run.places)
+    return Whole(first.run, variants, len(hardware) == 1)
 
 
-def finite_psnr(a: Image.Image, b: Image.Image) -> float:
-    """PSNR in dB; equal pictures get the largest finite value of their size."""
-    largest = 10 * math.log10(255**2 * a.width * a.height * 3)
-    return min(metrics.psnr(a, b), largest)
+def _files(folder: Path) -> list[Path]:
+    files = sorted((folder / "measured").glob("*.json"))
+    if not files:
+        raise RequestError(f"{folder} holds no measurements; name folders that `evaluate --out` wrote into")
+    return files
 
 
-def figures(run: Run, reference: Run, suite: CaptionSuite, read: ocr.Reader) -> dict[str, report.Figure]:
-    """Every metric of the report for one variant."""
-    pairs = list(zip(reference.images, run.images, strict=True))
+def _difference(a: Run, b: Run) -> str:
+    for name in ("suite", "settings", "places", "tool_version", "cases"):
+        if getattr(a, name) != getattr(b, name):
+            return f"another {name}"
+    return "equal"
 
-    def fidelity(metric: Callable[[Image.Image, Image.Image], float], unit: str) -> report.Figure:
-        if run.name == reference.name:
-            return report.NotMeasured("the reference itself")
-        return measured([metric(a, b) for a, b in pairs], unit)
 
-    words = [read(ocr.band(image, *case.band)) == case.word for image, case in zip(run.images, suite.cases, strict=True)]
-    peaks = run.outcome.peak_bytes
+def _variant(name: str, shares: Sequence[tuple[Path, Share]], run: Run) -> Variant:
+    rows = sorted(((p, folder) for folder, share in shares for p in share.pictures), key=lambda row: row[0].position)
+    found, wanted = [picture.position for picture, _ in rows], range(len(run.cases))
+    missing, twice = sorted(set(wanted) - set(found)), len(found) - len(set(found))
+    if missing or twice:
+        raise RequestError(
+            f"{name} has {len(missing)} captions not measured yet and {twice} measured twice, of {len(run.cases)}; "
+            "run every shard of the same count to its end, and name each folder once"
+        )
+    return Variant(shares[0][1], tuple(picture for picture, _ in rows), tuple(folder for _, folder in rows))
+
+
+def assemble(whole: Whole) -> report.Report:
+    """The report; statistics are computed here."""
+    first = whole.variants[0]
+    values = {variant.share.name: captions(variant) for variant in whole.variants}
+    names = list(values)
+    pairs = [(candidate, baseline) for i, candidate in enumerate(names) for baseline in names[:i]]
+    return report.Report(
+        format_version=report.FORMAT_VERSION,
+        tool_version=whole.run.tool_version,
+        created=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        hardware=first.share.hardware,
+        software=first.share.software,
+        suite=whole.run.suite,
+        settings=whole.run.settings,
+        variants=tuple(_entry(variant, values[variant.share.name], whole) for variant in whole.variants),
+        cases=whole.run.cases,
+        comparisons=tuple(row for a, b in pairs for row in compare(a, b, values[a], values[b])),
+    )
+
+
+def captions(variant: Variant) -> dict[str, tuple[float | None, ...]]:
+    """Values of each metric that at least one caption has."""
+    found = {name: tuple(variant.values(name)) for name in PER_CAPTION}
+    return {name: values for name, values in found.items() if any(value is not None for value in values)}
+
+
+def _entry(variant: Variant, values: Mapping[str, tuple[float | None, ...]], whole: Whole) -> VariantReport:
+    loads = [(record.seconds, record.other_cpus) for record in variant.painted]
+    known = [(seconds, cpus) for seconds, cpus in loads if cpus is not None]
+    busy = (
+        sum(seconds * cpus for seconds, cpus in known) / sum(seconds for seconds, _ in known)
+        if len(known) == len(loads)
+        else None
+    )
+    return VariantReport(
+        name=variant.share.name,
+        artifact_sha256=variant.share.artifact_sha256,
+        files=variant.share.files,
+        samples=(),
+        other_cpus=None if busy is None else round(busy, 4),
+        figures=_figures(variant, values, whole),
+        values=values,
+        steps=_steps(variant.painted),
+    )
+
+
+def _figures(variant: Variant, values: Mapping[str, tuple[float | None, ...]], whole: Whole) -> dict[str, Figure]:
+    is_reference = variant.share.name == whole.run.settings.reference
+    figures: dict[str, Figure] = {}
+    for name in PER_CAPTION:
+        present = [value for value in values.get(name, ()) if value is not None]
+        reason = variant.share.missing.get(name) or (_NO_TEXT if name in OCR else _NO_WAYS)
+        if METRICS[name].fidelity and is_reference:
+            reason = ITSELF
+        figures[name] = measured(present, METRICS[name].unit, METRICS[name].largest) if present else NotMeasured(reason)
+    costs = _costs(variant.painted)
+    return figures | (costs if whole.one_machine else dict.fromkeys(costs, NotMeasured(_MACHINES)))
+
+
+def _costs(painted: Sequence[Painted]) -> dict[str, Figure]:
+    starts = list(dict.fromkeys(record.started for record in painted))
+    joules = [record.joules for record in painted if record.joules is not None]
+    peaks = {
+        "peak_memory": [record.peak_bytes for record in painted],
+        "peak_memory_text": [start.text_bytes for start in starts],
+        "peak_memory_denoise": [start.denoise_bytes for start in starts],
+        "peak_memory_decode": [start.decode_bytes for start in starts],
+    }
     return {
-        "psnr": fidelity(finite_psnr, "dB"),
-        "ssim": fidelity(metrics.ssim, "1"),
-        "lpips": report.NotMeasured("its network weights do not come with the packages used here"),
-        "ocr_exact_match": measured([float(word) for word in words], "1"),
-        "seconds_per_step": step_time([second for picture in run.outcome.step_seconds for second in picture]),
-        "peak_memory": report.Measured(max(peaks), len(peaks), None, "bytes"),
+        "seconds_per_step": time_of([second for record in painted for second in record.step_seconds]),
+        "seconds_per_picture": time_of([record.seconds for record in painted]),
+        "load_seconds": Measured(round(numbers.median(s.load_seconds for s in starts), 6), len(starts), None, "s"),
+        **{name: Measured(max(values), len(values), None, "bytes") for name, values in peaks.items()},
+        "energy": measured(joules, "J") if joules else NotMeasured(energy.REASON),
     }
 
 
-def step_time(seconds: Sequence[float]) -> report.Measured:
-    """Median and quartiles. No interval: steps of one run are not independent of each other."""
+def time_of(seconds: Sequence[float]) -> Measured:
+    """Median and quartiles. No interval: times of one run are not independent of each other."""
     low, median, high = (round(float(value), 6) for value in np.percentile(seconds, [25, 50, 75]))
-    return report.Measured(median, len(seconds), None, "s", (low, high))
+    return Measured(median, len(seconds), None, "s", (low, high))
 
 
-def weight_files(location: str) -> tuple[report.VariantFile, ...]:
-    """Both transformers' files, from the manifest or, for a source, from its folder."""
-    folder = Path(location)
-    if (folder / FILE_NAME).is_file():
-        manifest = read_manifest(folder)
-        return tuple(report.VariantFile(record.path, record.size, record.sha256) for record in manifest.files)
-    source = open_source(location)
-    sizes = {path: (source.folder / path).stat().st_size for path in source.record().files}
-    return tuple(report.VariantFile(path, sizes[path], digest) for path, digest in source.record().files.items())
-
-
-def hardware(device: str) -> report.Hardware:
-    """This machine, as the report names it."""
-    processor = f"{platform.processor() or platform.machine()} ({torch.backends.cpu.get_cpu_capability()})"
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    card: Any = torch.cuda.get_device_properties(device) if device == "cuda" else None
-    return report.Hardware(
-        device=device,
-        system=platform.system(),
-        processor=processor,
-        threads=torch.get_num_threads(),
-        memory_bytes=memory,
-        accelerator=None if card is None else card.name,
-        accelerator_memory_bytes=None if card is None else card.total_memory,
+def _steps(painted: Sequence[Painted]) -> tuple[StepError, ...]:
+    errors = [record.errors for record in painted if record.errors is not None]
+    if not errors:
+        return ()
+    mse = np.array([found.latent_mse for found in errors]).mean(axis=0)
+    snr = np.array([found.velocity_snr for found in errors])
+    low, high = intervals(snr)[1]
+    rows = zip(mse, snr.mean(axis=0), low, high, strict=True)
+    return tuple(
+        StepError(float(f"{a:.6g}"), round(float(b), 4), (round(float(c), 4), round(float(d), 4))) for a, b, c, d in rows
     )
-
-
-def compare(places: Mapping[str, str], suite: CaptionSuite, preset: str, device: str, dtype: str) -> report.Report:
-    """Measures variants.
-
-    Args:
-        places: what `loading.load` takes, by the variant's name; the first is the reference, and is a source.
-        dtype: of activations, by its name in torch.
-    """
-    read = ocr.reader()
-    reference, *_ = places
-    seeds = tuple(case.seed for case in suite.cases)
-    size = open_source(places[reference]).traits.default_size
-    settings = report.Settings(preset, *size, seeds, dtype, reference, INTERVALS)
-    first: Run | None = None
-    entries = []
-    for name, location in places.items():
-        found = run(name, location, suite, settings, device)
-        first = first or found
-        taken = found.outcome
-        entries.append(
-            report.VariantReport(
-                name, taken.artifact_sha256, weight_files(location), (), taken.other_cpus, figures(found, first, suite, read)
-            )
-        )
-    return report.Report(
-        format_version=report.FORMAT_VERSION,
-        tool_version=TOOL_VERSION,
-        created=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        hardware=hardware(device),
-        software={name: importlib.metadata.version(name) for name in SOFTWARE},
-        suite=report.Suite(suite.name, suite.sha256, len(suite.cases)),
-        settings=settings,
-        variants=tuple(entries),
-    )
-
-
-def table(result: report.Report) -> str:
-    """One line a variant, for the terminal."""
-    lines = [f"{'variant':12} {'MB':>8} {'PSNR dB':>24} {'SSIM':>24} {'words read':>18} {'s/step':>26} {'peak MB':>8}"]
-    for variant in result.variants:
-        psnr, ssim, words, seconds = (
-            _cell(variant.figures[n]) for n in ("psnr", "ssim", "ocr_exact_match", "seconds_per_step")
-        )
-        size, peak = sum(file.size for file in variant.files) / 1e6, variant.figures["peak_memory"]
-        megabytes = f"{peak.value / 1e6:.0f}" if isinstance(peak, report.Measured) else "-"
-        lines.append(f"{variant.name:12} {size:8.2f} {psnr:>24} {ssim:>24} {words:>18} {seconds:>26} {megabytes:>8}")
-    if result.disturbed is not False:
-        lines.append("other programs ran, or may have run, while the variants were timed: the times rank nothing")
-    return "\n".join(lines)
-
-
-def _cell(figure: report.Figure) -> str:
-    if isinstance(figure, report.NotMeasured):
-        return "-"
-    span = figure.interval or figure.quartiles
-    return f"{figure.value:.4g}" + (f" [{span[0]:.3g}, {span[1]:.3g}]" if span else "")
-
-
-def main() -> None:
-    """The command line of this module."""
-    parser = argparse.ArgumentParser(description="Compare the original with its builds on the pocket's held-out captions.")
-    parser.add_argument("--source", default="pocket", help="the original (default: %(default)s)")
-    parser.add_argument("--artifact", type=Path, action="append", default=[], help="measure this artifact too; repeatable")
-    parser.add_argument("--device", choices=(AUTO, *DEVICES), default="cpu")
-    parser.add_argument("--dtype", choices=DTYPES, help="of activations (default: float32 on cpu, bfloat16 on cuda)")
-    parser.add_argument("--count", type=int, default=64)
-    parser.add_argument("--preset", default="default-20")
-    parser.add_argument("--out", type=Path, required=True, help="the report, JSON")
-    arguments = parser.parse_args()
-    try:
-        result = _measure(arguments)
-    except IdeogramQ8Error as error:
-        parser.exit(2, f"error: {error}\n")
-    arguments.out.write_text(result.to_json(), encoding="utf-8")
-    print(table(result))
-
-
-def _measure(arguments: argparse.Namespace) -> report.Report:
-    device = check_device(arguments.device)
-    extra = given(arguments.artifact, arguments.source)
-    places = {name: prepare(name, arguments.source) for name in VARIANT_NAMES}
-    places |= {variant.name: str(variant.location) for variant in extra}
-    return compare(places, pocket_suite(arguments.count), arguments.preset, device, arguments.dtype or default_dtype(device))
-
-
-if __name__ == "__main__":
-    main()

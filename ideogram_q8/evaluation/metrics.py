@@ -34,6 +34,15 @@ def psnr(a: Picture, b: Picture) -> float:
     return float(peak_signal_noise_ratio(first, second, data_range=255.0))
 
 
+def finite_psnr(a: Image.Image, b: Image.Image) -> float:
+    """PSNR in dB; equal pictures get the largest finite value of their size, as if one colour value differed by one.
+
+    Infinity has no mean.
+    """
+    largest = 10 * math.log10(255**2 * a.width * a.height * 3)
+    return min(psnr(a, b), largest)
+
+
 def ssim(a: Picture, b: Picture) -> float:
     """Structural similarity, 1 for equal pictures; arguments and errors as in `psnr`, sides at least 11 pixels."""
     first, second = _pair(a, b)

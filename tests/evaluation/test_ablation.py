@@ -17,7 +17,7 @@ from ideogram_q8.errors import ArtifactError
 from ideogram_q8.evaluation import ablation as module
 from ideogram_q8.evaluation.ablation import Ablation, ablate, counts
 from ideogram_q8.evaluation.ablation_page import PUBLISHED, chart, markdown
-from ideogram_q8.evaluation.suite import pocket_suite
+from ideogram_q8.evaluation.suite import get
 from tests.policies.example import statistics_of
 from tests.synthetic import TINY, write_source
 
@@ -54,9 +54,9 @@ def found(tmp_path_factory):
         return [Image.fromarray((128 + picture).clip(0, 255).astype(np.uint8)) for picture in noise]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module._Job, "paint", paint)
+        patch.setattr(module.Job, "paint", paint)
         statistics = statistics_of(source, {"layers.0.feed_forward.w2": 300.0})
-        return ablate(source, statistics, "a" * 64, pocket_suite(3), "turbo-12")
+        return ablate(source, statistics, "a" * 64, get("pocket").first(3), "turbo-12")
 
 
 def test_the_published_numbers_of_protected_linears():

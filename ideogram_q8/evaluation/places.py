@@ -1,0 +1,102 @@
+"""The variants of a comparison: `PLACE` or `NAME=PLACE`, where a place is what `loading.load` takes."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ideogram_q8.architecture import Traits
+from ideogram_q8.artifact import Artifact
+from ideogram_q8.artifact.gguf_build import GgufBuild
+from ideogram_q8.checkpoint import Source
+from ideogram_q8.errors import RequestError
+from ideogram_q8.opening import Build, open_weights
+from ideogram_q8.report import VariantFile
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
+
+
+@dataclass(frozen=True)
+class Place:
+    """A variant that was opened, not loaded. `channels` are those of its latents."""
+
+    name: str
+    location: str
+    traits: Traits
+    channels: int
+    files: tuple[VariantFile, ...]
+    made_from: frozenset[str] | None
+    """sha256s of the source's weight files; None where they are not known."""
+
+    @property
+    def artifact_sha256(self) -> str:
+        """By the rule of `Manifest.artifact_sha256`."""
+        return hashlib.sha256("".join(sorted(file.sha256 for file in self.files)).encode("ascii")).hexdigest()
+
+
+def open_places(reference: str, candidates: Sequence[str]) -> list[Place]:
+    """The reference first.
+
+    Raises:
+        RequestError: a name is malformed or given twice, or a candidate is of another model or was made from another source.
+        SourceError, ArtifactError: a place is missing or not what it claims to be.
+    """
+    places = [_open(text) for text in (reference, *candidates)]
+    names = [place.name for place in places]
+    for name in names:
+        if names.count(name) > 1:
+            raise RequestError(f"two variants are called {name!r}; name them, as in NAME=PLACE")
+    first = places[0]
+    for place in places[1:]:
+        if place.traits != first.traits:
+            raise RequestError(
+                f"{place.name} is a {place.traits.name}, {first.name} a {first.traits.name}; compare one model's"
+            )
+        if place.made_from and first.made_from and place.made_from != first.made_from:
+            raise RequestError(f"{place.name} was made from other weights than {first.name}; compare builds of one source")
+    return places
+
+
+def check_name(name: str) -> None:
+    """Raises RequestError unless it can be a part of a file's name anywhere."""
+    if not _NAME.fullmatch(name):
+        raise RequestError(f"the variant's name is {name!r}; expected lower-case letters, digits, '.', '_' and '-'")
+
+
+def _open(text: str) -> Place:
+    name, separator, location = text.partition("=")
+    if not separator or "/" in name:  # a path may hold an equals sign
+        name, location = "", text
+    opened = open_weights(location)
+    variant = name or _plain("fp8" if isinstance(opened, Source) else _built(opened).variant)
+    check_name(variant)
+    config = opened.config if isinstance(opened, Source) else _built(opened).transformer_config
+    return Place(variant, location, opened.traits, config.in_channels, _files(opened), _made_from(opened))
+
+
+def _plain(text: str) -> str:
+    return "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in text.lower())
+
+
+def _built(opened: Artifact | Build) -> Artifact | GgufBuild:
+    return opened.weights if isinstance(opened, Build) else opened
+
+
+def _files(opened: Source | Artifact | Build) -> tuple[VariantFile, ...]:
+    if isinstance(opened, Source):
+        record = opened.record().files
+        return tuple(VariantFile(path, (opened.folder / path).stat().st_size, digest) for path, digest in record.items())
+    build = _built(opened)
+    if isinstance(build, Artifact):
+        return tuple(VariantFile(file.path, file.size, file.sha256) for file in build.manifest.files)
+    paths = [path for weights in build.parts.values() for path in weights.files]
+    return tuple(VariantFile(path.name, path.stat().st_size, digest) for path, digest in zip(paths, build.digests, strict=True))
+
+
+def _made_from(opened: Source | Artifact | Build) -> frozenset[str] | None:
+    if isinstance(opened, Source):
+        return frozenset(opened.record().files.values())
+    build = _built(opened)
+    return frozenset(build.manifest.source.files.values()) if isinstance(build, Artifact) else None
