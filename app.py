@@ -1,13 +1,14 @@
-"""The app: `python app.py`, then open the address it prints. Generates pictures with any variant and compares two of them.
+"""The app: `python app.py`, then open the address it prints. Generates pictures with any variant and compares up to four.
 
 python app.py                                                the embedded model on the CPU, or on CUDA where there is one
 python app.py --source ideogram-4-fp8 --device cuda          another checkpoint; its builds are made on first use
-python app.py --artifact int8-paper --artifact q4_k-aware    artifacts made elsewhere, beside their source's own variants
+python app.py --artifact int8-paper --artifact q4_k_m-imatrix    artifacts made elsewhere, beside their source's own variants
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import sys
 import threading
 from collections.abc import Sequence
@@ -28,10 +29,21 @@ HIGHEST_PORT = 65535
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line's options. Raises RequestError."""
-    parser = Parser(description="Generate pictures with any variant of a model, and compare two of them.")
+    parser = Parser(description="Generate pictures with any variant of a model, and compare up to four of them.")
     parser.add_argument("--source", help=f"{SOURCE_HELP} (default: that of the first --artifact, else pocket)")
     parser.add_argument(
-        "--artifact", metavar="DIR", type=Path, action="append", default=[], help="an artifact to offer too; repeatable"
+        "--artifact",
+        metavar="DIR|FILE",
+        type=Path,
+        action="append",
+        default=[],
+        help="an artifact to offer too, or a GGUF file of a pair for --source; repeatable",
+    )
+    parser.add_argument(
+        "--report",
+        metavar="FILE",
+        type=Path,
+        help="a report.json of `evaluate`: its figures stand on the cards of what it measured",
     )
     parser.add_argument("--variant", default="fp8", help="the variant picked at the start (default: %(default)s)")
     parser.add_argument("--device", choices=(AUTO, *DEVICES), default=AUTO, help="default: cuda where there is one, else cpu")
@@ -46,7 +58,28 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         default=platformdirs.user_data_path("ideogram-q8") / "outputs",
         help="folder for pictures; whoever opens the page can fetch what is in it (default: %(default)s)",
     )
+    parser.add_argument(
+        "--max-queue",
+        metavar="N",
+        type=int,
+        default=8,
+        help="visitors who may wait before others are turned away (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--auth", metavar="FILE", type=Path, help="who may enter: a text file with a line NAME:PASSWORD for each"
+    )
+    parser.add_argument(
+        "--share", action="store_true", help="also reachable through gradio.live for three days; give --auth too"
+    )
+    parser.add_argument(
+        "--mcp", action="store_true", help="also an MCP server, under gradio_api/mcp/; needs pip install 'gradio[mcp]'"
+    )
     options = parser.parse_args(arguments)
+    if options.max_queue < 1:
+        raise RequestError(f"--max-queue is {options.max_queue}; expected 1 or more")
+    if options.mcp and importlib.util.find_spec("mcp") is None:
+        raise RequestError("--mcp needs the mcp package: pip install 'gradio[mcp]'")
+    options.auth = read_accounts(options.auth) if options.auth else None
     if not 0 <= options.port <= HIGHEST_PORT:
         raise RequestError(f"--port is {options.port}; expected 0 to {HIGHEST_PORT}")
     outputs = options.outputs.resolve()
@@ -55,19 +88,45 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     return options
 
 
+def read_accounts(path: Path) -> list[tuple[str, str]]:
+    """Names and passwords from a file with a line NAME:PASSWORD for each; empty lines and lines that start with # are left out.
+
+    Raises:
+        RequestError: there is no such file, a line is of another form, or nobody is in it.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise RequestError(f"--auth is {path}: {error}; expected a text file with a line NAME:PASSWORD for each") from None
+    accounts = []
+    for number, line in enumerate(lines, 1):
+        if line.strip() and not line.startswith("#"):
+            name, colon, password = line.partition(":")
+            if not (name and colon and password):
+                raise RequestError(f"--auth {path}, line {number} is not NAME:PASSWORD")
+            accounts.append((name, password))
+    if not accounts:
+        raise RequestError(f"--auth {path} names nobody; expected a line NAME:PASSWORD for each")
+    return accounts
+
+
 def open_studio(options: argparse.Namespace) -> Studio:
     """Raises IdeogramQ8Error: the source, an artifact, the device or the variant is not there."""
     from ideogram_q8.artifact import open_artifact  # here and below: help and refusals come before torch is imported
+    from ideogram_q8.artifact.gguf_build import is_gguf
+    from ideogram_q8.ui.measured import read_report
     from ideogram_q8.ui.studio import Studio
 
     device = check_device(options.device)
     source = options.source
     if source is None:
-        source = open_artifact(options.artifact[0]).manifest.source.location if options.artifact else "pocket"
+        made = next((place for place in options.artifact if not is_gguf(place)), None)  # a GGUF file names no source
+        source = open_artifact(made).manifest.source.location if made else "pocket"
     studio = Studio(
         source,
         options.outputs.resolve(),
         artifacts=options.artifact,
+        report=read_report(options.report) if options.report else None,
         device=device,
         dtype=options.dtype or default_dtype(device),
     )
@@ -83,10 +142,14 @@ def main() -> int:
         options = parse()
         studio = open_studio(options)
 
-        from ideogram_q8.ui.page import build_page, find_port, serve
+        from ideogram_q8.ui.page import Serving, build_page, find_port, serve
+        from ideogram_q8.ui.studio import warm_up
 
         port = find_port(options.host, options.port)
-        address = serve(build_page(studio, options.variant), studio, options.host, port)
+        serving = Serving(options.host, port, options.auth, options.share, options.mcp)
+        page = build_page(studio, options.variant, options.max_queue, own_machine=serving.is_private)
+        address = serve(page, studio, serving)
+        threading.Thread(target=warm_up, name="warm-up", daemon=True).start()
     except (IdeogramQ8Error, OSError) as error:
         print(f"error: {printable(' '.join(str(error).split()))}", file=sys.stderr)
         return 2

@@ -1,171 +1,215 @@
-"""The Compare tab: the same request painted by two variants, laid over each other, with what each of them took."""
+"""The Compare tab: the same caption and noise through two to four variants, looked at together, with what each of them took."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import gradio as gr
-from PIL import Image
 
-from ideogram_q8.evaluation.metrics import psnr, ssim
-from ideogram_q8.generation import Request
-from ideogram_q8.ui import fragments
-from ideogram_q8.ui.controls import ON_DEVICE, QUIET, Controls, build_controls
-from ideogram_q8.ui.form import RequestForm, card_choices, friendly_errors, read_request, variant_cards
+from ideogram_q8.ui import comparison, fragments, judge, viewer
+from ideogram_q8.ui.comparison import MOST_SEEDS, Column
+from ideogram_q8.ui.controls import ON_DEVICE, PRIVATE, Controls, build_controls
+from ideogram_q8.ui.form import Desk, Fields, friendly_errors, full_choices, many_variant_cards, owner_of, read_request
 from ideogram_q8.ui.jobs import Job
 from ideogram_q8.ui.studio import Painting, Picture, Studio
 
+if TYPE_CHECKING:
+    from ideogram_q8.generation import Request
+
 _IDLE = fragments.panel(
-    "idle", "Ready", notes=["Both variants paint the same caption from the same noise; only their weights differ."]
+    "idle", "Ready", notes=["All variants paint the same caption from the same noise; only their weights differ."]
 )
+_EMPTY = viewer.nothing("Choose two to four variants and press Compare. The first one is what the others are measured against.")
 
 
 @dataclass(frozen=True)
 class _Parts:
-    first: gr.Radio
-    second: gr.Radio
+    chosen: gr.CheckboxGroup
     controls: Controls
-    sides: gr.HTML
-    slider: gr.ImageSlider
+    seeds: gr.Slider
+    preview: gr.Image
+    seed: gr.Radio
+    shown: gr.HTML
     status: gr.HTML
     table: gr.HTML
     numbers: gr.JSON
+    sheet: gr.DownloadButton
+    recipe: gr.DownloadButton
+    columns: gr.State
+    """The columns of the last comparison; None while there is none."""
 
 
-def build_compare_tab(studio: Studio, form: RequestForm) -> None:
-    """Adds the tab's components and events to the current Blocks context."""
-    parts = _layout(studio)
+def build_compare_tab(desk: Desk) -> gr.CheckboxGroup:
+    """Adds the tab's components and events to the current Blocks context; returns its cards."""
+    parts, studio, form = _layout(desk), desk.studio, desk.form
 
     def compare(
-        a: str, b: str, caption: str, preset: str, width: float, height: float, seed: float, request: gr.Request
+        variants: list[str],
+        caption: str,
+        preset: str,
+        width: float,
+        height: float,
+        seed: float,
+        steps: float,
+        guidance: float,
+        seeds: float,
+        owner: str | None,
+        request: gr.Request,
     ) -> Iterator[dict[object, object]]:
-        """Paint one request with two variants. The last message holds both files, HTML for people, and the numbers."""
-        yield from _compare(studio, parts, request.session_hash, (a, b), (caption, preset, width, height, seed))
+        """Paint a request with several variants, on one or more seeds. The last message holds HTML for people, and the numbers."""
+        fields = caption, preset, width, height, seed, steps, guidance
+        yield from _compare(studio, parts, request.session_hash, variants, fields, int(seeds), owner_of(owner, request))
 
-    start = parts.controls.connect("compare")
+    def end(columns: list[Column] | None, width: float, height: float, request: gr.Request) -> dict[object, object]:
+        cards = gr.update(choices=full_choices(studio, width, height))
+        return parts.controls.released(request) | _exported(parts, columns) | {parts.chosen: cards}
+
+    start = parts.controls.connect(parts.status)
     run = start.then(
         compare,
-        [parts.first, parts.second, *form.inputs],
-        [parts.slider, parts.sides, parts.status, parts.table, parts.numbers],
+        [parts.chosen, *form.inputs, parts.seeds, desk.owner],
+        [parts.preview, parts.shown, parts.status, parts.table, parts.seed, parts.columns, parts.numbers],
         api_name="compare",
         **ON_DEVICE,
     )
-    run.then(
-        lambda: parts.controls.released() | _fresh_cards(parts, studio),
-        None,
-        [parts.controls.go, parts.controls.cancel, parts.first, parts.second],
-        **QUIET,
-        api_visibility="private",
+    changed = [parts.controls.go, parts.controls.cancel, parts.chosen, parts.preview, parts.sheet, parts.recipe]
+    run.then(end, [parts.columns, form.width, form.height], changed, **PRIVATE)
+    parts.seed.input(_show_seed, [parts.columns, parts.seed], parts.shown, **PRIVATE)
+    return parts.chosen
+
+
+def _layout(desk: Desk) -> _Parts:
+    known = desk.studio.variants()
+    names = [variant.name for variant in known]
+    chosen = many_variant_cards(known, [names[0], names[-1]], "Variants · the first is the reference", "q8-compared")
+    with gr.Row(equal_height=True):
+        with gr.Column(scale=3, min_width=260, elem_classes="q8-actions"):
+            controls = build_controls("Compare", "compare", desk.jobs)
+        seeds = gr.Slider(1, MOST_SEEDS, 1, step=1, label="Seeds", min_width=200, scale=1, buttons=[], elem_id="q8-seeds")
+    status = gr.HTML(_IDLE, elem_id="q8-compare-status", elem_classes="q8-flat", padding=False)
+    preview = gr.Image(
+        label="Being painted",
+        type="filepath",
+        format="png",
+        height=260,
+        interactive=False,
+        visible=False,
+        buttons=[],
+        elem_id="q8-compare-preview",
     )
-
-
-def _layout(studio: Studio) -> _Parts:
-    known = studio.variants()
+    seed = gr.Radio([], label="Seed", visible=False, elem_id="q8-compare-seed")
+    shown = viewer.build_viewer(_EMPTY, "q8-viewer")
+    table = gr.HTML("", elem_id="q8-table", elem_classes="q8-flat", padding=False)
     with gr.Row():
-        first = variant_cards(known, "fp8", "A · left", "q8-first", columns=2)
-        second = variant_cards(known, "q4_k", "B · right", "q8-second", columns=2)
-    controls = build_controls("Compare", "q8-compare")
-    with gr.Row(equal_height=False):
-        with gr.Column(scale=11, min_width=320):
-            sides = gr.HTML(fragments.sides("", ""), elem_classes="q8-flat", padding=False)
-            slider = gr.ImageSlider(
-                label="A and B",
-                show_label=False,
-                type="filepath",
-                format="png",
-                height=490,
-                max_height=490,
-                interactive=False,
-                buttons=["fullscreen"],
-                elem_id="q8-slider",
-            )
-        with gr.Column(scale=9, min_width=300):
-            status = gr.HTML(_IDLE, elem_id="q8-compare-status", elem_classes="q8-flat", padding=False)
-            table = gr.HTML("", elem_id="q8-table", elem_classes="q8-flat", padding=False)
+        sheet = gr.DownloadButton("Save as one picture", interactive=False, elem_id="q8-sheet")
+        recipe = gr.DownloadButton("Save as JSON that makes it again", interactive=False, elem_id="q8-recipe")
     numbers = gr.JSON(visible=False)
-    return _Parts(first, second, controls, sides, slider, status, table, numbers)
+    return _Parts(chosen, controls, seeds, preview, seed, shown, status, table, numbers, sheet, recipe, gr.State())
 
 
 def _compare(
-    studio: Studio,
-    parts: _Parts,
-    session: str | None,
-    names: tuple[str, str],
-    fields: tuple[str, str, float, float, float],
+    studio: Studio, parts: _Parts, session: str | None, names: list[str], fields: Fields, seeds: int, owner: str
 ) -> Iterator[dict[object, object]]:
-    titles = {variant.name: variant.title for variant in studio.variants()}
-    labels = tuple(titles.get(name, name) for name in names)
-    with friendly_errors(), parts.controls.jobs.running(session) as job:
+    with friendly_errors(), parts.controls.jobs.running(session, parts.controls.name) as job:
         try:
-            request = read_request(*fields)
-            yield {parts.sides: fragments.sides(labels[0], labels[1]), parts.table: ""}
-            pictures: list[Picture] = []
-            for name, label in zip(names, labels, strict=True):
-                picture = yield from _paint(studio, parts, job, name, label, request, pictures)
-                if picture is None:
-                    yield {parts.status: fragments.cancelled(job.note)}
-                    return
-                pictures.append(picture)
-            yield _result(studio, parts, pictures[0], pictures[1])
+            comparison.check_choice(names)
+            requests = comparison.requests(read_request(*fields), seeds)
+            known = {variant.name: variant for variant in studio.variants()}
+            names = sorted(names, key=list(known).index) if set(names) <= known.keys() else names
+            titles = [known[name].title if name in known else name for name in names]
+            yield {parts.table: "", parts.columns: None, parts.seed: gr.update(visible=False)}
+            pictures = yield from _paint_all(studio, parts, job, list(zip(names, titles, strict=True)), requests, owner)
+            if pictures is None:
+                yield {parts.status: fragments.cancelled(job.note)}
+                return
+            known = {variant.name: variant for variant in studio.variants()}  # their sizes are known now
+            columns = comparison.judged(pictures, titles, [known[name].size_bytes for name in names])
+            yield _result(parts, columns)
         except Exception:
             yield {parts.status: fragments.panel("failed", "That did not work", notes=["The message says why."])}
             raise
 
 
+def _paint_all(
+    studio: Studio, parts: _Parts, job: Job, variants: Sequence[tuple[str, str]], requests: Sequence[Request], owner: str
+) -> Generator[dict[object, object], None, list[list[Picture]] | None]:
+    """Every seed of one variant, then the next variant: each is loaded once. None when the job was cancelled."""
+    pictures: list[list[Picture]] = []
+    for name, title in variants:
+        row = []
+        for request in requests:
+            label = title if len(requests) == 1 else f"{title} · seed {request.seed}"
+            picture = yield from _paint(studio, parts, job, name, label, request, owner)
+            if picture is None:
+                return None
+            row.append(picture)
+        pictures.append(row)
+    return pictures
+
+
 def _paint(
-    studio: Studio, parts: _Parts, job: Job, name: str, label: str, request: Request, before: list[Picture]
+    studio: Studio, parts: _Parts, job: Job, name: str, label: str, request: Request, owner: str
 ) -> Generator[dict[object, object], None, Picture | None]:
-    """Paints one side, yielding updates; returns the picture, or None when the job was cancelled."""
+    """Paints one picture, yielding updates; None when the job was cancelled."""
     if job.cancelled:
         return None
-    with closing(studio.paint(name, request, reuse=True)) as events:
+    with closing(studio.paint(name, request, owner=owner, reuse=True)) as events:
         for event in events:
             if isinstance(event, Picture):
                 return event
-            side = "B" if before else "A"
-            job.note = f"{fragments.where(event)} of {side}"
+            job.note = f"{fragments.where(event)} of {label}"
             if job.cancelled:
                 return None
-            update: dict[object, object] = {parts.status: fragments.progress(event, f"{side} · {label}")}
+            update: dict[object, object] = {parts.status: fragments.progress(event, label)}
             if isinstance(event, Painting):
-                left: Image.Image | str = str(before[0].path) if before else event.preview
-                update[parts.slider] = (left, event.preview)
+                update[parts.preview] = gr.update(value=event.preview, visible=True)
             yield update
     return None
 
 
-def _result(studio: Studio, parts: _Parts, a: Picture, b: Picture) -> dict[object, object]:
-    variants = {variant.name: variant for variant in studio.variants()}
-    with Image.open(a.path) as left, Image.open(b.path) as right:
-        likeness = psnr(left, right), ssim(left, right)
-    numbers = {
-        "a": _numbers(a),
-        "b": _numbers(b),
-        "psnr_db": None if math.isinf(likeness[0]) else likeness[0],
-        "ssim": likeness[1],
-        "identical": math.isinf(likeness[0]),
-    }
+def _result(parts: _Parts, columns: list[Column]) -> dict[object, object]:
+    seeds = [cell.picture.request.seed for cell in columns[0].cells]
     return {
-        parts.slider: (str(a.path), str(b.path)),
-        parts.status: fragments.compared(a, b),
-        parts.table: fragments.comparison(a, b, (variants[a.variant], variants[b.variant]), *likeness),
-        parts.numbers: numbers,
+        parts.preview: gr.update(value=None, visible=False),
+        parts.shown: _seed_value(columns, 0),
+        parts.seed: gr.update(choices=[(f"seed {seed}", i) for i, seed in enumerate(seeds)], value=0, visible=len(seeds) > 1),
+        parts.status: fragments.compared(columns),
+        parts.table: fragments.comparison(columns, judge.missing()),
+        parts.numbers: comparison.numbers(columns),
+        parts.columns: columns,
     }
 
 
-def _numbers(picture: Picture) -> dict[str, object]:
+def _seed_value(columns: Sequence[Column], index: int) -> dict[str, object]:
+    pictures = [(column.cells[index].picture.path, column.title) for column in columns]
+    request = columns[0].cells[index].picture.request
+    return viewer.shown(pictures, (request.width, request.height))
+
+
+def _show_seed(columns: list[Column] | None, index: int | None) -> object:
+    return gr.skip() if columns is None or index is None else _seed_value(columns, index)
+
+
+def _exported(parts: _Parts, columns: list[Column] | None) -> dict[object, object]:
+    """The files to save, where there are any."""
+    files: tuple[str | None, str | None] = (None, None)
+    if columns is not None:
+        files = tuple(str(path) for path in _export(columns))  # type: ignore[assignment]
     return {
-        "variant": picture.variant,
-        "seconds_per_step": picture.seconds_per_step,
-        "total_seconds": picture.total_seconds,
-        "peak_bytes": picture.peak_bytes,
-        "reused": picture.reused,
+        parts.preview: gr.update(value=None, visible=False),
+        parts.sheet: gr.update(value=files[0], interactive=files[0] is not None),
+        parts.recipe: gr.update(value=files[1], interactive=files[1] is not None),
     }
 
 
-def _fresh_cards(parts: _Parts, studio: Studio) -> dict[object, object]:
-    choices = card_choices(studio.variants())
-    return {parts.first: gr.update(choices=choices), parts.second: gr.update(choices=choices)}
+def _export(columns: Sequence[Column]) -> tuple[Path, Path]:
+    """The sheet and its JSON, beside the pictures, under the reference picture's name, which nobody can guess."""
+    first = columns[0].cells[0].picture.path
+    sheet, recipe = first.with_name(f"{first.stem}-compared.png"), first.with_name(f"{first.stem}-compared.json")
+    comparison.as_sheet(columns).save(sheet)
+    recipe.write_text(comparison.recipe(columns), encoding="utf-8")
+    return sheet, recipe

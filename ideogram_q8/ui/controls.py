@@ -1,33 +1,40 @@
-"""The two buttons that start and cancel a tab's work. Only one of them can be pressed at a time."""
+"""The two buttons that start and cancel a tab's work, and what is said while it waits for its turn."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 
+from ideogram_q8.ui import fragments
 from ideogram_q8.ui.jobs import Jobs
 
 QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden"}
 """For events that answer at once."""
+PRIVATE: dict[str, Any] = {**QUIET, "api_visibility": "private"}
+"""The same, for events that are no endpoints."""
 ON_DEVICE: dict[str, Any] = {"concurrency_id": "device", "concurrency_limit": 1, "show_progress": "hidden"}
 """For events that compute: one at a time over the whole page, as there is one device."""
+_ASK_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
 class Controls:
-    """The buttons and the jobs that they start and cancel."""
+    """The buttons of the tab `name`, and the page's jobs. Only one of the two can be pressed at a time."""
 
+    name: str
     go: gr.Button
     cancel: gr.Button
-    jobs: Jobs = field(default_factory=Jobs)
+    clock: gr.Timer
+    """Ticks while the job waits."""
+    jobs: Jobs
 
-    def connect(self, name: str, *idle: gr.components.Component) -> Any:
-        """Wires both buttons.
+    def connect(self, status: gr.HTML, *idle: gr.components.Component) -> Any:
+        """Wires both buttons; the endpoint that cancels is called `cancel_{name}`.
 
         Args:
-            name: the endpoint that cancels is called `cancel_{name}`.
+            status: where it says how long the line is.
             idle: components that can be used only while nothing runs.
 
         Returns:
@@ -35,26 +42,38 @@ class Controls:
         """
         locked = [self.go, *idle]
 
-        def start_job(request: gr.Request) -> list[dict[str, Any]]:
-            self.jobs.expect(request.session_hash)
-            return [*(gr.update(interactive=False) for _ in locked), gr.update(interactive=True)]
+        def start(request: gr.Request) -> list[Any]:
+            self.jobs.expect(request.session_hash, self.name)
+            ahead = self.jobs.ahead(request.session_hash, self.name)
+            buttons = [*(gr.update(interactive=False) for _ in locked), gr.update(interactive=True)]
+            return [*buttons, _waiting(ahead), gr.Timer(active=bool(ahead))]
 
         def cancel(request: gr.Request) -> dict[str, Any]:
             """Stop what this session runs here at its next step."""
-            self.jobs.cancel(request.session_hash)
+            self.jobs.cancel(request.session_hash, self.name)
             return gr.update(interactive=False)
 
-        self.cancel.click(cancel, None, self.cancel, **QUIET, api_name=f"cancel_{name}")
-        return self.go.click(start_job, None, [*locked, self.cancel], **QUIET, api_visibility="private")
+        def look(request: gr.Request) -> list[Any]:
+            ahead = self.jobs.ahead(request.session_hash, self.name)
+            return [_waiting(ahead), gr.Timer(active=ahead is not None)]
 
-    def released(self) -> dict[object, object]:
-        """The updates after the work has ended, well or not."""
+        self.cancel.click(cancel, None, self.cancel, **QUIET, api_name=f"cancel_{self.name}")
+        self.clock.tick(look, None, [status, self.clock], **PRIVATE)
+        return self.go.click(start, None, [*locked, self.cancel, status, self.clock], **PRIVATE)
+
+    def released(self, request: gr.Request) -> dict[object, object]:
+        """The updates after the work has ended, well or not, or was turned away."""
+        self.jobs.drop(request.session_hash, self.name)
         return {self.go: gr.update(interactive=True), self.cancel: gr.update(interactive=False)}
 
 
-def build_controls(title: str, elem_id: str) -> Controls:
-    """Adds a row with both buttons to the current Blocks context; the second one's id is `{elem_id}-cancel`."""
+def _waiting(ahead: int | None) -> Any:
+    return fragments.waiting(ahead) if ahead else gr.skip()
+
+
+def build_controls(title: str, name: str, jobs: Jobs) -> Controls:
+    """Adds a row with both buttons to the current Blocks context; their ids are `q8-{name}` and `q8-{name}-cancel`."""
     with gr.Row():
-        go = gr.Button(title, variant="primary", elem_id=elem_id, scale=3)
-        cancel = gr.Button("Cancel", variant="stop", interactive=False, elem_id=f"{elem_id}-cancel", scale=1)
-    return Controls(go, cancel)
+        go = gr.Button(title, variant="primary", elem_id=f"q8-{name}", scale=3)
+        cancel = gr.Button("Cancel", variant="stop", interactive=False, elem_id=f"q8-{name}-cancel", scale=1)
+    return Controls(name, go, cancel, gr.Timer(_ASK_SECONDS, active=False), jobs)

@@ -4,27 +4,55 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from ideogram_q8.architecture import Traits
+from ideogram_q8.evaluation.preference import Standing
+from ideogram_q8.ui.comparison import Column
+from ideogram_q8.ui.library import Entry
 from ideogram_q8.ui.studio import Building, Event, Loading, Painting, Picture
 from ideogram_q8.variants import Variant
+
+if TYPE_CHECKING:
+    from ideogram_q8.ui.fitting import Fit
+    from ideogram_q8.ui.measured import Figures
+
+
+_TABLE = '<div class="q8-scroll" tabindex="0"><table class="q8-table">'
+"""Wider than a telephone: it scrolls, with keys too."""
 
 
 def title(traits: Traits, runs: str) -> str:
     """The head of the page; `runs` says where the model runs and in which precision."""
     return (
         '<div class="q8-title"><h1>Ideogram Q8</h1>'
-        "<p>Make a picture with any build of the model, or compare two builds on the same seed.</p>"
+        "<p>Make a picture with any build of the model, or compare up to four on the same seed.</p>"
         f'<span class="q8-chip">{html.escape(traits.name)} · {html.escape(runs)}</span></div>'
     )
 
 
-def card(variant: Variant) -> str:
-    """The three lines of a variant's radio card."""
+def card(variant: Variant, fit: Fit | None = None, figures: Figures | None = None) -> str:
+    """The lines of a variant's radio card: what it is, whether it is built, whether it fits, what was measured of it."""
     size = byte_size(variant.size_bytes)
-    state = size if variant.location is not None else f"≈ {size} · not built yet"
-    return f"{variant.title}\n{variant.format}\n{state}"
+    lines = [variant.title, variant.format, size if variant.location is not None else f"≈ {size} · not built yet"]
+    lines.append("does it fit? …" if fit is None else f"needs {byte_size(fit.needed)} · {fit}")
+    if figures is not None:
+        lines += _measured(figures)
+    return "\n".join(lines)
+
+
+def _measured(figures: Figures) -> Iterator[str]:
+    if figures.psnr is not None:
+        yield f"{figures.psnr:.1f} dB to {figures.reference}"
+    if figures.seconds_per_step is not None:
+        yield f"{seconds(figures.seconds_per_step)} per step on {figures.machine}"
+
+
+def waiting(ahead: int) -> str:
+    """The state before a job's turn."""
+    return panel("running", f"Waiting: {ahead} before you", notes=["One at a time: there is one device."])
 
 
 def byte_size(count: int) -> str:
@@ -48,6 +76,15 @@ def panel(state: str, head: str, right: str = "", *, fraction: float | None = No
     return (
         f'<div class="q8-panel" data-state="{state}" role="status"><div class="q8-head">{html.escape(head)}'
         f'<span>{html.escape(right)}</span></div>{bar}<div class="q8-note">{line}</div></div>'
+    )
+
+
+def listed(state: str, head: str, lines: Sequence[str]) -> str:
+    """A box with a headline and a list."""
+    items = "".join(f"<li>{html.escape(line)}</li>" for line in lines)
+    return (
+        f'<div class="q8-panel" data-state="{state}" role="status"><div class="q8-head">{html.escape(head)}<span></span></div>'
+        f'<ul class="q8-list">{items}</ul></div>'
     )
 
 
@@ -76,10 +113,11 @@ def where(event: Event) -> str:
     return "while building the variant" if isinstance(event, Building) else "while loading"
 
 
-def cancelled(note: str) -> str:
-    """The state after cancelling; `note` says how far the work was."""
+def cancelled(note: str, kept: int = 0) -> str:
+    """The state after cancelling; `note` says how far the work was, `kept` how many pictures were finished before."""
     text = f"Cancelled {note}".rstrip()
-    return panel("cancelled", text, notes=["Nothing was saved. Change what you like and start again."])
+    saved = "Nothing was saved." if kept == 0 else f"{kept} finished before {'is' if kept == 1 else 'are'} saved."
+    return panel("cancelled", text, notes=[f"{saved} Change what you like and start again."])
 
 
 def finished(picture: Picture, label: str) -> str:
@@ -98,41 +136,119 @@ def finished(picture: Picture, label: str) -> str:
     )
 
 
-def compared(a: Picture, b: Picture) -> str:
-    """The state of the Compare tab when both pictures are there."""
-    request = a.request
-    reused = " and ".join(side for side, picture in (("A", a), ("B", b)) if picture.reused)
-    right = f"{reused} reused from before" if reused else ""
-    return panel(
-        "done", "Compared", right, notes=[f"seed {request.seed}", request.preset, f"{request.width} × {request.height} px"]
-    )
+def compared(columns: Sequence[Column]) -> str:
+    """The state of the Compare tab when all pictures are there."""
+    cells = [cell for column in columns for cell in column.cells]
+    reused = sum(cell.picture.reused for cell in cells)
+    request = cells[0].picture.request
+    right = f"{reused} of {len(cells)} pictures reused from before" if reused else ""
+    notes = [f"seed {request.seed}", request.preset, f"{request.width} × {request.height} px"]
+    return panel("done", "Compared", right, notes=notes)
 
 
-def sides(a: str, b: str) -> str:
-    """The names above the two halves of the slider."""
+def comparison(columns: Sequence[Column], missing: Mapping[str, str]) -> str:
+    """The table of the Compare tab; `missing` is what is not measured, and the remedy."""
+    several = len(columns[0].cells) > 1
+    heads = "".join(f"<th>{html.escape(column.title)}</th>" for column in columns)
+    rows = [_row(title, key, [of(column) for column in columns]) for title, key, of in _ROWS]
+    texts = "" if several else _text_rows(columns)
+    notes = " ".join(f"{html.escape(what)}: not measured ({html.escape(remedy)})." for what, remedy in missing.items())
+    means = "Likeness is the mean over seeds, times that of the last one. " if several else ""
     return (
-        f'<div class="q8-sides"><span><b>A</b>{html.escape(a)}</span><span>{html.escape(b)}'
-        '<b style="margin:0 0 0 6px">B</b></span></div>'
+        f'<div class="q8-panel" data-state="done">{_TABLE}<thead><tr><th></th>{heads}</tr>'
+        f"</thead><tbody>{''.join(rows)}{texts}</tbody></table></div>"
+        f'<p class="q8-small">PSNR, SSIM (higher is closer) and LPIPS (lower is closer) say how like {html.escape(columns[0].title)} a '
+        f"picture is, not which one looks better. {means}Time per step is the median; peak memory is that of the whole process. "
+        f"{notes}</p></div>"
     )
 
 
-def comparison(a: Picture, b: Picture, labels: tuple[Variant, Variant], psnr: float, ssim: float) -> str:
-    """The table of the Compare tab."""
-    rows = [
-        ("Time per step", seconds(a.seconds_per_step), seconds(b.seconds_per_step)),
-        ("Total time", seconds(a.total_seconds), seconds(b.total_seconds)),
-        ("Peak memory", byte_size(a.peak_bytes), byte_size(b.peak_bytes)),
-        ("Weights", byte_size(labels[0].size_bytes), byte_size(labels[1].size_bytes)),
-    ]
-    body = "".join(
-        f"<tr><th>{name}</th><td>{html.escape(left)}</td><td>{html.escape(right)}</td></tr>" for name, left, right in rows
-    )
-    likeness = "∞ (identical)" if math.isinf(psnr) else f"{psnr:.2f} dB"
+def _row(title: str, key: str, cells: Sequence[str]) -> str:
+    body = "".join(f"<td>{html.escape(cell)}</td>" for cell in cells)
+    return f'<tr data-metric="{key}"><th>{title}</th>{body}</tr>'
+
+
+def _text_rows(columns: Sequence[Column]) -> str:
+    """A row for each text element: what was read in its place, ticked where it is exact."""
+    if any(column.cells[0].words is None for column in columns):
+        return ""
+    rows = []
+    for i, wanted in enumerate(columns[0].cells[0].words or ()):
+        read = [(column.cells[0].words or ())[i] for column in columns]
+        cells = [f"✓ {word.read}" if word.exact else (word.read or "nothing") for word in read]
+        rows.append(_row(f"Text “{html.escape(wanted.wanted)}”", "text", cells))
+    return "".join(rows)
+
+
+def _psnr(column: Column) -> str:
+    value = column.mean(lambda scores: scores.psnr)
+    if value is None:
+        return "reference"
+    return "∞ (identical)" if math.isinf(value) else f"{value:.2f} dB"
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
+
+
+def _words(column: Column) -> str:
+    found = column.words
+    return "–" if found is None or found[1] == 0 else f"{found[0]} of {found[1]}"
+
+
+_ROWS: tuple[tuple[str, str, Callable[[Column], str]], ...] = (
+    ("PSNR", "psnr", _psnr),
+    ("SSIM", "ssim", lambda column: _number(column.mean(lambda scores: scores.ssim))),
+    ("LPIPS", "lpips", lambda column: _number(column.mean(lambda scores: scores.lpips))),
+    ("Texts read exactly", "words", _words),
+    ("Time per step", "step", lambda column: seconds(column.cells[-1].picture.seconds_per_step)),
+    ("Total time", "total", lambda column: seconds(column.cells[-1].picture.total_seconds)),
+    ("Peak memory", "memory", lambda column: byte_size(max(cell.picture.peak_bytes for cell in column.cells))),
+    ("Weights", "weights", lambda column: byte_size(column.size_bytes)),
+)
+
+
+def standings(groups: Mapping[str, Sequence[Standing]], titles: Mapping[str, str]) -> str:
+    """The order of the variants by all votes, and by category where there is more than one; `titles` by variant."""
+    if not groups:
+        return panel("idle", "No votes yet", notes=["The order of the variants appears here, with its uncertainty."])
+    tables = []
+    for name, found in groups.items():
+        rows = "".join(_standing_row(rank, standing, titles) for rank, standing in enumerate(found, 1))
+        tables.append(
+            f'<div class="q8-head">{html.escape(name)}</div>{_TABLE}<thead><tr><th></th>'
+            f"<th>Win rate</th><th>95 % interval</th><th>Votes</th><th>Strength</th></tr></thead><tbody>{rows}</tbody></table></div>"
+        )
     return (
-        f'<div class="q8-panel" data-state="done"><table class="q8-table"><thead><tr><th></th>'
-        f"<th>A · {html.escape(labels[0].title)}</th><th>B · {html.escape(labels[1].title)}</th></tr></thead><tbody>{body}"
-        f'<tr><th>PSNR, B to A</th><td colspan="2" data-metric="psnr">{likeness}</td></tr>'
-        f'<tr><th>SSIM, B to A</th><td colspan="2" data-metric="ssim">{ssim:.4f}</td></tr></tbody></table>'
-        '<p class="q8-small">PSNR and SSIM say how close B is to A: higher is closer, and SSIM is 1 for equal pictures. '
-        "They do not say which one looks better. Time per step is the median; peak memory is that of the whole process.</p></div>"
+        f'<div class="q8-panel" data-state="done">{"".join(tables)}<p class="q8-small">Ties and “both bad” count as half a win for '
+        "each side. Intervals are Wilson's; strength is Bradley-Terry's, in log odds against the mean of the variants.</p></div>"
+    )
+
+
+def _standing_row(rank: int, standing: Standing, titles: Mapping[str, str]) -> str:
+    low, high = standing.interval
+    cells = (
+        f"{100 * standing.win_rate:.0f} %",
+        f"{100 * low:.0f} to {100 * high:.0f} %",
+        str(standing.votes),
+        f"{standing.strength:+.2f}",
+    )
+    name = html.escape(titles.get(standing.variant, standing.variant))
+    return f'<tr data-variant="{html.escape(standing.variant)}"><th>{rank}. {name}</th>{"".join(f"<td>{c}</td>" for c in cells)}</tr>'
+
+
+def made(entry: Entry) -> str:
+    """How a picture of the history was made."""
+    metadata = entry.metadata
+    facts = {
+        "Variant": entry.variant,
+        "Seed": str(metadata["seed"]),
+        "Preset": str(metadata["preset"]),
+        "Size": f"{metadata['width']} × {metadata['height']} px",
+    }
+    tiles = "".join(f"<div><dt>{html.escape(k)}</dt><dd>{html.escape(v)}</dd></div>" for k, v in facts.items())
+    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.created))
+    return (
+        f'<div class="q8-panel" data-state="done"><div class="q8-head">{"★ " if entry.favourite else ""}Made {when}<span></span></div>'
+        f'<dl class="q8-tiles">{tiles}</dl><p class="q8-caption-text">{html.escape(str(metadata["caption"]))}</p></div>'
     )

@@ -1,23 +1,40 @@
-"""The Generate tab: one variant, one picture, with previews of every step."""
+"""The Generate tab: one variant, one picture or several seeds of it, live."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
 from ideogram_q8.ui import fragments
-from ideogram_q8.ui.controls import ON_DEVICE, QUIET, Controls, build_controls
-from ideogram_q8.ui.form import RequestForm, card_choices, friendly_errors, read_request, variant_cards
+from ideogram_q8.ui.controls import ON_DEVICE, PRIVATE, Controls, build_controls
+from ideogram_q8.ui.form import Desk, Fields, friendly_errors, full_choices, owner_of, read_request, variant_cards
+from ideogram_q8.ui.jobs import Job
+from ideogram_q8.ui.seeds import consecutive, roll_seed
 from ideogram_q8.ui.studio import Painting, Picture, Studio
 
+if TYPE_CHECKING:
+    from ideogram_q8.generation import Request
+
+MAX_BATCH = 8
 _IDLE = fragments.panel(
     "idle",
     "Ready",
-    notes=["Press Generate. The first picture with a variant takes a few seconds more: it is built and loaded."],
+    notes=[
+        "Pick a variant and press Generate. The first picture with a variant takes a few seconds more: it is built and loaded."
+    ],
 )
+
+
+@dataclass(frozen=True)
+class GenerateTab:
+    """What other tabs use of this one."""
+
+    variant: gr.Radio
+    go: gr.Button
 
 
 @dataclass(frozen=True)
@@ -25,47 +42,63 @@ class _Parts:
     variant: gr.Radio
     controls: Controls
     picture: gr.Image
+    strip: gr.Gallery
     status: gr.HTML
     download: gr.DownloadButton
     metadata: gr.JSON
+    count: gr.Slider
     saved: gr.State
     """Path of the finished picture; None while there is none."""
 
 
-def build_generate_tab(studio: Studio, form: RequestForm, chosen: str) -> None:
-    """Adds the tab's components and events to the current Blocks context.
-
-    Args:
-        chosen: name of the variant that is picked at the start.
-    """
-    parts = _layout(studio, chosen)
+def build_generate_tab(desk: Desk, chosen: str) -> GenerateTab:
+    """Adds the tab's components and events to the current Blocks context; the variant `chosen` is picked at the start."""
+    parts, studio, form = _layout(desk, chosen), desk.studio, desk.form
 
     def generate(
-        variant: str, caption: str, preset: str, width: float, height: float, seed: float, request: gr.Request
+        variant: str,
+        caption: str,
+        preset: str,
+        width: float,
+        height: float,
+        seed: float,
+        steps: float,
+        guidance: float,
+        count: float,
+        owner: str | None,
+        request: gr.Request,
     ) -> Iterator[dict[object, object]]:
-        """Paint a picture. The last message holds its file, a summary as HTML and the metadata in the file."""
-        yield from _generate(studio, parts, request.session_hash, variant, (caption, preset, width, height, seed))
+        """Paint pictures with consecutive seeds. The last message holds the last one's file, a summary as HTML and its metadata."""
+        fields = caption, preset, width, height, seed, steps, guidance
+        yield from _generate(studio, parts, request.session_hash, variant, fields, int(count), owner_of(owner, request))
 
-    start = parts.controls.connect("generate", parts.download)
+    def end(saved: str | None, keep: bool, width: float, height: float, request: gr.Request) -> dict[object, object]:
+        return {
+            **parts.controls.released(request),
+            parts.variant: gr.update(choices=full_choices(studio, width, height)),
+            parts.download: gr.update(value=saved, interactive=saved is not None),
+            form.seed: gr.skip() if keep else roll_seed(),
+        }
+
+    start = parts.controls.connect(parts.status, parts.download)
     run = start.then(
         generate,
-        [parts.variant, *form.inputs],
-        [parts.picture, parts.status, parts.metadata, parts.saved],
+        [parts.variant, *form.inputs, parts.count, desk.owner],
+        [parts.picture, parts.status, parts.metadata, parts.saved, parts.strip],
         api_name="generate",
         **ON_DEVICE,
     )
-    run.then(
-        lambda saved: parts.controls.released() | _after(parts, studio, saved),
-        parts.saved,
-        [parts.controls.go, parts.controls.cancel, parts.variant, parts.download],
-        **QUIET,
-        api_visibility="private",
-    )
+    changed: list[Any] = [parts.controls.go, parts.controls.cancel, parts.variant, parts.download, form.seed]
+    run.then(end, [parts.saved, form.keep_seed, form.width, form.height], changed, **PRIVATE)
+    return GenerateTab(parts.variant, parts.controls.go)
 
 
-def _layout(studio: Studio, chosen: str) -> _Parts:
-    variant = variant_cards(studio.variants(), chosen, "Variant", "q8-variant", columns=4)
-    controls = build_controls("Generate", "q8-generate")
+def _layout(desk: Desk, chosen: str) -> _Parts:
+    variant = variant_cards(desk.studio.variants(), chosen, "Variant", "q8-variant")
+    with gr.Row(equal_height=True):
+        with gr.Column(scale=3, min_width=260, elem_classes="q8-actions"):
+            controls = build_controls("Generate", "generate", desk.jobs)
+        count = gr.Slider(1, MAX_BATCH, 1, step=1, label="Pictures", min_width=200, scale=1, buttons=[], elem_id="q8-count")
     with gr.Row(equal_height=False):
         with gr.Column(scale=11, min_width=320):
             picture = gr.Image(
@@ -78,56 +111,73 @@ def _layout(studio: Studio, chosen: str) -> _Parts:
                 buttons=["fullscreen"],
                 elem_id="q8-picture",
             )
+            strip = gr.Gallery(
+                label="This batch",
+                columns=4,
+                height=150,
+                format="png",
+                visible=False,
+                interactive=False,
+                buttons=["fullscreen"],
+                elem_id="q8-strip",
+            )
         with gr.Column(scale=9, min_width=300):
             status = gr.HTML(_IDLE, elem_id="q8-generate-status", elem_classes="q8-flat", padding=False)
             download = gr.DownloadButton("Download PNG", interactive=False, elem_id="q8-download")
             with gr.Accordion("What the PNG says about itself", open=False):
                 metadata = gr.JSON(show_label=False, elem_id="q8-metadata")
-    return _Parts(variant, controls, picture, status, download, metadata, gr.State())
+    return _Parts(variant, controls, picture, strip, status, download, metadata, count, gr.State())
 
 
 def _generate(
-    studio: Studio, parts: _Parts, session: str | None, variant: str, fields: tuple[str, str, float, float, float]
+    studio: Studio, parts: _Parts, session: str | None, variant: str, fields: Fields, count: int, owner: str
 ) -> Iterator[dict[object, object]]:
     titles = {v.name: v.title for v in studio.variants()}
     label = titles.get(variant, variant)
-    with friendly_errors(), parts.controls.jobs.running(session) as job:
+    with friendly_errors(), parts.controls.jobs.running(session, parts.controls.name) as job:
         try:
-            request = read_request(*fields)
-            yield {parts.metadata: None, parts.saved: None}
-            if job.cancelled:
-                yield {parts.status: fragments.cancelled(job.note)}
-                return
-            with closing(studio.paint(variant, request)) as events:
-                for event in events:
-                    if isinstance(event, Picture):
-                        yield _result(parts, event, label)
-                        return
-                    job.note = fragments.where(event)
-                    if job.cancelled:
-                        yield {parts.status: fragments.cancelled(job.note)}
-                        return
-                    update: dict[object, object] = {parts.status: fragments.progress(event, label)}
-                    if isinstance(event, Painting):
-                        update[parts.picture] = event.preview
-                    yield update
+            first = read_request(*fields)
+            yield {parts.metadata: None, parts.saved: None, parts.strip: gr.update(value=[], visible=count > 1)}
+            done: list[Picture] = []
+            for i, request in enumerate(consecutive(first, count), 1):
+                name = label if count == 1 else f"{label} · {i} of {count}"
+                picture = yield from _paint(studio, parts, job, variant, name, request, owner)
+                if picture is None:
+                    yield {parts.status: fragments.cancelled(job.note, len(done))}
+                    return
+                done.append(picture)
+                yield _result(parts, done, label)
         except Exception:
             yield {parts.status: fragments.panel("failed", "That did not work", notes=["The message says why."])}
             raise
 
 
-def _result(parts: _Parts, picture: Picture, label: str) -> dict[object, object]:
+def _paint(
+    studio: Studio, parts: _Parts, job: Job, variant: str, label: str, request: Request, owner: str
+) -> Generator[dict[object, object], None, Picture | None]:
+    """Paints one picture, yielding updates; None when the job was cancelled."""
+    if job.cancelled:
+        return None
+    with closing(studio.paint(variant, request, owner=owner)) as events:
+        for event in events:
+            if isinstance(event, Picture):
+                return event
+            job.note = fragments.where(event)
+            if job.cancelled:
+                return None
+            update: dict[object, object] = {parts.status: fragments.progress(event, label)}
+            if isinstance(event, Painting):
+                update[parts.picture] = event.preview
+            yield update
+    return None
+
+
+def _result(parts: _Parts, done: list[Picture], label: str) -> dict[object, object]:
+    picture = done[-1]
     return {
         parts.picture: str(picture.path),
+        parts.strip: [(str(made.path), f"seed {made.request.seed}") for made in done],
         parts.status: fragments.finished(picture, label),
         parts.metadata: picture.metadata,
         parts.saved: str(picture.path),
-    }
-
-
-def _after(parts: _Parts, studio: Studio, saved: str | None) -> dict[object, object]:
-    """What changes when the work has ended, well or not."""
-    return {
-        parts.variant: gr.update(choices=card_choices(studio.variants())),
-        parts.download: gr.update(value=saved, interactive=saved is not None),
     }

@@ -1,6 +1,7 @@
 """The engine behind the page: builds and loads variants, paints, remembers what it painted. Knows nothing of Gradio.
 
 One model is in memory at a time, because two would not fit on the card this is meant for; a lock makes a second visitor wait.
+What paints is imported by `warm_up`, so that a page can be there seconds before.
 """
 
 from __future__ import annotations
@@ -11,24 +12,43 @@ import secrets
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from PIL import Image
 
-from ideogram_q8 import generation, variants
-from ideogram_q8.architecture import Traits
+from ideogram_q8 import memory, variants
+from ideogram_q8.architecture import Traits, TransformerConfig
+from ideogram_q8.artifact.gguf_build import is_gguf
 from ideogram_q8.checkpoint import open_source
-from ideogram_q8.generation import Request, Step
-from ideogram_q8.loading import Model, load
+from ideogram_q8.errors import RequestError, ResourceError
 from ideogram_q8.png import write_png
 from ideogram_q8.quantization import Progress
+from ideogram_q8.ui.library import Library
 from ideogram_q8.ui.streaming import Cancelled, Emit, stream
 from ideogram_q8.variants import Variant
 
+if TYPE_CHECKING:
+    from ideogram_q8.budget import Networks
+    from ideogram_q8.generation import Request, Step
+    from ideogram_q8.loading import Model
+    from ideogram_q8.report import Report
+    from ideogram_q8.ui.fitting import Fit
+
 REMEMBERED_PICTURES = 64
+_importing = threading.Lock()
+
+
+def warm_up() -> None:
+    """Imports what paints, which takes seconds once; whoever calls meanwhile waits."""
+    with _importing:
+        import ideogram_q8.evaluation.metrics
+        import ideogram_q8.generation
+        import ideogram_q8.inventory  # noqa: F401
 
 
 @dataclass(frozen=True)
@@ -60,7 +80,11 @@ class Painting:
 
 @dataclass(frozen=True)
 class Picture:
-    """A finished picture. `reused` says that it was painted earlier, with the times and memory of then."""
+    """A finished picture. `reused` says that it was painted earlier, with the times and memory of then.
+
+    `entry` is its number in the library. `total_seconds` leaves out encoding the caption, which all variants share; `stages` has the
+    peak bytes of each stage of the work.
+    """
 
     variant: str
     request: Request
@@ -69,7 +93,9 @@ class Picture:
     seconds_per_step: float
     total_seconds: float
     peak_bytes: int
+    entry: int
     reused: bool = False
+    stages: Mapping[str, int] = field(default_factory=dict)
 
 
 Event = Building | Loading | Painting | Picture
@@ -83,6 +109,7 @@ class Studio:
         outputs: folder for pictures; made when missing.
         cache: folder for built variants; None is the user's cache folder.
         artifacts: folders to offer beside the source's own variants.
+        report: figures of variants that have none beside their files.
         device, dtype: where models run, and in which precision (torch's name).
     """
 
@@ -93,18 +120,26 @@ class Studio:
         cache: Path | None = None,
         *,
         artifacts: Sequence[Path] = (),
+        report: Report | None = None,
         device: str = "cpu",
         dtype: str = "float32",
     ) -> None:
         self.source, self.outputs, self.cache, self.device, self.dtype = source, outputs, cache, device, dtype
-        self.traits: Traits = open_source(source).traits
+        opened = open_source(source)
+        self.traits: Traits = opened.traits
+        self.config: TransformerConfig = opened.config
+        self.report = report
         self._given = variants.given(artifacts, source)
         outputs.mkdir(parents=True, exist_ok=True)
         self._busy = threading.Lock()
         self._closed = threading.Event()
         self._model: Model | None = None
         self._model_variant: str | None = None
-        self._pictures: OrderedDict[tuple[str, Request], Picture] = OrderedDict()
+        self._pictures: OrderedDict[tuple[str, str, Request], Picture] = OrderedDict()
+        self.last: Picture | None = None
+        """The picture that was painted last, whoever's it is."""
+        self._networks: Networks | None = None
+        self.library = Library(outputs.with_name(f"{outputs.name}.sqlite"))
 
     @property
     def loaded_variant(self) -> str | None:
@@ -115,32 +150,68 @@ class Studio:
         """All variants, with what is known of them now."""
         return [*variants.catalogue(self.source, self.cache), *self._given]
 
-    def paint(self, variant: str, request: Request, *, reuse: bool = False) -> Generator[Event, None, None]:
+    def available(self) -> int:
+        """Bytes that the device can give to a model, those of the one that is loaded included."""
+        model = self._model
+        held = 0 if model is None else memory.module_bytes(*model.branches.values(), model.vae)
+        return memory.available_bytes(torch.device(self.device)) + held
+
+    def fit(self, variant: str, size: tuple[int, int]) -> Fit:
+        """What a picture of `size` (width, height) takes with a variant of `variants()`, and whether the device has it."""
+        from ideogram_q8.ui.fitting import fit
+
+        warm_up()
+        given = next((known.location for known in self._given if known.name == variant), None)
+        return fit(self._base(), variant, given, size, self.available(), self.device)
+
+    def _base(self) -> Networks:
+        """The source's own networks, read once."""
+        from ideogram_q8 import inventory
+
+        if self._networks is None:
+            source = open_source(self.source)
+            self._networks = inventory.of_files(source, source.folder, source.config, getattr(torch, self.dtype))
+        return self._networks
+
+    def paint(self, variant: str, request: Request, *, owner: str = "", reuse: bool = False) -> Generator[Event, None, None]:
         """Yields what happens, last the `Picture`. Closing the iterator stops the work at its next step.
 
         Args:
             variant: the name of one of `variants()`.
             request: what to paint.
-            reuse: take the picture from an earlier run where there is one.
+            owner: whose history the picture goes to.
+            reuse: take the owner's picture from an earlier run where there is one.
 
         Raises:
-            IdeogramQ8Error: the request cannot be honoured, or a file is not what it should be.
+            IdeogramQ8Error: the request cannot be honoured, a file is not what it should be, or memory ran out.
         """
+        warm_up()
         request.check(self.traits)  # before minutes go into a build
-        known = self._pictures.get((variant, request))
+        known = self._pictures.get((owner, variant, request))
         if reuse and known is not None and known.path.is_file():
             yield dataclasses.replace(known, reused=True)
             return
 
         def work(emit: Emit[Event]) -> None:
-            self._work(variant, request, self._until_closed(emit))
+            self._work(variant, request, owner, self._until_closed(emit))
 
         yield from stream(work)
+
+    @contextmanager
+    def idle(self) -> Iterator[None]:
+        """Keeps pictures from being painted within the context, and no model loaded. Raises RequestError: one is being painted."""
+        if not self._busy.acquire(blocking=False):
+            raise RequestError("a picture is being painted; wait for it, or cancel it")
+        try:
+            self._drop()
+            yield
+        finally:
+            self._busy.release()
 
     def close(self) -> None:
         """Ends running work at its next step and waits for that: a process must not end inside a computation of torch."""
         self._closed.set()
-        with self._busy:
+        with _importing, self._busy:
             self._model = self._model_variant = None
 
     def _until_closed(self, emit: Emit[Event]) -> Emit[Event]:
@@ -151,23 +222,51 @@ class Studio:
 
         return guarded
 
-    def _work(self, variant: str, request: Request, emit: Emit[Event]) -> None:
+    def _work(self, variant: str, request: Request, owner: str, emit: Emit[Event]) -> None:
         with self._busy:
-            model = self._load(variant, emit)
-            if model.placement(request.width, request.height).keep_text_encoder:
-                _ = model.text_encoder  # else it is read within the first picture, and counted into its time
-            tracker = _StepTracker(variant, emit)
-            result = generation.generate(model, request, on_step=tracker)
-            metadata = generation.metadata(result)
-            path = self.outputs / _file_name(variant, request)
-            write_png(path, result.image, metadata)
-            picture = Picture(
-                variant, request, path, metadata, result.seconds_per_step, result.total_seconds, result.peak_bytes
-            )
-            self._remember(picture)
+            picture = self._paint(variant, request, owner, emit)
+            self._remember(owner, picture)
             emit(picture)
 
+    def _paint(self, variant: str, request: Request, owner: str, emit: Emit[Event]) -> Picture:
+        from ideogram_q8 import generation
+
+        try:
+            model = self._load(variant, emit)
+            tracker = _StepTracker(variant, model, emit)
+            tracker.encode(request)
+            result = generation.generate(model, request, on_step=tracker)
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            self._drop()
+            raise self._no_memory(variant, request) from error
+        stages = {**tracker.stages, "Decoding": result.peak_bytes}
+        metadata = generation.metadata(result)
+        path = self.outputs / _file_name(variant, request)
+        write_png(path, result.image, metadata)
+        entry = self.library.add(owner, path.name, metadata | {"variant": variant})
+        times = result.seconds_per_step, result.total_seconds
+        return Picture(variant, request, path, metadata, *times, max(stages.values()), entry, stages=stages)
+
+    def _drop(self) -> None:
+        """Gives the model's memory back to the device."""
+        self._model = self._model_variant = None
+        gc.collect()
+        if self.device == "cuda":
+            torch.cuda.empty_cache()
+
+    def _no_memory(self, variant: str, request: Request) -> ResourceError:
+        size = request.width, request.height
+        needed = self.fit(variant, size).needed
+        smaller = [each.title for each in self.variants() if self.fit(each.name, size).needed < 0.9 * needed]
+        choice = f"choose {' or '.join(smaller)}, or a smaller picture" if smaller else "choose a smaller picture"
+        return ResourceError(
+            f"{self.device} ran out of memory: {variant} at {request.width}x{request.height} needs about {needed / 1e9:.1f} GB, "
+            f"{self.available() / 1e9:.1f} GB are free; {choice}, or close other programs"
+        )
+
     def _load(self, variant: str, emit: Emit[Event]) -> Model:
+        from ideogram_q8.loading import load
+
         if self._model is not None and self._model_variant == variant:
             return self._model
 
@@ -177,15 +276,15 @@ class Studio:
         found = next((known.location for known in self._given if known.name == variant), None)
         location = found or variants.prepare(variant, self.source, self.cache, on_progress)
         emit(Loading(variant))
-        self._model = self._model_variant = None
-        gc.collect()
-        model = load(location, device=self.device, dtype=getattr(torch, self.dtype))
+        self._drop()
+        source = self.source if is_gguf(location) else None  # a GGUF file names none
+        model = load(location, source=source, device=self.device, dtype=getattr(torch, self.dtype))
         self._model, self._model_variant = model, variant
         return self._model
 
-    def _remember(self, picture: Picture) -> None:
-        key = (picture.variant, picture.request)
-        self._pictures[key] = picture
+    def _remember(self, owner: str, picture: Picture) -> None:
+        key = (owner, picture.variant, picture.request)
+        self._pictures[key] = self.last = picture
         self._pictures.move_to_end(key)
         while len(self._pictures) > REMEMBERED_PICTURES:
             self._pictures.popitem(last=False)
@@ -194,11 +293,25 @@ class Studio:
 class _StepTracker:
     """Turns steps into `Painting` events with the mean time so far."""
 
-    def __init__(self, variant: str, emit: Emit[Event]) -> None:
-        self.variant, self.emit = variant, emit
+    def __init__(self, variant: str, model: Model, emit: Emit[Event]) -> None:
+        self.variant, self.model, self.emit = variant, model, emit
         self.seconds = 0.0
+        self.stages: dict[str, int] = {}
+        """Peak bytes of the stages that are over."""
+
+    def encode(self, request: Request) -> None:
+        """The first stage by itself, where its result is kept for the others."""
+        from ideogram_q8.generation import encode_caption
+
+        memory.reset_peak(self.model.device)
+        if self.model.captions is not None:
+            encode_caption(self.model, request.caption)
+            self.stages["Caption"] = memory.peak_bytes(self.model.device)
 
     def __call__(self, step: Step) -> None:
+        if step.is_last:
+            self.stages["Denoising"] = memory.peak_bytes(self.model.device)
+            memory.reset_peak(self.model.device)
         done = step.index + 1
         self.seconds += step.seconds
         mean = self.seconds / done
@@ -207,5 +320,6 @@ class _StepTracker:
 
 
 def _file_name(variant: str, request: Request) -> str:
+    """Not to be guessed: whoever knows a file's name can fetch it."""
     stamp = time.strftime("%Y%m%d-%H%M%S")
-    return f"{stamp}-{variant}-seed{request.seed}-{request.preset}-{secrets.token_hex(3)}.png"
+    return f"{stamp}-{variant}-seed{request.seed}-{request.preset}-{secrets.token_hex(8)}.png"

@@ -13,6 +13,16 @@ def theme() -> gr.themes.Base:
     soft = gr.themes.Soft(primary_hue="indigo", secondary_hue="indigo", neutral_hue="slate", font=_FONT, font_mono=_MONO)
     return soft.set(
         body_background_fill="#f6f7fb",
+        body_text_color_subdued="*neutral_600",  # with 4.5:1 on both backgrounds, here and below
+        body_text_color_subdued_dark="*neutral_300",
+        block_info_text_color="*body_text_color_subdued",
+        block_info_text_color_dark="*body_text_color_subdued",
+        button_primary_background_fill="*primary_600",
+        button_primary_background_fill_hover="*primary_700",
+        button_primary_background_fill_dark="*primary_600",
+        button_primary_background_fill_hover_dark="*primary_700",
+        checkbox_label_background_fill_selected="*primary_600",
+        checkbox_label_background_fill_selected_dark="*primary_600",
         block_border_width="1px",
         block_border_width_dark="1px",
         block_radius="12px",
@@ -20,6 +30,8 @@ def theme() -> gr.themes.Base:
         block_shadow_dark="none",
         block_title_background_fill="none",
         block_title_background_fill_dark="none",
+        block_label_text_color="*body_text_color",
+        block_label_text_color_dark="*body_text_color",
         block_title_padding="0",
         block_title_text_color="*body_text_color",
         block_title_text_color_dark="*body_text_color",
@@ -44,7 +56,10 @@ _DIE = (
 
 CSS = (
     """
-.gradio-container { max-width: 1400px !important; margin: 0 auto !important; }
+html:has(body.dark) { background: var(--neutral-950, #0b0f19); }
+.gradio-container button[role=tab].selected { color: var(--primary-700); }
+.dark .gradio-container button[role=tab].selected, .dark button[role=tab].selected { color: var(--primary-300); }
+.gradio-container { max-width: min(1400px, 100vw) !important; margin: 0 auto !important; }
 .q8-title { display: flex; align-items: baseline; flex-wrap: wrap; gap: 4px 16px; padding: 4px 2px; }
 .q8-title h1 { font-size: 24px; font-weight: 700; letter-spacing: -0.02em; margin: 0; }
 .q8-title p { margin: 0; color: var(--body-text-color-subdued); }
@@ -52,7 +67,7 @@ CSS = (
   color: var(--body-text-color-subdued); border: 1px solid var(--border-color-primary); }
 
 /* Radio buttons as cards: name, format, size on three lines. */
-.q8-cards .wrap { display: grid !important; grid-template-columns: repeat(4, minmax(0, 1fr)); gap: 10px; }
+.q8-cards .wrap { display: grid !important; grid-template-columns: repeat(auto-fill, minmax(190px, 1fr)); gap: 10px; }
 .q8-cards label { align-items: flex-start !important; gap: 9px !important; margin: 0 !important;
   padding: 11px 13px !important; border-radius: 12px !important;
   border: 1px solid var(--border-color-primary) !important; background: var(--background-fill-primary) !important;
@@ -63,13 +78,11 @@ CSS = (
 .q8-cards label input { margin-top: 3px; accent-color: var(--primary-500); }
 .q8-cards label span { display: block; white-space: pre-line; font-size: 12.5px; line-height: 1.5; color: inherit;
   font-weight: 400; margin: 0 !important; }
-.q8-cards.q8-two .wrap { grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 8px; }
-.q8-cards.q8-two label { padding: 7px 11px !important; }
 .q8-cards label span::first-line { font-size: 15px; font-weight: 650; }
 
 /* The form. */
 #q8-caption textarea { font-family: var(--font-mono); font-size: 12.5px; line-height: 1.55; }
-#q8-preset .wrap { display: grid !important; grid-template-columns: repeat(3, minmax(0, 1fr)); gap: 8px; }
+#q8-preset .wrap { display: grid !important; grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 8px; }
 #q8-preset label { justify-content: center; padding: 8px 6px !important; border-radius: 10px !important; box-shadow: none !important;
   border: 1px solid var(--border-color-primary); }
 #q8-preset label input { display: none; }
@@ -78,6 +91,10 @@ CSS = (
 #q8-examples .label svg { display: none; }
 #q8-examples .gallery-item, #q8-examples button { border-radius: 99px !important; font-size: 13px; padding: 3px 12px !important; }
 #q8-examples .gallery { gap: 6px; }
+/* Buttons as high as what stands beside them. */
+.q8-actions > div { flex-grow: 1; align-items: stretch; }
+.q8-actions button { height: auto; min-height: 46px; }
+
 .q8-seed { align-items: stretch; }
 #q8-roll { height: auto; font-size: 15px; box-shadow: none; border: 1px solid var(--border-color-primary); border-radius: 12px; }
 #q8-roll::before { content: ""; width: 16px; height: 16px; margin-right: 7px; background: currentColor;
@@ -109,21 +126,42 @@ CSS = (
 .q8-table tbody tr:last-child th, .q8-table tbody tr:last-child td { border-bottom: 0 !important; }
 .q8-table td[colspan] { font-weight: 650; background: color-mix(in srgb, var(--primary-500) 7%, transparent); }
 .q8-small { font-size: 12.5px; line-height: 1.5; color: var(--body-text-color-subdued); margin: 10px 0 0; }
-.q8-sides { display: flex; justify-content: space-between; font-weight: 600; padding: 0 4px; }
-.q8-sides b { color: var(--primary-500); margin-right: 6px; }
+.q8-scroll { overflow-x: auto; }
+.q8-panel h2 { font-size: inherit; margin: 0; }
+.q8-panel + .q8-panel { margin-top: 14px; }
+.q8-facts { table-layout: auto; }
+.q8-facts td { text-align: left !important; overflow-wrap: anywhere; }
+.q8-facts th { vertical-align: top; padding-left: 0 !important; }
+.q8-facts .q8-list { font-size: 12.5px; color: var(--body-text-color-subdued); margin-top: 4px; }
+.q8-kernels { margin: 8px 0 0; font-size: 14px; }
+.q8-kernels dt { color: var(--body-text-color-subdued); overflow-wrap: anywhere; }
+.q8-kernels dd { margin: 2px 0 14px; font-weight: 600; }
+.q8-kernels .q8-list { font-weight: 400; color: var(--body-text-color-subdued); }
+.q8-one .wrap { grid-template-columns: 1fr !important; }
+.q8-one label span { overflow-wrap: anywhere; }
+.q8-gauge { display: flex; justify-content: space-between; gap: 12px; font-size: 13.5px; margin-top: 12px;
+  font-variant-numeric: tabular-nums; }
+.q8-gauge + .q8-bar { margin-top: 5px; }
+.q8-list { margin: 8px 0 0; padding-left: 18px; font-size: 13px; line-height: 1.5; overflow-wrap: anywhere; }
+.q8-label { font-weight: 600; font-size: 14px; color: var(--body-text-color); }
+.q8-caption-text { font-family: var(--font-mono); font-size: 12px; line-height: 1.5; margin: 12px 0 0; overflow-wrap: anywhere;
+  max-height: 220px; overflow-y: auto; color: var(--body-text-color-subdued); }
 
 /* Small pictures are shown large, pixel by pixel: nothing is smoothed over. */
+#q8-restore [data-testid=upload-text] { color: var(--body-text-color); }
+#q8-gallery img { image-rendering: pixelated; }
 #q8-picture img { width: 100% !important; height: 100% !important; object-fit: contain; image-rendering: pixelated; }
-#q8-slider img { image-rendering: pixelated; }
 footer { display: none !important; }
 
 /* Telephones: two cards a row, and a picture as high as it is wide. */
 @media (max-width: 640px) {
+  .gradio-container main, .gradio-container .wrap { padding: 12px !important; }
+  .gradio-container .column, .gradio-container .tabs, .gradio-container .tab-wrapper { min-width: 0 !important; }
   .q8-cards .wrap { grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 8px; }
   .q8-cards label { padding: 9px 10px !important; }
   .q8-title .q8-chip { margin-left: 0; }
   #q8-preset label { padding: 8px 4px !important; font-size: 13px; white-space: nowrap; }
-  #q8-picture, #q8-slider { height: auto !important; aspect-ratio: 1; }
+  #q8-picture { height: auto !important; aspect-ratio: 1; }
 }
 """
 ).replace("DIE", _DIE)

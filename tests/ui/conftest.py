@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -29,9 +30,16 @@ class Server:
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("app")
+    """One for all tests."""
+    with serving(tmp_path_factory.mktemp("app")) as server:
+        yield server
+
+
+@contextmanager
+def serving(folder: Path, *options: str) -> Iterator[Server]:
+    """A server with its cache and its outputs in `folder`."""
     environment = os.environ | {"XDG_CACHE_HOME": str(folder / "cache"), "PYTHONUNBUFFERED": "1"}
-    command = [sys.executable, "app.py", "--port", "0", "--variant", "int8", "--outputs", str(folder / "outputs")]
+    command = [sys.executable, "app.py", "--port", "0", "--variant", "int8", "--outputs", str(folder / "outputs"), *options]
     process = subprocess.Popen(
         command,
         cwd=ROOT,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import urllib.error
 import urllib.request
@@ -15,7 +16,9 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 
 from ideogram_q8.png import read_metadata
-from tests.ui.conftest import ROOT, Server
+from tests.ui.conftest import ROOT, Server, serving
+from tests.ui.load import Client as Visitor
+from tests.ui.load import alive, load
 
 CAPTION = "a yellow star on a blue background"
 WAIT = 300
@@ -48,17 +51,20 @@ def test_health(server: Server) -> None:
 
 def test_the_endpoints_have_names(client: Client) -> None:
     names = set(client.view_api(return_format="dict", print_info=False)["named_endpoints"])
-    assert names == {"/generate", "/cancel_generate", "/compare", "/cancel_compare", "/roll_seed", "/variants"}
+    assert names == {
+        "/generate", "/cancel_generate", "/compare", "/cancel_compare", "/blind", "/cancel_blind", "/vote", "/votes", "/standings",
+        "/roll_seed", "/variants", "/machine",
+    }  # fmt: skip
 
 
 def test_variants_are_listed(client: Client) -> None:
     listed = client.predict(api_name="/variants")
-    assert [v["name"] for v in listed] == ["fp8", "int8", "q8_0", "q4_k"]
+    assert [v["name"] for v in listed] == ["fp8", "int8", "q8_0", "q4_k_s"]
     assert listed[0]["built"] and all(v["size_bytes"] > 1_000_000 for v in listed)
 
 
 def test_a_generated_file_carries_its_metadata(client: Client, server: Server) -> None:
-    path, status, metadata = generate(client).result(WAIT)
+    path, status, metadata, _ = generate(client).result(WAIT)
     with Image.open(path) as image:
         assert image.format == "PNG" and image.size == (64, 64)
     assert read_metadata(Path(path)) == metadata
@@ -68,13 +74,62 @@ def test_a_generated_file_carries_its_metadata(client: Client, server: Server) -
     assert [path.name for path in server.cache.glob("*/*/*/int8/manifest.json")] == ["manifest.json"]
 
 
-def test_a_variant_compared_with_itself_is_identical(client: Client) -> None:
-    arguments = {"a": "int8", "b": "int8", "caption": CAPTION, "preset": "turbo-12", "width": 64, "height": 64, "seed": 6}
-    pictures, *_, numbers = client.submit(**arguments, api_name="/compare").result(WAIT)
-    assert all(Path(picture).read_bytes().startswith(b"\x89PNG") for picture in pictures)
-    assert numbers["identical"] and numbers["psnr_db"] is None and numbers["ssim"] == pytest.approx(1)
-    assert not numbers["a"]["reused"] and numbers["b"]["reused"]
-    assert numbers["a"]["seconds_per_step"] > 0 and numbers["a"]["peak_bytes"] > 1_000_000
+def compare(client: Client, **changes: object) -> Any:
+    arguments = {
+        "variants": ["int8", "q8_0"],
+        "caption": CAPTION,
+        "preset": "custom",
+        "width": 64,
+        "height": 64,
+        "seed": 6,
+        "steps": 3,
+    }
+    return client.submit(**(arguments | changes), api_name="/compare").result(WAIT)
+
+
+def test_variants_are_compared_on_several_seeds(client: Client) -> None:
+    numbers = compare(client, seeds=2)[-1]
+    assert numbers["reference"] == "int8" and list(numbers["variants"]) == ["int8", "q8_0"]
+    first, second = (numbers["variants"][name]["pictures"] for name in ("int8", "q8_0"))
+    assert [picture["seed"] for picture in first] == [picture["seed"] for picture in second] == [6, 7]
+    assert all(picture["seconds_per_step"] > 0 and picture["peak_bytes"] > 1_000_000 for picture in [*first, *second])
+    assert all("psnr_db" not in picture for picture in first)
+    assert all(20 < picture["psnr_db"] < 100 and 0.5 < picture["ssim"] < 1 for picture in second)
+    again = compare(client, seeds=2)[-1]["variants"]
+    assert all(picture["reused"] for variant in again.values() for picture in variant["pictures"])
+
+
+def test_a_custom_preset_is_in_the_metadata(client: Client) -> None:
+    *_, metadata, _ = generate(client, preset="custom", steps=4, guidance=2.5).result(WAIT)
+    assert metadata["preset"] == "custom-4-g2.5"
+
+
+def test_a_batch_has_consecutive_seeds(client: Client) -> None:
+    *_, strip = generate(client, preset="custom", steps=2, count=3, seed=20).result(WAIT)
+    assert [item["caption"] for item in strip] == ["seed 20", "seed 21", "seed 22"]
+
+
+def test_a_blind_round_tells_nothing_before_the_vote_and_counts_once(client: Client) -> None:
+    arguments = {
+        "variants": ["int8", "q8_0"],
+        "caption": CAPTION,
+        "preset": "custom",
+        "width": 64,
+        "height": 64,
+        "seed": 8,
+        "steps": 3,
+    }
+    job = client.submit(**arguments, api_name="/blind")
+    shown, status, token = job.result(WAIT)[:3]
+    seen = json.dumps([job.outputs(), shown, status])
+    assert not any(name in seen for name in ("int8", "q8_0", "INT8", "Q8_0"))
+    sides = client.predict(token, "left", api_name="/vote")
+    assert sorted(sides.values()) == ["int8", "q8_0"]
+    with pytest.raises(AppError, match="over"):
+        client.predict(token, "left", api_name="/vote")
+    (vote,) = client.predict(api_name="/votes")
+    assert (vote["left"], vote["right"], vote["choice"]) == (sides["left"], sides["right"], "left")
+    assert client.predict(api_name="/standings")[0]["variant"] == sides["left"]
 
 
 @pytest.mark.parametrize(
@@ -85,6 +140,7 @@ def test_a_variant_compared_with_itself_is_identical(client: Client) -> None:
         ({"caption": " "}, "caption"),
         ({"variant": "fp4"}, "fp4"),
         ({"seed": -1}, "-1|0"),
+        ({"preset": "custom", "steps": 1000}, "1000|200"),
     ],
 )
 def test_bad_input_is_answered_with_a_message(client: Client, changes: dict[str, object], message: str) -> None:
@@ -107,5 +163,62 @@ def test_a_client_cancels_its_own_picture(client: Client, server: Server) -> Non
 def test_only_outputs_are_served(server: Server) -> None:
     (picture, *_) = server.outputs.glob("*.png")
     assert status_of(f"{server.address}gradio_api/file={picture}") == 200
-    for path in ("/etc/passwd", ROOT / "app.py", ROOT / "ideogram_q8/pocket/weights/traits.json"):
-        assert status_of(f"{server.address}gradio_api/file={path}") in (403, 404)
+    library = server.outputs.with_name("outputs.sqlite")
+    assert library.is_file()
+    around = (
+        f"{server.outputs}/../outputs.sqlite",
+        f"{server.outputs}/%2e%2e/outputs.sqlite",
+        f"{server.outputs}/..%2foutputs.sqlite",
+    )
+    for path in ("/etc/passwd", ROOT / "app.py", ROOT / "ideogram_q8/pocket/weights/traits.json", library, *around):
+        assert status_of(f"{server.address}gradio_api/file={path}") in (403, 404), path
+
+
+def test_an_oversized_upload_is_refused(server: Server) -> None:
+    body = (
+        b'--b\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n' + bytes(65 * 2**20) + b"\r\n--b--\r\n"
+    )
+    request = urllib.request.Request(
+        server.address + "gradio_api/upload", body, {"Content-Type": "multipart/form-data; boundary=b"}
+    )
+    try:
+        urllib.request.urlopen(request, timeout=WAIT)
+        refused = 0
+    except urllib.error.HTTPError as error:
+        refused = error.code
+    except (urllib.error.URLError, ConnectionError):
+        refused = 413  # it hung up before it had read everything
+    assert refused == 413
+
+
+def test_html_and_very_long_captions_are_text(client: Client) -> None:
+    hostile = "<img src=x onerror=alert(1)> &amp; </script>"
+    _, status, metadata, _ = generate(client, caption=hostile, preset="custom", steps=2).result(WAIT)
+    assert "<img" not in status and hostile in metadata["caption"]
+    with pytest.raises(AppError, match="tokens"):
+        generate(client, caption="a red house and " * 6400, preset="custom", steps=2).result(WAIT)
+
+
+def test_many_clients_with_cancels_and_dropped_connections(server: Server) -> None:
+    found = load(server.address, 8, 6)
+    assert found["lost"] == 0 and found["answers_afterwards"], found
+    assert sum(found["ends"].values()) == 8 and found["ends"]["picture"] >= 1 and found["ends"]["dropped"] >= 1
+
+
+def test_a_dropped_connection_stops_the_work(server: Server) -> None:
+    before = set(server.outputs.iterdir())
+    assert Visitor(server.address, 1).run("drops", 200) == "dropped"
+    assert alive(server.address)  # the next one has its turn long before 200 steps are over
+    assert len(set(server.outputs.iterdir()) - before) == 1
+
+
+@pytest.mark.skipif(importlib.util.find_spec("mcp") is None, reason="needs pip install 'gradio[mcp]'")
+def test_the_mcp_server_offers_the_endpoints_as_tools(tmp_path: Path) -> None:
+    with (
+        serving(tmp_path, "--mcp") as server,
+        urllib.request.urlopen(f"{server.address}gradio_api/mcp/schema", timeout=WAIT) as answer,
+    ):
+        tools = {tool["name"]: tool for tool in json.load(answer)}
+    made = next(tool for name, tool in tools.items() if name.endswith("generate") and "cancel" not in name)
+    assert "Paint pictures with consecutive seeds" in made["description"]
+    assert {"variant", "caption", "preset", "width", "height", "seed"} <= set(made["inputSchema"]["properties"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -9,10 +10,12 @@ import pytest
 import torch
 from PIL import Image
 
+from ideogram_q8 import budget, generation
 from ideogram_q8.caption import to_caption
-from ideogram_q8.errors import RequestError
+from ideogram_q8.errors import RequestError, ResourceError
 from ideogram_q8.generation import Request
 from ideogram_q8.png import read_metadata
+from ideogram_q8.ui.fitting import fit
 from ideogram_q8.ui.studio import Building, Loading, Painting, Picture, Studio
 
 REQUEST = Request(to_caption("a red heart on a white background"), 3, "turbo-12", 64, 80)
@@ -63,8 +66,8 @@ def test_closing_stops_and_the_next_picture_is_not_harmed(studio: Studio) -> Non
 
 def test_a_bad_request_is_refused_before_anything_is_built(studio: Studio) -> None:
     with pytest.raises(RequestError, match="multiples of 16: use 96"):
-        next(studio.paint("q4_k", Request("{}", 0, "turbo-12", 100, 64)))
-    assert next(v for v in studio.variants() if v.name == "q4_k").location is None
+        next(studio.paint("q4_k_s", Request("{}", 0, "turbo-12", 100, 64)))
+    assert next(v for v in studio.variants() if v.name == "q4_k_s").location is None
 
 
 def test_an_unknown_variant_is_refused(studio: Studio) -> None:
@@ -77,7 +80,7 @@ def test_an_artifact_made_elsewhere_is_painted_with(studio: Studio, tmp_path: Pa
     build = next(Path(str(v.location)) for v in studio.variants() if v.name == "int8")
     elsewhere = shutil.copytree(build, tmp_path / "mine")
     other = Studio("pocket", tmp_path / "outputs", tmp_path / "cache", artifacts=[elsewhere])
-    assert [v.name for v in other.variants()] == ["fp8", "int8", "q8_0", "q4_k", "int8-mine"]
+    assert [v.name for v in other.variants()] == ["fp8", "int8", "q8_0", "q4_k_s", "int8-mine"]
     *_, picture = other.paint("int8-mine", REQUEST)
     assert isinstance(picture, Picture) and picture.variant == "int8-mine" and not (tmp_path / "cache").exists()
     *_, same = studio.paint("int8", REQUEST, reuse=True)
@@ -94,3 +97,50 @@ def test_the_dtype_is_that_of_the_model(tmp_path: Path) -> None:
 def test_outputs_folder_is_made(tmp_path: Path) -> None:
     Studio("pocket", tmp_path / "new" / "outputs")
     assert (tmp_path / "new" / "outputs").is_dir()
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError()])
+def test_out_of_memory_is_explained_and_the_next_picture_is_painted(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fails(*arguments: object, **named: object) -> None:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(generation, "generate", fails)
+        with pytest.raises(ResourceError) as caught:
+            list(studio.paint("int8", REQUEST))
+    message = str(caught.value)
+    assert "int8 at 64x80 needs about 0.0 GB" in message and "are free" in message and "a smaller picture" in message
+    assert studio.loaded_variant is None
+    *_, picture = studio.paint("int8", REQUEST)
+    assert isinstance(picture, Picture) and picture.path.is_file()
+
+
+def test_what_fits_is_known_before_anything_is_built(studio: Studio) -> None:
+    small, large = (studio.fit("q4_k_s", size) for size in ((64, 64), (1024, 1024)))
+    assert str(small) == "fits" and not small.offloads and 1e6 < small.needed < large.needed < small.available
+    assert studio.fit("q4_k_s", (64, 64)).needed < studio.fit("fp8", (64, 64)).needed
+    assert next(v for v in studio.variants() if v.name == "q4_k_s").location is None
+
+
+def test_what_does_not_fit_is_said(studio: Studio) -> None:
+    found = fit(studio._base(), "int8", None, (256, 256), 1_000_000, "cpu")
+    assert found.plan is None and str(found) == "does not fit: 0.0 GB free" and found.needed > 1_000_000
+    least = budget.least(dataclasses.replace(studio._base()), (256, 256), device="cuda").peak
+    assert "fits with offload" in str(fit(studio._base(), "fp8", None, (256, 256), least, "cuda"))
+
+
+def test_a_picture_says_what_each_stage_took(studio: Studio) -> None:
+    *_, picture = studio.paint("int8", REQUEST)
+    assert isinstance(picture, Picture) and studio.last == picture
+    assert set(picture.stages) >= {"Denoising", "Decoding"} and max(picture.stages.values()) == picture.peak_bytes
+
+
+def test_nothing_is_deleted_while_a_picture_is_painted(studio: Studio) -> None:
+    events = studio.paint("int8", REQUEST)
+    while not isinstance(next(events), Painting):
+        pass
+    with pytest.raises(RequestError, match="being painted"), studio.idle():
+        pass
+    events.close()

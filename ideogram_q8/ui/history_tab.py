@@ -1,0 +1,177 @@
+"""The History tab: what this browser made, to look through, to go on from; and settings out of a PNG."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from ideogram_q8.errors import RequestError
+from ideogram_q8.png import read_metadata
+from ideogram_q8.ui import fragments
+from ideogram_q8.ui.controls import PRIVATE
+from ideogram_q8.ui.form import Desk, RequestForm, friendly_errors, owner_of
+from ideogram_q8.ui.generate_tab import GenerateTab
+from ideogram_q8.ui.library import Entry
+from ideogram_q8.ui.studio import Studio, warm_up
+
+_NONE = fragments.panel("idle", "Nothing chosen", notes=["Click a picture to see how it was made and to go on from it."])
+
+
+@dataclass(frozen=True)
+class _Parts:
+    search: gr.Textbox
+    favourites: gr.Checkbox
+    gallery: gr.Gallery
+    details: gr.HTML
+    use: gr.Button
+    again: gr.Button
+    variant: gr.Dropdown
+    favourite: gr.Button
+    remove: gr.Button
+    upload: gr.File
+    entries: gr.State
+    """The entries in the gallery, in its order."""
+    chosen: gr.State
+    """The chosen entry."""
+
+    @property
+    def buttons(self) -> list[gr.Button]:
+        return [self.use, self.again, self.favourite, self.remove]
+
+
+def build_history_tab(desk: Desk, generate: GenerateTab, tabs: gr.Tabs, tab: gr.Tab) -> None:
+    """Adds the tab's components and events to the current Blocks context.
+
+    Args:
+        tabs: where the Generate tab has the id "generate".
+        tab: this tab; its pictures are looked up when it is opened.
+    """
+    studio, form = desk.studio, desk.form
+    parts = _layout(studio)
+
+    def look(search: str, favourites: bool, owner: str | None, request: gr.Request) -> dict[object, object]:
+        with friendly_errors():
+            entries = studio.library.pictures(owner_of(owner, request), search or "", favourites=favourites)
+        there = [entry for entry in entries if (studio.outputs / entry.file).is_file()]
+        cards = [(str(studio.outputs / entry.file), _label(entry)) for entry in there]
+        return {parts.gallery: gr.update(value=cards, selected_index=None), parts.entries: there} | _choose(parts, None)
+
+    looked = [parts.search, parts.favourites, desk.owner]
+    found = [parts.gallery, parts.entries, parts.chosen, parts.details, *parts.buttons]
+    tab.select(look, looked, found, **PRIVATE)
+    parts.search.submit(look, looked, found, **PRIVATE)
+    parts.favourites.input(look, looked, found, **PRIVATE)
+
+    def choose(entries: list[Entry] | None, event: gr.SelectData) -> dict[object, object]:
+        known = entries or []
+        return _choose(parts, known[event.index] if event.index < len(known) else None)
+
+    parts.gallery.select(choose, parts.entries, [parts.chosen, parts.details, *parts.buttons], **PRIVATE)
+
+    def set_favourite(chosen: Entry | None, owner: str | None, request: gr.Request) -> None:
+        if chosen is not None:
+            studio.library.set_favourite(owner_of(owner, request), chosen.id, not chosen.favourite)
+
+    def remove(chosen: Entry | None, owner: str | None, request: gr.Request) -> None:
+        if chosen is not None:
+            studio.library.forget(owner_of(owner, request), chosen.id)
+            (studio.outputs / chosen.file).unlink(missing_ok=True)
+
+    for button, act in ((parts.favourite, set_favourite), (parts.remove, remove)):
+        button.click(act, [parts.chosen, desk.owner], None, **PRIVATE).then(look, looked, found, **PRIVATE)
+    _connect_restoring(studio, parts, form, generate, tabs)
+
+
+def _connect_restoring(studio: Studio, parts: _Parts, form: RequestForm, generate: GenerateTab, tabs: gr.Tabs) -> None:
+    filled = [*form.inputs, generate.variant, tabs]
+
+    def use(chosen: Entry | None) -> list[object]:
+        return _filled(studio, form, chosen.metadata if chosen else {}, chosen.variant if chosen else "")
+
+    def again(chosen: Entry | None, variant: str) -> list[object]:
+        return _filled(studio, form, chosen.metadata if chosen else {}, variant)
+
+    def restore(upload: str | None) -> list[object]:
+        with friendly_errors():
+            metadata = read_metadata(Path(upload)) if upload else {}
+        return _filled(studio, form, metadata, str(metadata.get("variant", "")))
+
+    parts.use.click(use, parts.chosen, filled, **PRIVATE)
+    parts.upload.upload(restore, parts.upload, filled, **PRIVATE)
+    press = "() => document.querySelector('#q8-generate').click()"
+    parts.again.click(again, [parts.chosen, parts.variant], filled, **PRIVATE).then(None, js=press)
+
+
+def _layout(studio: Studio) -> _Parts:
+    with gr.Row(equal_height=True):
+        search = gr.Textbox(
+            label="Search",
+            info="words of the caption, a variant, a seed; Enter looks",
+            scale=3,
+            min_width=220,
+            elem_id="q8-search",
+        )
+        favourites = gr.Checkbox(False, label="Favourites only", scale=1, min_width=140, elem_id="q8-favourites")
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=11, min_width=320):
+            gallery = gr.Gallery(
+                label="Your pictures",
+                columns=4,
+                height=520,
+                format="png",
+                interactive=False,
+                preview=False,
+                show_label=False,
+                buttons=["download", "fullscreen"],
+                elem_id="q8-gallery",
+            )
+        with gr.Column(scale=9, min_width=300):
+            details = gr.HTML(_NONE, elem_id="q8-details", elem_classes="q8-flat", padding=False)
+            use = gr.Button("Use these settings", interactive=False, elem_id="q8-use")
+            names = [(variant.title, variant.name) for variant in studio.variants()]
+            with gr.Row(equal_height=True):
+                variant = gr.Dropdown(names, value=names[0][1], label="Variant", min_width=120, elem_id="q8-again-variant")
+                again = gr.Button("Again with it", interactive=False, min_width=120, elem_id="q8-again")
+            with gr.Row():
+                favourite = gr.Button("Favourite", interactive=False, min_width=120, elem_id="q8-favourite")
+                remove = gr.Button("Delete", interactive=False, variant="stop", min_width=120, elem_id="q8-remove")
+            gr.HTML("Settings from a PNG made here", elem_classes="q8-flat q8-label", padding=False)
+            upload = gr.File(label="PNG", show_label=False, file_types=[".png"], height=120, elem_id="q8-restore")
+    state = gr.State(), gr.State()
+    return _Parts(search, favourites, gallery, details, use, again, variant, favourite, remove, upload, *state)
+
+
+def _label(entry: Entry) -> str:
+    return f"{'★ ' if entry.favourite else ''}{entry.variant} · seed {entry.metadata['seed']}"
+
+
+def _choose(parts: _Parts, entry: Entry | None) -> dict[object, object]:
+    known = entry is not None
+    details = fragments.made(entry) if entry is not None else _NONE
+    title = "No favourite any more" if entry is not None and entry.favourite else "Favourite"
+    return {
+        parts.chosen: entry,
+        parts.details: details,
+        parts.use: gr.update(interactive=known),
+        parts.again: gr.update(interactive=known),
+        parts.favourite: gr.update(value=title, interactive=known),
+        parts.remove: gr.update(interactive=known),
+    }
+
+
+def _filled(studio: Studio, form: RequestForm, metadata: dict[str, Any], variant: str) -> list[object]:
+    """Values for the form, the Generate tab's variant and the tabs."""
+    warm_up()
+    from ideogram_q8.generation import Request
+
+    with friendly_errors():
+        if not metadata:
+            raise RequestError("nothing is chosen; click a picture, or drop a PNG made here")
+        fields = (metadata[name] for name in ("caption", "seed", "preset", "width", "height"))
+        request = Request(*fields)
+        request.check(studio.traits)
+        known = any(found.name == variant for found in studio.variants())
+        return [*form.filled(request), variant if known else gr.skip(), gr.Tabs(selected="generate")]

@@ -1,0 +1,74 @@
+"""Figures for the variants' cards, out of report.json, where it was made with these very files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ideogram_q8.artifact.reader import read_manifest
+from ideogram_q8.errors import ArtifactError
+from ideogram_q8.report import FILE_NAME, Measured, Report, VariantReport
+from ideogram_q8.variants import Variant
+
+MAX_REPORT_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What a report says of a variant: time of a step on `machine` in seconds, and likeness to `reference` in dB; None where absent."""
+
+    machine: str
+    reference: str
+    seconds_per_step: float | None
+    psnr: float | None
+
+
+def read_report(path: Path) -> Report:
+    """Raises ArtifactError: there is none, it is too large, or not of the known form."""
+    try:
+        with open(path, "rb") as file:
+            data = file.read(MAX_REPORT_BYTES + 1)
+        if len(data) > MAX_REPORT_BYTES:
+            raise ArtifactError(f"{path}: more than {MAX_REPORT_BYTES} bytes; expected the report.json that `evaluate` wrote")
+        return Report.from_json(data.decode("utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ArtifactError(f"{path}: {error}; expected the report.json that `evaluate` wrote") from error
+
+
+def figures(variants: Iterable[Variant], given: Report | None) -> Mapping[str, Figures]:
+    """By variant: out of a report beside its files, else out of `given`. A report of other files counts for nothing."""
+    found = {}
+    for variant in variants:
+        if variant.location is None:
+            continue
+        report = _beside(Path(variant.location)) or given
+        measured = None if report is None else _of_these_files(variant, report)
+        if report is not None and measured is not None:
+            machine = report.hardware.accelerator or report.hardware.processor
+            found[variant.name] = Figures(
+                machine, report.settings.reference, _value(measured, "seconds_per_step"), _value(measured, "psnr")
+            )
+    return found
+
+
+def _beside(location: Path) -> Report | None:
+    try:
+        return read_report((location if location.is_dir() else location.parent) / FILE_NAME)
+    except ArtifactError:
+        return None
+
+
+def _of_these_files(variant: Variant, report: Report) -> VariantReport | None:
+    """The figures of files with the sha256 of the variant's manifest; without one, of the variant's name and size."""
+    try:
+        own = {record.sha256 for record in read_manifest(Path(str(variant.location))).files}
+    except ArtifactError:
+        named = report.variant(variant.name)
+        return named if named is not None and named.size == variant.size_bytes else None
+    return next((each for each in report.variants if {file.sha256 for file in each.files} == own), None)
+
+
+def _value(measured: VariantReport, name: str) -> float | None:
+    figure = measured.figures.get(name)
+    return figure.value if isinstance(figure, Measured) else None
