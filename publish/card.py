@@ -6,28 +6,37 @@ The rejected alternative is a template with numbers in it, which is how publishe
 
 from __future__ import annotations
 
-import math
-import re
-from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jinja2
 from huggingface_hub.utils import yaml_dump  # type: ignore[attr-defined]  # exported, but not by __all__
 
-from ideogram_q8.architecture import IDEOGRAM4_TRAITS
-from ideogram_q8.errors import PublishError
 from ideogram_q8.manifest import FileRecord, Manifest
-from ideogram_q8.report import METRICS, Figure, Measured, NotMeasured, Report, VariantReport
-from publish.licence import APACHE, IDEOGRAM_REPO, Licence, modification_notice
+from ideogram_q8.report import METRICS, Measured, Report, VariantReport
+from ideogram_q8.schemes import INT8, title
+from publish.album import Album
+from publish.card_figures import measured_on, metric_rows, seeds_text, timed, unmeasured, variant_rows, verdict
+from publish.card_method import commands, layer_rows, recipe_commands, recipe_of
+from publish.card_text import byte_text, cell
+from publish.card_tools import is_folder, tool_rows
+from publish.card_weights import bits_per_weight
+from publish.licence import APACHE, Licence, modification_notice, source_name
 
 TEMPLATE = Path(__file__).resolve().parents[1] / "model_cards" / "template.md.j2"
-TITLES = {"fp8": "FP8 (source)", "int8": "INT8 W8A8", "q8_0": "GGUF Q8_0", "q4_k": "GGUF Q4_K"}
-_SCHEME_TAGS = {"int8": ("int8", "w8a8"), "q8_0": ("gguf", "q8_0"), "q4_k": ("gguf", "q4_k")}
+
+
+class Figures(NamedTuple):
+    """What was measured: the report, the report's variant that is this very build, the pictures that show them. Each may be absent."""
+
+    report: Report | None = None
+    measured: VariantReport | None = None
+    album: Album | None = None
 
 
 class FileRow(NamedTuple):
-    """A line of the which-file table."""
+    """A line of the table of files."""
 
     path: str
     branch: str
@@ -36,76 +45,114 @@ class FileRow(NamedTuple):
     sha256: str
 
 
-class MetricRow(NamedTuple):
-    """A line of the measured table: one cell per variant."""
+def render(
+    manifest: Manifest, figures: Figures, licence: Licence, repo: str, siblings: Sequence[str] = (), prefix: str = ""
+) -> str:
+    """The text of README.md for a build.
 
-    title: str
-    cells: tuple[str, ...]
-
-
-class KeptRow(NamedTuple):
-    """Linears of one kind that were left unquantized, over both branches, and why."""
-
-    kind: str
-    linears: int
-    scheme: str
-    reason: str
-
-
-def render(manifest: Manifest, report: Report | None, measured: VariantReport | None, licence: Licence, repo: str) -> str:
-    """The text of README.md for a build. `measured` is the report's variant that is this very build, if any.
+    Args:
+        siblings: repositories with other formats of the same model.
+        prefix: the build's folder in a repository of several, as in "q4_k_s/".
 
     Raises:
-        PublishError: the build's scheme or its recipe's form is not known here.
+        PublishError: the form of the build's recipe is not known here.
     """
-    if manifest.scheme not in _SCHEME_TAGS or manifest.variant not in TITLES:
-        known = ", ".join(_SCHEME_TAGS)
-        raise PublishError(f"the build is {manifest.variant!r} of scheme {manifest.scheme!r}, a card is known for {known}")
+    folder, is_pocket = repo.split("/")[1], licence == APACHE
+    return fill(
+        TEMPLATE,
+        front_matter=yaml_text(front_matter(manifest, figures, licence, repo)),
+        prefix=prefix,
+        root="../" if prefix else "",
+        manifest=manifest,
+        is_folder=is_folder(manifest),
+        licence=licence,
+        is_pocket=is_pocket,
+        modification=modification_notice(manifest.variant, manifest.tool_version),
+        repo=repo,
+        folder=folder,
+        place=f"{folder}/{prefix[:-1]}" if prefix else folder,
+        source=source_name(manifest),
+        files=[file_row(manifest, file) for file in manifest.files],
+        **_measured(manifest, figures, siblings),
+        **_method(manifest, is_pocket, folder),
+    )
+
+
+def _measured(manifest: Manifest, figures: Figures, siblings: Sequence[str]) -> dict[str, object]:
+    """What the template shows of the report."""
+    report, measured, album = figures
+    rows = variant_rows(report, manifest, siblings) if report else []
+    return {
+        "report": report,
+        "album": album if report else None,
+        "verdict": verdict(manifest, report, measured),
+        "variants": rows,
+        "siblings": [sibling for sibling in siblings if sibling not in {row.link for row in rows}],
+        "metrics": metric_rows(report, measured) if report and measured else [],
+        "unmeasured": unmeasured(report, measured) if report and measured else [],
+        "measured_on": measured_on(report.hardware) if report else "",
+        "timed": timed(report) if report else "",
+        "seeds": seeds_text(report.settings.seeds) if report else "",
+        "has_samples": measured is not None and bool(measured.samples),
+    }
+
+
+def _method(manifest: Manifest, is_pocket: bool, folder: str) -> dict[str, object]:
+    """What the template shows of the recipe."""
+    recipe = recipe_of(manifest)
+    source = "pocket" if is_pocket else f"PATH/TO/{source_name(manifest).split('/')[-1]}"
+    return {
+        "recipe": recipe,
+        "tools": tool_rows(manifest, recipe),
+        "kept": layer_rows(recipe, kept=True),
+        "quantized": layer_rows(recipe, kept=False),
+        "commands": list(commands(manifest, recipe, source, folder)),
+        "recipe_commands": list(recipe_commands(manifest, recipe, source)),
+    }
+
+
+def fill(template: Path, **values: object) -> str:
+    """A template's text with its values in it; a value that is missing is an error."""
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, autoescape=False
     )
-    environment.filters |= {"cell": cell, "bytes": byte_text}
-    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
-        front_matter=yaml_dump(front_matter(manifest, report, measured, licence, repo), sort_keys=False, width=128).strip(),
-        title=TITLES[manifest.variant],
-        titles=TITLES,
-        manifest=manifest,
-        report=report,
-        licence=licence,
-        is_pocket=licence == APACHE,
-        modification=modification_notice(manifest.variant, manifest.tool_version),
-        repo=repo,
-        folder=repo.split("/")[1],
-        source=source_name(manifest),
-        verdict=verdict(manifest, report, measured),
-        files=[file_row(manifest, file) for file in manifest.files],
-        metrics=metric_rows(report) if report else [],
-        kept=kept_rows(manifest),
-        has_samples=measured is not None and bool(measured.samples),
-    )
+    environment.filters |= {"cell": cell, "bytes": byte_text, "title_of": title}
+    return environment.from_string(template.read_text(encoding="utf-8")).render(**values)
 
 
-def front_matter(
-    manifest: Manifest, report: Report | None, measured: VariantReport | None, licence: Licence, repo: str
-) -> dict[str, object]:
+def yaml_text(values: Mapping[str, object]) -> str:
+    """Metadata as they stand between the two lines of ---."""
+    return yaml_dump(dict(values), sort_keys=False, width=128).strip()
+
+
+def front_matter(manifest: Manifest, figures: Figures, licence: Licence, repo: str) -> dict[str, object]:
     """The card's metadata under the Hub's keys. `library_name` names what reads the files, so that no wrong snippet is shown."""
     values: dict[str, object] = dict(licence.front_matter)
     if licence != APACHE:
         values |= {"base_model": source_name(manifest), "base_model_relation": "quantized"}
-    tags = ["text-to-image", "quantized", *_SCHEME_TAGS[manifest.scheme], "ideogram", "ideogram-q8"]
     values |= {
         "pipeline_tag": "text-to-image",
-        "library_name": "ideogram-q8" if manifest.scheme == "int8" else "gguf",
+        "library_name": "gguf" if manifest.scheme != INT8 else "diffusers" if is_folder(manifest) else "ideogram-q8",
         "language": ["en"],
-        "tags": tags,
+        "tags": ["text-to-image", "quantized", *scheme_tags(manifest), "ideogram", "ideogram-q8"],
         "quantized_by": repo.split("/")[0],
         "inference": False,
     }
+    report, measured, _ = figures
     if measured and measured.samples:
         values["widget"] = [{"text": sample.caption, "output": {"url": sample.path}} for sample in measured.samples]
     if report and measured:
         values |= model_index(report, measured, repo)
     return values
+
+
+def scheme_tags(manifest: Manifest) -> tuple[str, ...]:
+    """What a build is searched by."""
+    if manifest.scheme != INT8:
+        return ("gguf", manifest.scheme)
+    recipe = recipe_of(manifest)
+    smoothed, rotated = ("smoothquant",) if recipe.smoothed else (), ("convrot",) if recipe.is_rotated else ()
+    return ("int8", "w8a8", *smoothed, *rotated, "ampere")
 
 
 def model_index(report: Report, measured: VariantReport, repo: str) -> dict[str, object]:
@@ -122,88 +169,6 @@ def model_index(report: Report, measured: VariantReport, repo: str) -> dict[str,
     return {"model-index": [{"name": repo.split("/")[1], "results": results}]}
 
 
-def source_name(manifest: Manifest) -> str:
-    """How the card names the source: a Hub repository or `pocket`, never a folder of the machine that quantized it."""
-    location = manifest.source.location
-    if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", location) or location == "pocket":
-        return location
-    return IDEOGRAM_REPO if manifest.traits == IDEOGRAM4_TRAITS else manifest.traits.name
-
-
-def verdict(manifest: Manifest, report: Report | None, measured: VariantReport | None) -> str:
-    """One sentence: how far the build is from the reference, and its size beside the reference's."""
-    psnr = measured.figures.get("psnr") if measured else None
-    if report is None or measured is None or not isinstance(psnr, Measured):
-        reason = f": {psnr.not_measured}" if isinstance(psnr, NotMeasured) else ""
-        return f"How close this build comes to its source has **not been measured**{reason}."
-    reference = report.variant(report.settings.reference)
-    base = sum(file.size for file in reference.files) if reference else 0
-    size = f", at {sum(f.size for f in manifest.files) / base:.2f} times the size on disk" if base else ""
-    interval = f" (95 % interval {_span(psnr.interval, 'dB')})" if psnr.interval else " (no interval computed)"
-    settings = report.settings
-    return (
-        f"PSNR **{psnr.value:.2f} dB**{interval} to the pictures of {TITLES.get(settings.reference, settings.reference)} for the same "
-        f"captions and seeds: {psnr.n:,} pictures, preset {settings.preset}, {settings.width}x{settings.height}{size}."
-    )
-
-
 def file_row(manifest: Manifest, file: FileRecord) -> FileRow:
-    """Bits per weight = bits of the whole file over the weights and biases it stores (scales and headers count as cost)."""
-    weights = sum(math.prod(t.shape) for t in manifest.tensors[file.path] if t.name.endswith((".weight", ".bias")))
-    bits = f"{8 * file.size / weights:.2f}" if weights else "unknown"
-    return FileRow(file.path, file.branch, bits, byte_text(file.size), file.sha256[:12])
-
-
-def metric_rows(report: Report) -> list[MetricRow]:
-    """All metrics of the report, in the order of METRICS, a cell per variant in the report's order."""
-    names = [name for name in METRICS if name in report.variants[0].figures]
-    return [MetricRow(METRICS[n].title, tuple(figure_text(v.figures[n]) for v in report.variants)) for n in names]
-
-
-def kept_rows(manifest: Manifest) -> list[KeptRow]:
-    """The Linears of both branches that the recipe left in bf16, grouped by kind and reason.
-
-    Raises:
-        PublishError: the parts of the manifest's recipe list no layers with linear, scheme and reason.
-    """
-    try:
-        parts: Any = manifest.recipe["parts"]
-        layers = [layer for part in parts.values() for layer in part["layers"]]
-        kept = [(layer["linear"], layer["scheme"], layer["reason"]) for layer in layers if layer["scheme"] == "bf16"]
-    except (KeyError, TypeError, AttributeError) as error:
-        raise PublishError(f"the manifest's recipe is not understood ({error!r}); quantize again with this version") from error
-    groups = Counter((re.sub(r"\.\d+\.", ".*.", linear), scheme, reason) for linear, scheme, reason in kept)
-    return [KeptRow(kind, number, scheme, reason) for (kind, scheme, reason), number in groups.items()]
-
-
-def figure_text(figure: Figure) -> str:
-    """'45.20 dB (44.80 to 45.60, n = 64)', '0.051 s (quartiles 0.05 to 0.052, n = 640)' or 'not measured (why)'."""
-    if not isinstance(figure, Measured):
-        return f"not measured ({cell(figure.not_measured)})"
-    interval = f"{_span(figure.interval, figure.unit)}, " if figure.interval else ""
-    quartiles = f"quartiles {_span(figure.quartiles, figure.unit)}, " if figure.quartiles else ""
-    unit = "" if figure.unit in ("1", "bytes") else f" {figure.unit}"
-    return f"{_number(figure.value, figure.unit)}{unit} ({interval}{quartiles}n = {figure.n:,})"
-
-
-def _span(interval: tuple[float, float], unit: str) -> str:
-    return f"{_number(interval[0], unit)} to {_number(interval[1], unit)}"
-
-
-def _number(value: float, unit: str) -> str:
-    if unit == "bytes":
-        return byte_text(value)
-    return {"dB": f"{value:.2f}", "1": f"{value:.4f}"}.get(unit, f"{value:.3g}")
-
-
-def byte_text(count: float) -> str:
-    """Decimal units, as the Hub shows sizes: 10_440_000_000 -> '10.44 GB'."""
-    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= scale:
-            return f"{count / scale:.2f} {unit}"
-    return f"{count:.0f} bytes"
-
-
-def cell(text: object) -> str:
-    """Text that cannot end a Markdown table's cell or line."""
-    return " ".join(str(text).replace("|", "\\|").split())
+    """A weight file's line."""
+    return FileRow(file.path, file.branch, bits_per_weight(manifest, [file]), byte_text(file.size), file.sha256[:12])

@@ -63,6 +63,18 @@ def licence_of(manifest: Manifest) -> Licence:
     )
 
 
+def source_name(manifest: Manifest) -> str:
+    """How a release names its source: a Hub repository or `pocket`, never a folder of the machine that quantized it.
+
+    A folder with Ideogram 4's dimensions counts as Ideogram's repository; the sha256 of its files, which the manifest keeps, say
+    whether it is.
+    """
+    location = manifest.source.location
+    if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", location) or location == "pocket":
+        return location
+    return IDEOGRAM_REPO if manifest.traits == IDEOGRAM4_TRAITS else manifest.traits.name
+
+
 def modification_notice(variant: str, tool_version: str) -> str:
     """The sentence that says that and how the files were modified."""
     return (

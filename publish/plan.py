@@ -1,9 +1,10 @@
-"""What a push would do: the files of a release against what a repository holds. Pure; no files, no network."""
+"""What a push would do: the files of a release against what a repository holds. Pure; no network."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +14,8 @@ from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 from ideogram_q8.errors import PublishError
 
 Action = Literal["upload", "replace", "skip"]
+KEPT = ".gitattributes"
+"""The Hub's own file in every repository."""
 
 
 @dataclass(frozen=True)
@@ -24,21 +27,47 @@ class ReleaseFile:
     sha256: str
     content: Path | bytes
 
+    @property
+    def git_oid(self) -> str:
+        """What git calls this content. Reads it whole: for the small files that the Hub knows by this name only."""
+        content = self.read()
+        return hashlib.sha1(b"blob %d\0%b" % (len(content), content)).hexdigest()
+
+    def read(self) -> bytes:
+        """The whole content."""
+        return self.content if isinstance(self.content, bytes) else self.content.read_bytes()
+
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file that the repository holds. `sha256` is None for small files, which the Hub knows by their git hash only."""
+    """A file that the repository holds. `sha256` is None for small files, which the Hub knows by their `git_oid` only."""
 
     size: int
     sha256: str | None
+    git_oid: str
+
+    def holds(self, file: ReleaseFile) -> bool:
+        """Whether its bytes are those of `file`."""
+        if self.size != file.size:
+            return False
+        return self.sha256 == file.sha256 if self.sha256 else self.git_oid == file.git_oid
 
 
 @dataclass(frozen=True)
 class Remote:
-    """A repository at the commit `head`."""
+    """A repository at the commit `head`.
+
+    Attributes:
+        on_branch: False where the branch to push to is still to be made, and `head` is that of main.
+        private: whether the repository is.
+        tags: commits by the names of tags.
+    """
 
     head: str
     files: Mapping[str, RemoteFile]
+    on_branch: bool = True
+    private: bool = False
+    tags: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -51,32 +80,61 @@ class PlannedFile:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a push to `repo` would do. `parent` is the commit it was planned against, None when the remote was not consulted."""
+    """What a push to `repo` would do.
+
+    Attributes:
+        parent: the commit it was planned against, None when the repository does not exist yet or was not consulted.
+        consulted: whether the Hub was asked.
+        removed: files of the repository that the push deletes.
+        others: files of the repository that are none of the release's and stay.
+    """
 
     repo: str
     parent: str | None
     files: tuple[PlannedFile, ...]
+    consulted: bool = False
+    removed: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
 
     @property
     def upload_bytes(self) -> int:
         """Bytes that a push would send at most (storage that knows a file already takes fewer)."""
-        return sum(planned.file.size for planned in self.files if planned.action != "skip")
+        return sum(file.size for file in self.sent)
+
+    @property
+    def sent(self) -> tuple[ReleaseFile, ...]:
+        """The files that change, the largest first."""
+        changed = [planned.file for planned in self.files if planned.action != "skip"]
+        return tuple(sorted(changed, key=lambda file: (-file.size, file.path)))
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the repository holds the release already."""
+        return self.parent is not None and not self.sent and not self.removed
 
 
 def check_repo(repo: str) -> None:
-    """Raises PublishError unless `repo` is NAME/REPO under the Hub's own naming rules."""
+    """Raises PublishError unless `repo` is NAME/REPO under the Hub's own naming rules, and does not pose as Ideogram's own."""
     problem = "expected NAME/REPO" if repo.count("/") != 1 else ""
     if not problem:
         try:
             validate_repo_id(repo)
         except HFValidationError as error:
             problem = str(error).splitlines()[0]
+    if not problem and "official" in repo.lower():
+        problem = "'official' in a name implies an endorsement that there is not"
     if problem:
         raise PublishError(f"--repo is {repo!r}: {problem}; use a name as in --repo your-name/ideogram-4-int8")
 
 
-def make_plan(repo: str, files: Sequence[ReleaseFile], remote: Remote | None) -> Plan:
+def make_plan(
+    repo: str, files: Sequence[ReleaseFile], remote: Remote | None, consulted: bool = False, prune: bool = False
+) -> Plan:
     """The plan for `files` in the given order; without `remote` every file counts as an upload.
+
+    Args:
+        consulted: whether `remote` is what the Hub says, even if that is None.
+        prune: delete what the repository holds beside the release.
 
     Raises:
         PublishError: the repository's name is malformed, or two files have one path.
@@ -86,10 +144,25 @@ def make_plan(repo: str, files: Sequence[ReleaseFile], remote: Remote | None) ->
     for path in paths:
         if paths.count(path) > 1:
             raise PublishError(f"two files of the release are called {path!r}; rename one")
-    return Plan(repo, remote.head if remote else None, tuple(PlannedFile(f, _action(f, remote)) for f in files))
+    others = tuple(sorted(set(remote.files) - {*paths, KEPT})) if remote else ()
+    planned = tuple(PlannedFile(file, _action(file, remote)) for file in files)
+    removed, left = (others, ()) if prune else ((), others)
+    return Plan(repo, remote.head if remote else None, planned, consulted or remote is not None, removed, left)
 
 
 def _action(file: ReleaseFile, remote: Remote | None) -> Action:
     if remote is None or file.path not in remote.files:
         return "upload"
-    return "skip" if remote.files[file.path].sha256 == file.sha256 else "replace"
+    return "skip" if remote.files[file.path].holds(file) else "replace"
+
+
+def conflicts(plan: Plan, before: Remote, after: Remote) -> list[str]:
+    """The files that both this push and somebody else, from `before` to `after`, have changed."""
+    touched = {file.path for file in plan.sent} | set(plan.removed)
+    held = {planned.file.path: planned.file for planned in plan.files}
+
+    def changed(path: str) -> bool:
+        now = after.files.get(path)
+        return before.files.get(path) != now and not (now and path in held and now.holds(held[path]))
+
+    return sorted(path for path in touched if changed(path))

@@ -1,13 +1,18 @@
-"""The publishing command: `python publish/push.py plan DIR --repo NAME/REPO [--card FILE] [--json]`.
+"""The publishing command: from a build's folder to a repository on the Hub, and from this tool to a Space.
 
-`plan` checks DIR (an artifact with its manifest.json and, if measured, report.json) and prints what a push would send and the
-card it would show. It needs no network and no token. Exit code 0, or 2 with one line on standard error.
+    python publish/push.py plan DIR --repo NAME/REPO        check DIR, show what a push would send; no network, no token
+    python publish/push.py push DIR --repo NAME/REPO        publish it in one commit, and prove it; --dry-run asks the Hub, sends nothing
+    python publish/push.py status DIR --repo NAME/REPO      does the repository hold DIR? exit code 1 if not
+    python publish/push.py verify DIR --repo NAME/REPO      compare every size and sha256
+    python publish/push.py rollback DIR --repo NAME/REPO    make the repository what it was before the last push of DIR
+    python publish/push.py space --repo NAME/SPACE          put the app together as a Space, check it, publish it the same way
+
+DIR holds an artifact with its manifest.json and report.json, or several in sub-folders. Exit code 0, or 2 with one line on standard error.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,85 +20,171 @@ from pathlib import Path
 if __package__ in (None, ""):  # run as a file: the repository's root is not on the path yet
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ideogram_q8.errors import IdeogramQ8Error, printable
-from publish.card import byte_text, render
-from publish.plan import Plan, check_repo, make_plan
-from publish.release import CARD, Release, complete, measured_variant, read_release
+from huggingface_hub import get_token
 
-NOT_CONSULTED = "the remote was not consulted: sizes are what an empty repository would take"
+from ideogram_q8.errors import IdeogramQ8Error, PublishError, printable
+from ideogram_q8.manifest import TOOL_VERSION
+from publish import receipts, show, space_command
+from publish.card_text import byte_text
+from publish.checks import release_problems
+from publish.family import cards
+from publish.hub import MAIN, Hub
+from publish.plan import ReleaseFile, check_repo, make_plan
+from publish.refusals import redact
+from publish.release import CARD, Release, complete, read_release
+from publish.sending import Order, Outcome, consult, push, roll_back, verify
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns the exit code."""
     options = _parser().parse_args(arguments)
     try:
-        _plan(options)
+        check_repo(options.repo)  # before minutes of hashing
+        code: int = options.run(options)
     except (IdeogramQ8Error, OSError) as error:
-        print(f"error: {printable(' '.join(str(error).split()))}", file=sys.stderr)
+        print(error_line(error), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
-    return 0
+    return code
+
+
+def error_line(error: Exception) -> str:
+    """What a user sees of an error: one line, and no token in it."""
+    return f"error: {printable(' '.join(redact(str(error), get_token()).split()))}"
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="push.py", description="Publish a quantized build on the Hugging Face Hub.")
+    parser = argparse.ArgumentParser(prog="push.py", description="Publish quantized builds on the Hugging Face Hub.")
     commands = parser.add_subparsers(dest="command", required=True)
-    plan = commands.add_parser("plan", help="check a build and print what a push would do; sends nothing, needs no token")
-    plan.add_argument(
-        "folder", metavar="DIR", type=Path, help="artifact folder: manifest.json, weights, optionally report.json"
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--repo", required=True, metavar="NAME/REPO", help="the repository on the Hub")
+    common.add_argument(
+        "--revision", default=MAIN, metavar="BRANCH", help="the branch, made where it is missing (default: main)"
     )
-    plan.add_argument("--repo", required=True, metavar="NAME/REPO", help="the repository on the Hub")
-    plan.add_argument("--card", metavar="FILE", type=Path, help="also write the rendered card to FILE")
-    plan.add_argument("--json", action="store_true", help="print the plan as JSON")
+    common.add_argument("--json", action="store_true", help="print the outcome as JSON")
+    build = argparse.ArgumentParser(add_help=False)
+    build.add_argument("folder", metavar="DIR", type=Path, help="artifact folder, or a folder of several")
+    build.add_argument(
+        "--sibling",
+        metavar="NAME/REPO",
+        action="append",
+        default=[],
+        help="another format of the same model, linked from the card",
+    )
+    sending = argparse.ArgumentParser(add_help=False)
+    sending.add_argument("--private", action="store_true", help="make a new repository private")
+    sending.add_argument("--tag", metavar="NAME", help="also tag the commit, as in v1.0.0")
+    sending.add_argument(
+        "--parent", metavar="COMMIT", help="refuse unless the branch is still at this commit, as --dry-run said"
+    )
+    sending.add_argument("--prune", action="store_true", help="delete what the repository holds beside this release")
+    sending.add_argument("--collection", metavar="TITLE", help="also put it into this collection of the owner, made if missing")
+    sending.add_argument("--dry-run", action="store_true", help="ask the Hub and print the plan; send nothing")
+    _add_commands(commands, common, build, sending)
     return parser
 
 
-def _plan(options: argparse.Namespace) -> None:
-    check_repo(options.repo)  # before minutes of hashing
+def _add_commands(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    common: argparse.ArgumentParser,
+    build: argparse.ArgumentParser,
+    sending: argparse.ArgumentParser,
+) -> None:
+    plan = commands.add_parser("plan", parents=[build, common], help="check and show; no network, no token")
+    plan.add_argument("--card", metavar="FILE", type=Path, help="also write the rendered card to FILE")
+    plan.set_defaults(run=_plan)
+    commands.add_parser("push", parents=[build, common, sending], help="publish in one commit, and verify").set_defaults(
+        run=_push
+    )
+    commands.add_parser("status", parents=[build, common], help="compare the repository with DIR").set_defaults(run=_status)
+    commands.add_parser("verify", parents=[build, common], help="compare every size and sha256").set_defaults(run=_verify)
+    rollback = commands.add_parser("rollback", parents=[build, common], help="undo the last push of DIR by a new commit")
+    rollback.add_argument("--to", metavar="REVISION", help="a commit or tag (default: what was there before the last push)")
+    rollback.set_defaults(run=_rollback)
+    space_command.add(commands, common, sending)
+
+
+def _prepare(options: argparse.Namespace) -> tuple[Release, str, tuple[ReleaseFile, ...], list[str]]:
+    """The release, its main card, all its files, and why it must not be published."""
+    for sibling in options.sibling:
+        check_repo(sibling)
     release = read_release(options.folder, _announce)
-    measured = measured_variant(release.manifest, release.report)
-    card = render(release.manifest, release.report, measured, release.licence, options.repo)
-    plan = make_plan(options.repo, complete(release, card), remote=None)
-    if options.card:
-        options.card.write_text(card, encoding="utf-8", newline="\n")
-    print(plan_json(plan, release, card) if options.json else plan_text(plan, release, card))
+    texts = cards(release, options.repo, options.sibling)
+    return release, texts[CARD], complete(release, texts), release_problems(release, texts)
 
 
 def _announce(path: str, size: int) -> None:
     print(f"checking {path} ({byte_text(size)})", file=sys.stderr)
 
 
-def plan_text(plan: Plan, release: Release, card: str) -> str:
-    """The plan for people."""
-    width = max(len(planned.file.path) for planned in plan.files)
-    lines = [f"A push of {release.manifest.variant} to {plan.repo} would send {byte_text(plan.upload_bytes)}:", ""]
-    for planned in plan.files:
-        file = planned.file
-        lines.append(f"  {planned.action:8} {file.path:{width}} {byte_text(file.size):>11}  sha256 {file.sha256}")
-    lines += ["", f"licence: {release.licence.title}"] + ([f"note: {NOT_CONSULTED}"] if plan.parent is None else [])
-    lines += [f"note: {note}" for note in release.notes]
-    return "\n".join([*lines, "", f"--- {CARD} ---", card])
+def _plan(options: argparse.Namespace) -> int:
+    release, card, files, problems = _prepare(options)
+    plan = make_plan(options.repo, files, remote=None)
+    if options.card:
+        options.card.write_text(card, encoding="utf-8", newline="\n")
+    print((show.plan_json if options.json else show.plan_text)(plan, release, card, problems))
+    return 0
 
 
-def plan_json(plan: Plan, release: Release, card: str) -> str:
-    """The plan for programs; sizes in bytes."""
-    files = [
-        {"path": p.file.path, "size": p.file.size, "sha256": p.file.sha256, "action": p.action}
-        for p in plan.files
-    ]  # fmt: skip
-    values = {
-        "repo": plan.repo,
-        "remote": {"consulted": plan.parent is not None, "parent": plan.parent},
-        "variant": release.manifest.variant,
-        "artifact_sha256": release.manifest.artifact_sha256,
-        "licence": release.licence.title,
-        "upload_bytes": plan.upload_bytes,
-        "files": files,
-        "notes": list(release.notes),
-        "card": card,
-    }
-    return json.dumps(values, indent=2, ensure_ascii=False)
+def _push(options: argparse.Namespace) -> int:
+    release, card, files, problems = _prepare(options)
+    if problems:
+        raise PublishError(f"this is not published: {'; '.join(problems)}")
+    hub = _hub(options)
+    message = f"{release.variant}{f', {options.tag}' if options.tag else ''}, by Ideogram Q8 {TOOL_VERSION}"
+    order = Order(files, message, options.private, options.prune, options.tag, options.collection, options.parent)
+    if options.dry_run:
+        plan, _ = consult(hub, order)
+        print((show.plan_json if options.json else show.plan_text)(plan, release, card, problems))
+        return 0
+    outcome = push(hub, order, show.print_progress)
+    what = "is published" if outcome.changed else "was published already, nothing was sent"
+    _record(options, hub, outcome, what, release)
+    return 0
+
+
+def _status(options: argparse.Namespace) -> int:
+    _, _, files, _ = _prepare(options)
+    hub = _hub(options)
+    plan = make_plan(options.repo, files, hub.read(), consulted=True)
+    print((show.status_json if options.json else show.status_text)(plan, hub.url))
+    return 0 if plan.is_done else 1
+
+
+def _verify(options: argparse.Namespace) -> int:
+    release, _, files, _ = _prepare(options)
+    hub = _hub(options)
+    remote = hub.read()
+    if remote is None:
+        raise PublishError(f"{options.repo} does not exist; publish it with `push`")
+    outcome = Outcome(remote.head, None, False, verify(hub, files, remote.head), None)
+    receipt = receipts.describe(hub, outcome, None, release.artifacts)
+    print(
+        receipt.to_json()
+        if options.json
+        else f"{hub.url} at {remote.head}: {len(receipt.files)} files verified by size and sha256"
+    )
+    return 0
+
+
+def _rollback(options: argparse.Namespace) -> int:
+    hub = _hub(options)
+    target = options.to or receipts.before_last_push(options.folder, hub)
+    outcome = roll_back(hub, target, f"Back to {target[:12]}, by Ideogram Q8 {TOOL_VERSION}")
+    _record(options, hub, outcome, f"is what it was at {target[:12]}", None)
+    return 0
+
+
+def _record(options: argparse.Namespace, hub: Hub, outcome: Outcome, what: str, release: Release | None) -> None:
+    """Writes the receipt and prints it."""
+    tag = options.tag if release else None
+    receipt, path = receipts.record(options.folder, hub, outcome, tag, release.artifacts if release else {})
+    print(receipt.to_json() if options.json else show.receipt_text(receipt, what, str(path)))
+
+
+def _hub(options: argparse.Namespace) -> Hub:
+    return Hub(options.repo, revision=options.revision)
 
 
 if __name__ == "__main__":

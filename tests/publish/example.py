@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import json
+import struct
 from pathlib import Path
 
 from ideogram_q8.architecture import BRANCHES, IDEOGRAM4_TRAITS, Traits
@@ -30,20 +33,50 @@ AGREEMENT = (
 )
 """Not the Agreement: only the parts that are looked for, wrapped as a licence file may be."""
 NAMES = {"conditional": "ideogram4-int8.safetensors", "unconditional": "ideogram4-unconditional-int8.safetensors"}
-CONTENTS = {name: name.encode() * 100 for name in NAMES.values()}
+TENSORS = (TensorRecord("x.weight", (16, 100), "I8", "w8a8"), TensorRecord("x.weight_scale", (16, 1), "F32", "w8a8"))
+
+
+def weights(name: str, fill: bytes = b"\1") -> bytes:
+    """A safetensors file of TENSORS, with `name` in its metadata."""
+    offsets = {"x.weight": [0, 1600], "x.weight_scale": [1600, 1664]}
+    header = {t.name: {"dtype": t.dtype, "shape": t.shape, "data_offsets": offsets[t.name]} for t in TENSORS}
+    text = json.dumps({"__metadata__": {"file": name}, **header}).encode()
+    return struct.pack("<Q", len(text)) + text + fill * 1664
+
+
+CONTENTS = {name: weights(name) for name in NAMES.values()}
 
 
 def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+def layer(linear: str, scheme: str, reason: str, rotation: int = 0, weighted: bool = False) -> dict[str, object]:
+    """A Linear of a recipe."""
+    return {"linear": linear, "scheme": scheme, "rotation": rotation, "reason": reason, "weighted": weighted}
+
+
+def recipe(
+    layers: list[dict[str, object]], policy: str = "naive", stats: str | None = None, smoothed: int = 0
+) -> dict[str, object]:
+    """The JSON value of a recipe whose branches are alike."""
+    smoothing = [{"fold": f"layers.{i}.ffn_norm1", "exponents": "0"} for i in range(smoothed)]
+    part = {"layers": layers, "smoothing": smoothing}
+    return {
+        "format_version": 2,
+        "scheme": "int8",
+        "policy": policy,
+        "stats_sha256": stats,
+        "parts": dict.fromkeys(BRANCHES, part),
+    }
+
+
 def manifest(location: str = "pocket", traits: Traits | None = None) -> Manifest:
     """An int8 build of `location`; Ideogram 4's traits unless it is the pocket or `traits` says otherwise."""
     pocket = Traits("Pocket", 64, 256, (128, 128), (3.0, 2.0))
-    layers: list[dict[str, object]] = [{"linear": "input_proj", "scheme": "bf16", "reason": "outside the blocks"}]
-    layers += [{"linear": f"layers.{i}.adaln_modulation", "scheme": "bf16", "reason": "one row | picture"} for i in range(5)]
-    layers += [{"linear": f"layers.{i}.attention.qkv", "scheme": "w8a8", "reason": "sees tokens"} for i in range(5)]
-    tensors = (TensorRecord("x.weight", (16, 100), "I8", "w8a8"), TensorRecord("x.weight_scale", (16, 1), "F32", "w8a8"))
+    layers = [layer("input_proj", "bf16", "outside the blocks")]
+    layers += [layer(f"layers.{i}.adaln_modulation", "bf16", "one row | picture") for i in range(5)]
+    layers += [layer(f"layers.{i}.attention.qkv", "w8a8", "sees tokens") for i in range(5)]
     return Manifest(
         format_version=MANIFEST_VERSION,
         tool_version="0.1.0",
@@ -52,9 +85,9 @@ def manifest(location: str = "pocket", traits: Traits | None = None) -> Manifest
         source=SourceRecord(location, None, {"transformer/diffusion_pytorch_model.safetensors": "a" * 64}),
         traits=traits or (pocket if location == "pocket" else IDEOGRAM4_TRAITS),
         transformer={"num_layers": 5},
-        recipe={"scheme": "int8", "parts": {key: {"layers": layers, "smoothing": []} for key in BRANCHES}},
+        recipe=recipe(layers),
         files=tuple(FileRecord(NAMES[b], len(CONTENTS[NAMES[b]]), sha256(CONTENTS[NAMES[b]]), b) for b in BRANCHES),
-        tensors=dict.fromkeys(NAMES.values(), tensors),
+        tensors=dict.fromkeys(NAMES.values(), TENSORS),
     )
 
 
@@ -70,6 +103,20 @@ def write_build(folder: Path, build: Manifest, report: Report | None = None) -> 
     return folder
 
 
+def refill(folder: Path, fill: bytes) -> Path:
+    """Gives a measured build in `folder` other weights, its manifest and report with it; returns it."""
+    contents = {name: weights(name, fill) for name in NAMES.values()}
+    old = manifest()
+    build = dataclasses.replace(old, files=tuple(dataclasses.replace(f, sha256=sha256(contents[f.path])) for f in old.files))
+    own = dataclasses.replace(REPORT.variants[1], artifact_sha256=build.artifact_sha256)
+    report = dataclasses.replace(REPORT, variants=(REPORT.variants[0], own))
+    for name, content in contents.items():
+        (folder / name).write_bytes(content)
+    (folder / "manifest.json").write_text(build.to_json(), encoding="utf-8")
+    (folder / "report.json").write_text(report.to_json(), encoding="utf-8")
+    return folder
+
+
 def _figures(psnr: Figure, ssim: Figure, peak: float) -> dict[str, Figure]:
     return {
         "psnr": psnr,
@@ -79,6 +126,12 @@ def _figures(psnr: Figure, ssim: Figure, peak: float) -> dict[str, Figure]:
         "seconds_per_step": Measured(0.0512, 1280, None, "s", (0.0498, 0.0533)),
         "peak_memory": Measured(peak, 64, None, "bytes"),
     }
+
+
+def report_of(build: Manifest) -> Report:
+    """REPORT with its figures as those of `build`."""
+    own = dataclasses.replace(REPORT.variants[1], name=build.variant, artifact_sha256=build.artifact_sha256, samples=())
+    return dataclasses.replace(REPORT, variants=(REPORT.variants[0], own))
 
 
 _ITSELF = NotMeasured("the reference itself")

@@ -68,7 +68,7 @@ def test_plan_for_people(pocket: Path, capsys: pytest.CaptureFixture[str]) -> No
 def test_a_real_build_is_planned(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = write_source(tmp_path / "ideogram-4-fp8", traits=None)
     (source / "LICENSE.md").write_text(AGREEMENT, encoding="utf-8")
-    for scheme in ("int8", "q8_0", "q4_k"):
+    for scheme in ("int8", "q8_0", "q4_k_s"):
         opened = open_source(source)
         build = quantize(opened, choose(scheme, opened.config), tmp_path / scheme)
         values = plan(tmp_path / scheme, capsys)
@@ -88,7 +88,8 @@ def test_ideogram_carries_agreement_and_notice(ideogram: Path, capsys: pytest.Ca
     values = plan(ideogram, capsys)
     assert {"LICENSE.md", "Notice"} <= {file["path"] for file in values["files"]}
     assert values["licence"] == "Ideogram Non-Commercial Model Agreement"
-    assert any("it will be public" in note for note in values["notes"])
+    source = ideogram.parent / "source"
+    assert f"manifest.json will name ideogram-ai/ideogram-4-fp8 as the source instead of the folder {source}" in values["notes"]
     assert any("no report.json" in note for note in values["notes"])
     assert any("left out: samples/star.png" in note for note in values["notes"])
 
@@ -99,6 +100,11 @@ def _truncate(folder: Path) -> None:
 
 
 def _flip(folder: Path) -> None:
+    path = folder / NAMES["unconditional"]
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+
+
+def _spoil_header(folder: Path) -> None:
     path = folder / NAMES["unconditional"]
     path.write_bytes(b"?" + path.read_bytes()[1:])
 
@@ -119,6 +125,7 @@ def _other_measurement(folder: Path) -> None:
     [
         (_truncate, "bytes, its manifest says"),
         (_flip, "it changed since it was written"),
+        (_spoil_header, "its header cannot be read"),
         (lambda f: (f / NAMES["conditional"]).unlink(), "is missing; quantize again"),
         (lambda f: (f / "manifest.json").unlink(), "manifest.json is missing; write the artifact with"),
         (lambda f: (f / "manifest.json").write_text("{}"), "manifest.json: key 'format_version' is missing"),
@@ -154,9 +161,3 @@ def test_runs_as_a_file_from_anywhere(pocket: Path, tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "publish" / "push.py"), "plan", str(pocket), "--repo", REPO, "--json"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert json.loads(done.stdout)["repo"] == REPO
-
-
-def test_sending_does_not_exist_yet() -> None:
-    with pytest.raises(SystemExit) as stopped:
-        main(["push", "folder", "--repo", REPO])
-    assert stopped.value.code == 2

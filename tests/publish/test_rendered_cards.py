@@ -1,36 +1,59 @@
-"""The committed cards of the pocket's builds are what the tool renders today from today's weights and model_cards/pocket-report.json.
+"""The committed cards of the pocket's builds are what the tool renders today from the report, manifests and pictures beside them.
 
-After a change of weights, recipe, report or template, render them again, for each SCHEME in int8, q8_0, q4_k:
+After a change of weights, recipes or measuring, make all of them again (`publish/cards.py` says how); after one of the template alone:
 
-    python -m ideogram_q8 quantize pocket --scheme SCHEME --out DIR && cp model_cards/pocket-report.json DIR/report.json
-    python publish/push.py plan DIR --repo ideogram-q8/pocket-SCHEME --card model_cards/pocket-SCHEME.md
+    python -m publish.cards --again --out model_cards
 """
 
 from __future__ import annotations
 
-import shutil
+import hashlib
 from pathlib import Path
 
 import pytest
 
 from ideogram_q8.checkpoint import open_source
+from ideogram_q8.manifest import Manifest
 from ideogram_q8.quantization import quantize
 from ideogram_q8.recipe import choose
-from publish.push import main
+from ideogram_q8.report import Report
+from ideogram_q8.schemes import NAMED_SCHEMES
+from publish.album import FILE_NAME as ALBUM
+from publish.album import Album
+from publish.cards import REPORT, manifests_in, rendered
+from publish.checks import card_problems
+from publish.licence import APACHE
 
 CARDS = Path(__file__).resolve().parents[2] / "model_cards"
-REPORT = CARDS / "pocket-report.json"
+MANIFESTS = manifests_in(CARDS)
 
 
-@pytest.mark.parametrize("scheme", ["int8", "q8_0", "q4_k"])
-def test_committed_card_is_up_to_date(scheme: str, tmp_path: Path) -> None:
-    folder, card = tmp_path / scheme, tmp_path / "card.md"
+def committed() -> dict[str, str]:
+    return {file.name: file.read_text(encoding="utf-8") for file in CARDS.glob("pocket-*.md")}
+
+
+def test_committed_cards_are_up_to_date() -> None:
+    cards = rendered(CARDS)
+    assert sorted(cards) == sorted(committed())
+    for name, text in cards.items():
+        assert committed()[name] == text, f"render {name} again, see above"
+        assert list(card_problems(text, APACHE)) == []
+
+
+def test_the_pictures_are_those_of_the_report() -> None:
+    report = Report.from_json((CARDS / f"pocket-{REPORT}").read_text(encoding="utf-8"))
+    named = [(sample.path, sample.sha256) for variant in report.variants for sample in variant.samples]
+    if (CARDS / ALBUM).is_file():
+        album = Album.from_json((CARDS / ALBUM).read_text(encoding="utf-8"))
+        album.check(report)
+        named += [(image.path, image.sha256) for image in album.images]
+    for path, digest in named:
+        assert hashlib.sha256((CARDS / path).read_bytes()).hexdigest() == digest, path
+    assert {path for path, _ in named} >= {file.relative_to(CARDS).as_posix() for file in CARDS.glob("samples/*/*")}
+
+
+@pytest.mark.parametrize("scheme", [name for name in NAMED_SCHEMES if name in MANIFESTS])
+def test_the_cards_are_of_the_files_that_are_built_today(scheme: str, tmp_path: Path) -> None:
     source = open_source("pocket")
-    quantize(source, choose(scheme, source.config), folder)
-    if REPORT.exists():  # without it the cards say "not measured"
-        shutil.copy(REPORT, folder / "report.json")
-    assert main(["plan", str(folder), "--repo", f"ideogram-q8/pocket-{scheme}", "--card", str(card)]) == 0
-    committed = CARDS / f"pocket-{scheme}.md"
-    assert committed.read_text(encoding="utf-8") == card.read_text(encoding="utf-8"), (
-        f"render {committed.name} again, see above"
-    )
+    built: Manifest = quantize(source, choose(scheme, source.config), tmp_path / scheme)
+    assert built == MANIFESTS[scheme], "make the cards again, see above"

@@ -1,0 +1,33 @@
+"""The Space's app: fetches the builds that `space.json` names, then runs `app.py` with them.
+
+`publish/push.py space` copies this file, `app.py`, the package and the settings into one folder, which is the Space. A repository that is
+private or gated is read with the token in the Space's secret HF_TOKEN.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+from huggingface_hub import snapshot_download
+
+import app
+
+SETTINGS = Path(__file__).with_name("space.json")
+
+
+def main() -> int:
+    """Serves until it is stopped; returns the exit code."""
+    settings = json.loads(SETTINGS.read_text(encoding="utf-8"))
+    folders = [snapshot_download(variant["repo"], revision=variant["revision"]) for variant in settings["variants"]]
+    sys.argv = ["app.py", "--host", os.environ.get("GRADIO_SERVER_NAME", "0.0.0.0")]
+    sys.argv += ["--port", os.environ.get("GRADIO_SERVER_PORT", "7860"), "--device", settings["device"]]
+    for folder in folders:
+        sys.argv += ["--artifact", folder]
+    return app.main()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,177 @@
+"""A Hub on this machine that the real client talks to: `with serve(folder) as hub: HfApi(endpoint=hub.endpoint, token=hub.token)`.
+
+Requests and answers are those that huggingface_hub 1.32 to 2.4 sends and reads (its hf_api.py, lfs.py, _commit_api.py, Apache-2.0).
+What a request does is in `routes.py`; here are HTTP, accounts and faults.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from tests.hub import routes
+from tests.hub.faults import Fault, Script
+from tests.hub.messages import Answer, Request, refused
+from tests.hub.state import Account, Refusal, State
+
+TOKEN = "hf_" + "loopback" * 4
+PIECE = 1 << 20
+
+
+class Hub:
+    """The server's outside: what a test sets up and looks at.
+
+    Attributes:
+        received: bytes of large files that arrived.
+        part_bytes: large files are asked for in parts of this size; None asks for them whole.
+        xet: where clients that speak xet store, instead of here.
+        hang: seconds that a request hangs with the fault of that name.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        (folder / "blobs").mkdir(parents=True)
+        (folder / "parts").mkdir()
+        self.folder = folder
+        self.state = State(folder / "blobs")
+        self.state.accounts[TOKEN] = Account("someone")
+        self.script = Script()
+        self.token, self.endpoint = TOKEN, ""
+        self.received = 0
+        self.part_bytes: int | None = None
+        self.xet: Path | None = None
+        self.hang = 1.0
+        self.lock = threading.Lock()
+
+
+class Body:
+    """A request's body; with a fault, cut in half."""
+
+    def __init__(self, handler: Handler, cut: bool) -> None:
+        self._handler = handler
+        self.size = int(handler.headers.get("Content-Length") or 0)
+        self._cut = cut
+
+    def pieces(self) -> Iterator[bytes]:
+        """What was sent and is not read yet, or half of it; the other half is what the next call gives."""
+        left = self.size // 2 if self._cut else self.size
+        self._cut = False
+        while left:
+            piece = self._handler.rfile.read(min(left, PIECE))
+            if not piece:
+                raise ConnectionError("the client went away")
+            left -= len(piece)
+            self.size -= len(piece)
+            yield piece
+
+    def read(self) -> bytes:
+        return b"".join(self.pieces())
+
+    def json(self) -> dict:
+        return json.loads(self.read() or b"{}")
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    hub: Hub
+
+    def handle_one(self) -> None:
+        url = urlsplit(self.path)
+        with self.hub.lock:
+            fault = self.hub.script.take(self.command, url.path)
+        if self.headers.get("Transfer-Encoding"):
+            raise NotImplementedError("no chunked bodies: the client knows the sizes of what it sends")
+        body = Body(self, cut=fault is not None and fault.kind in ("truncate", "short"))
+        try:
+            if fault and self._happens(fault, body):
+                return
+            query = {key: values[0] for key, values in parse_qs(url.query, keep_blank_values=True).items()}
+            request = Request(self.hub, self.command, unquote(url.path), query, body, self._account(), self.headers)
+            answer = routes.answer(request)
+        except Refusal as refusal:
+            answer = refused(refusal)
+        if fault and fault.kind in ("truncate", "lose answer"):
+            self._cut_off()
+        else:
+            self.send(answer, rest=body)
+
+    do_GET = do_POST = do_PUT = do_HEAD = do_DELETE = handle_one  # noqa: N815
+
+    def _happens(self, fault: Fault, body: Body) -> bool:
+        """Whether the fault takes the place of what was asked for."""
+        if fault.kind == "truncate":
+            for _ in body.pieces():
+                pass
+            self._cut_off()
+        elif fault.kind in ("close", "hang"):
+            time.sleep(self.hub.hang if fault.kind == "hang" else 0)
+            self._cut_off()
+        elif fault.kind == "status":
+            answer = refused(Refusal(fault.status, f"injected {fault.status}"))
+            self.send(Answer(answer.status, {**answer.headers, **fault.headers}, answer.content), rest=body)
+        elif fault.call:
+            fault.call()
+            if fault.kind == "kill":
+                self._cut_off()
+        return fault.kind in ("truncate", "close", "hang", "status", "kill")
+
+    def _cut_off(self) -> None:
+        self.close_connection = True
+        with contextlib.suppress(OSError):
+            self.connection.shutdown(socket.SHUT_RDWR)
+
+    def _account(self) -> Account | None:
+        kind, _, token = (self.headers.get("Authorization") or "").partition(" ")
+        return self.hub.state.accounts.get(token) if kind == "Bearer" else None
+
+    def send(self, answer: Answer, rest: Body) -> None:
+        for _ in rest.pieces():  # what was not asked for must be read all the same, or the connection breaks
+            pass
+        self.send_response(answer.status)
+        size = answer.content.stat().st_size if isinstance(answer.content, Path) else len(answer.content)
+        for key, value in {"Content-Length": str(size), **answer.headers}.items():
+            self.send_header(key, value)
+        self.end_headers()
+        if self.command == "HEAD":
+            return
+        if isinstance(answer.content, Path):
+            with answer.content.open("rb") as file:
+                file.seek(answer.start)
+                shutil.copyfileobj(file, self.wfile, PIECE)
+        else:
+            self.wfile.write(answer.content)
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+
+    def handle_error(self, *arguments: object) -> None:
+        """Clients that go away are part of the tests."""
+
+
+@contextlib.contextmanager
+def serve(folder: Path) -> Iterator[Hub]:
+    """A Hub with the account `someone`, until the block ends."""
+    hub = Hub(folder)
+    server = _Server(("127.0.0.1", 0), type("Bound", (Handler,), {"hub": hub}))
+    hub.endpoint = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+    thread.start()
+    try:
+        yield hub
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
