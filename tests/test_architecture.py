@@ -105,7 +105,15 @@ def test_custom_presets_are_their_names():
     assert made.guidance(IDEOGRAM4_TRAITS) == (4.5,) * 27 + (3.0,) * 3
     assert preset("custom-20-g7").guidance(IDEOGRAM4_TRAITS) == preset("default-20").guidance(IDEOGRAM4_TRAITS)
     assert preset("custom-2-g1").guidance(IDEOGRAM4_TRAITS) == (1.0, 1.0)
-    for name in ("custom-1-g7", "custom-201-g7", "custom-20-g0.5", "custom-20-g21", "custom-20-g-1", "custom--2-g3", "custom-20-g7e1"):
+    for name in (
+        "custom-1-g7",
+        "custom-201-g7",
+        "custom-20-g0.5",
+        "custom-20-g21",
+        "custom-20-g-1",
+        "custom--2-g3",
+        "custom-20-g7e1",
+    ):
         with pytest.raises(RequestError):
             preset(name)
 

@@ -48,7 +48,8 @@ class Showcase:
 def showcase(whole: Whole, report: Report) -> Showcase:
     """Of a run and its report. Reads the pictures that are shown."""
     places = chosen(whole)
-    samples, files = {}, {}
+    samples: dict[str, tuple[Sample, ...]] = {}
+    files: dict[str, bytes] = {}
     for variant in whole.variants:
         name = variant.share.name
         pictures = {place: _file(variant, place).read_bytes() for place in places}

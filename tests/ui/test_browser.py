@@ -380,7 +380,7 @@ def test_a_hostile_png_restores_nothing(page: Page, server: Server, tmp_path: Pa
     hostile.write_bytes(made.read_bytes().replace(b'"seed"', b'"sEEd"'))
     open_tab(page, "History")
     page.locator("#q8-restore input[type=file]").set_input_files(str(hostile))
-    expect(page.get_by_text("chunk is damaged")).to_be_visible(timeout=WAIT)
+    expect(page.get_by_text("chunk is damaged").first).to_be_visible(timeout=WAIT)
 
 
 # ---- Machine ----
