@@ -11,7 +11,7 @@ _Cell = Callable[[VariantReport], str]
 
 
 def markdown(report: Report) -> str:
-    """The README's table: a line a variant, with intervals; ends with a newline."""
+    """The README's table: a line a variant, with intervals; times only where nothing disturbed them. Ends with a newline."""
     reference = report.settings.reference
     shown = title(reference).split(" (")[0]
     columns: list[tuple[str, _Cell]] = [
@@ -19,22 +19,24 @@ def markdown(report: Report) -> str:
         ("both transformers", lambda v: f"{v.size / 1e6:,.2f} MB"),
         (f"PSNR to {shown}, dB", lambda v: spread(v.figures["psnr"], 1)),
         (f"SSIM to {shown}", lambda v: spread(v.figures["ssim"], 4)),
+        (f"LPIPS to {shown}, in thousandths", lambda v: spread(v.figures["lpips"], 3, 1000)),
         ("velocity SNR, dB", lambda v: spread(_figure(v, "velocity_snr"), 1)),
         ("words read exactly", lambda v: share(v.figures["ocr_exact_match"])),
         (f"reading, against {shown}", lambda v: said(report, v.name)),
-        ("time per step", lambda v: milliseconds(v.figures["seconds_per_step"])),
     ]
+    if report.disturbed is False:
+        columns.append(("time per step", lambda v: milliseconds(v.figures["seconds_per_step"])))
     head = [f"| {' | '.join(name for name, _ in columns)} |", f"|{'---|' * len(columns)}"]
     return "\n".join([*head, *(f"| {' | '.join(cell(v) for _, cell in columns)} |" for v in report.variants)]) + "\n"
 
 
-def spread(figure: Figure, digits: int) -> str:
-    """`45.2 (44.8 to 45.6)`, or a dash."""
+def spread(figure: Figure, digits: int, unit: float = 1) -> str:
+    """`45.2 (44.8 to 45.6)`, or a dash; in `unit`ths."""
     if not isinstance(figure, Measured):
         return "–"
     span = figure.interval or figure.quartiles
-    ends = "" if span is None else f" ({span[0]:.{digits}f} to {span[1]:.{digits}f})"
-    return f"{figure.value:.{digits}f}{ends}"
+    ends = "" if span is None else f" ({unit * span[0]:.{digits}f} to {unit * span[1]:.{digits}f})"
+    return f"{unit * figure.value:.{digits}f}{ends}"
 
 
 def share(figure: Figure) -> str:
