@@ -48,6 +48,16 @@ def test_the_ablation_is_the_measured_one() -> None:
         assert ablation_row(plain, planted, name) in README
 
 
+def test_the_gguf_table_is_the_measured_one() -> None:
+    rows = {row.name: row for row in ablation("pocket-gguf").rows}
+    stated = re.findall(r"^\| ((?:q\d|measured, as)[^|]*) \|.* MB \|", README, re.MULTILINE)
+    assert len(stated) == 9
+    for name in stated:
+        row = rows[name]
+        size, noise = f"{row.size / 1e6:.2f} MB", f"{row.noise.mean:.1f}"
+        assert f"| {name} | {size} | {noise} | {with_interval(row.psnr, 1)} |" in README
+
+
 def test_the_full_size_runs_are_the_measured_ones() -> None:
     for path in sorted((ROOT / "model_cards").glob("full-size-quantize*.json")):
         run = json.loads(path.read_text(encoding="utf-8"))

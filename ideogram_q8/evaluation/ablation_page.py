@@ -40,7 +40,7 @@ def settings(ablation: Ablation) -> list[str]:
     suite = ablation.suite
     text = (
         f"{suite.captions} captions ({suite.name}), preset {ablation.preset}, {ablation.width}x{ablation.height}, {ablation.dtype} on "
-        f"{ablation.device}; statistics from {ablation.calibration_captions} captions. In brackets 95 % intervals: "
+        f"{ablation.device}; statistics from {ablation.calibration_captions} captions. In brackets: "
         f"{ablation.intervals}. Pictures are compared with the FP8 source's, same seeds."
     )
     return [f"# Ablation: {ablation.source.location}", "", text]
