@@ -19,6 +19,8 @@ Branch = Literal["conditional", "unconditional"]
 BRANCHES: tuple[Branch, ...] = ("conditional", "unconditional")
 PartName = Literal["conditional", "unconditional", "text_encoder"]
 """A network that is quantized: a branch, or the text encoder."""
+TEXT_PROJECTION = ("llm_cond_norm", "llm_cond_proj")
+"""What turns the caption's features into tokens. Both branches store it; the unconditional one, which reads no caption, never runs it."""
 COMPONENT_FOLDERS: Mapping[PartName, str] = {
     "conditional": "transformer",
     "unconditional": "unconditional_transformer",

@@ -19,6 +19,7 @@ from ideogram_q8.architecture import (
     MAX_TEXT_TOKENS,
     PRESETS,
     SIDE_MULTIPLE,
+    TEXT_PROJECTION,
     TEXT_TAPS,
     Branch,
     Linear,
@@ -28,6 +29,8 @@ from ideogram_q8.architecture import (
     tensor_shapes,
 )
 from ideogram_q8.decoding import strip_values
+from ideogram_q8.devices import AUTO
+from ideogram_q8.errors import RequestError
 from ideogram_q8.kernels import tiles
 from ideogram_q8.memory import Activations
 from ideogram_q8.numerics.ggml import BLOCKS
@@ -41,20 +44,22 @@ _MOST_STEPS = max(preset.steps for preset in PRESETS.values())
 class Plan:
     """Where the networks are. `streamed` branches and a `streamed` encoder stay in host memory and visit block by block.
 
-    An encoder that is `freed` is on the device for the first stage only; `resident`, for all of them.
+    An encoder that is `freed` is on the device for the first stage only; `resident`, for all of them. `key` is what people type, `name`
+    what they read.
     """
 
+    key: str
     name: str
     streamed: tuple[Branch, ...]
     encoder: Literal["resident", "freed", "streamed"]
 
 
 PLANS: tuple[Plan, ...] = (
-    Plan("all resident", (), "resident"),
-    Plan("text encoder freed after use", (), "freed"),
-    Plan("text encoder streamed", (), "streamed"),
-    Plan("unconditional branch and text encoder streamed", ("unconditional",), "streamed"),
-    Plan("both branches and text encoder streamed", ("unconditional", "conditional"), "streamed"),
+    Plan("resident", "all resident", (), "resident"),
+    Plan("freed", "text encoder freed after use", (), "freed"),
+    Plan("encoder", "text encoder streamed", (), "streamed"),
+    Plan("unconditional", "unconditional branch and text encoder streamed", ("unconditional",), "streamed"),
+    Plan("both", "both branches and text encoder streamed", ("unconditional", "conditional"), "streamed"),
 )
 """Fastest first. A freed encoder is read from disk again for the next new caption."""
 
@@ -139,6 +144,18 @@ def plans(device: str) -> tuple[Plan, ...]:
     return tuple(plan for plan in PLANS if device == "cuda" or plan.encoder != "streamed")
 
 
+def plan_named(key: str, device: str) -> Plan:
+    """The plan of `devices.PLANS` that a person asks for.
+
+    Raises:
+        RequestError: there is none of this name for a kind of device.
+    """
+    found = {plan.key: plan for plan in plans(device)}
+    if key not in found:
+        raise RequestError(f"--plan is {key}, on {device} expected one of {', '.join((AUTO, *found))}")
+    return found[key]
+
+
 # ---- weights ----
 
 
@@ -153,10 +170,12 @@ def linear_bytes(linear: Linear, scheme: str, dtype: torch.dtype) -> int:
 
 
 def branch_bytes(networks: Networks, branch: Branch) -> int:
-    """Of all tensors of a branch as they are loaded."""
+    """Of all tensors of a branch as they are loaded, the unconditional one without the text projection."""
     weights = {f"{linear.name}.weight": linear for linear in linears(networks.config)}
     total = 0
     for name, shape in tensor_shapes(networks.config).items():
+        if branch == "unconditional" and name.partition(".")[0] in TEXT_PROJECTION:
+            continue
         if name in weights:
             total += linear_bytes(weights[name], networks.schemes[branch][weights[name].name], networks.dtype)
         else:
@@ -173,6 +192,11 @@ def _block_bytes(networks: Networks, branch: Branch) -> Iterator[int]:
             found[index] += linear_bytes(linear, networks.schemes[branch][linear.name], networks.dtype)
     norms = 2 * config.attention_head_dim * networks.dtype.itemsize
     return (bytes_ + norms for bytes_ in found)
+
+
+def has_w8a8(networks: Networks) -> bool:
+    """Whether any Linear computes in int8."""
+    return any("w8a8" in schemes.values() for schemes in networks.schemes.values())
 
 
 # ---- activations ----

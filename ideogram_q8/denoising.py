@@ -2,7 +2,10 @@
 
 It computes what `Ideogram4Transformer2DModel.forward` computes (transformer_ideogram4.py, 0.42.1, Apache-2.0), arranged for a loop:
 what depends on the step alone is computed before the first one, for all steps in one batch; a norm, its weight and its modulation are
-one multiplication; q, k and v are one product, and so are w1 and w3. One picture has no padding, hence no mask.
+one multiplication; q, k and v are one product, and so are w1 and w3. One picture has no padding, hence no mask. A block is nine
+passes over the tokens, each of them one kernel where there is one: norm and modulation with the quantizing before qkv; norm and rotary
+positions of q and of k; attention; o; norm, gate and residual; the same before w1 and w3; SwiGLU with the quantizing before w2; and
+norm, gate and residual again.
 """
 
 from __future__ import annotations
@@ -12,13 +15,15 @@ from dataclasses import dataclass
 
 import torch
 from diffusers import Ideogram4Transformer2DModel
-from diffusers.models.normalization import RMSNorm
 from diffusers.models.transformers.transformer_ideogram4 import Ideogram4Attention, Ideogram4TransformerBlock
 from torch import nn
 from torch.nn import functional
 
 from ideogram_q8 import fusing
 from ideogram_q8.architecture import IMAGE_POSITION_OFFSET
+from ideogram_q8.kernels import Prologue, add_normalized, place_heads
+from ideogram_q8.kernels.prologue import swiglu
+from ideogram_q8.layers import run_after, watched
 
 _TEXT, _IMAGE = 0, 1
 """Rows of `embed_image_indicator`."""
@@ -62,16 +67,22 @@ class Product:
     def of(cls, parts: tuple[nn.Module, ...]) -> Product:
         return cls(parts, fusing.joined(parts))
 
-    def __call__(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """[..., K] -> [..., N] of each part. Whoever watches a part by hooks sees it run by itself."""
-        if self.whole is None or any(map(watched, self.parts)):
+    def after(self, before: Prologue, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """What `before` makes of x [..., K] -> [..., N] of each part. Whoever watches a part by hooks sees it run by itself."""
+        if self.apart:
+            x = before.apply(x)
             return tuple(part(x) for part in self.parts)
-        return self.whole(x).chunk(len(self.parts), -1)
+        return self.together_after(before, x).chunk(len(self.parts), -1)
 
+    def together_after(self, before: Prologue, x: torch.Tensor) -> torch.Tensor:
+        """All parts' outputs side by side, where the product is not `apart`."""
+        assert self.whole is not None
+        return run_after(self.whole, before, x)
 
-def watched(module: nn.Module) -> bool:
-    """Whether somebody looks at what goes in or comes out, as calibration does."""
-    return bool(module._forward_pre_hooks or module._forward_hooks)
+    @property
+    def apart(self) -> bool:
+        """Whether each part is computed by itself."""
+        return self.whole is None or any(map(watched, self.parts))
 
 
 def position_ids(text_tokens: int, grid: tuple[int, int]) -> torch.Tensor:
@@ -142,21 +153,21 @@ def _run_block(
 ) -> None:
     """Adds to the residual stream `hidden` [1, tokens, hidden] what a block adds; `factors` [4, hidden] as in `Modulation`."""
     # nothing is named that need not outlive its line: at full size each is 50 MB or more
-    query, key, value = attend(_normalised(hidden, factors[0], block.attention_norm1.eps))
+    query, key, value = attend.after(Prologue("rms_norm", factors[0], block.attention_norm1.eps), hidden)
     x = _attention(block.attention, query, key, value, rotary)
     del query, key, value
-    hidden += _normalised(x, factors[1], block.attention_norm2.eps)
-    x = _swiglu(*gate(_normalised(hidden, factors[2], block.ffn_norm1.eps)))
-    x = block.feed_forward.w2(x)
-    hidden += _normalised(x, factors[3], block.ffn_norm2.eps)
+    add_normalized(hidden, x, factors[1], block.attention_norm2.eps)
+    del x
+    x = _feed_forward(block.feed_forward.w2, gate, Prologue("rms_norm", factors[2], block.ffn_norm1.eps), hidden)
+    add_normalized(hidden, x, factors[3], block.ffn_norm2.eps)
 
 
-def _normalised(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
-    return functional.rms_norm(x, weight.shape, weight, eps)
-
-
-def _swiglu(gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
-    return functional.silu(gate).mul_(up)
+def _feed_forward(w2: nn.Module, gate: Product, before: Prologue, x: torch.Tensor) -> torch.Tensor:
+    if gate.apart:
+        x = swiglu(*gate.after(before, x))
+        return w2(x)
+    x = gate.together_after(before, x)
+    return run_after(w2, Prologue("swiglu"), x)
 
 
 def _attention(
@@ -166,16 +177,9 @@ def _attention(
     value: torch.Tensor,
     rotary: tuple[torch.Tensor, torch.Tensor],
 ) -> torch.Tensor:
-    heads = attention.num_heads, attention.head_dim
-    query = _placed(query.unflatten(-1, heads), attention.norm_q, rotary).transpose(1, 2)
-    key = _placed(key.unflatten(-1, heads), attention.norm_k, rotary).transpose(1, 2)
-    found = functional.scaled_dot_product_attention(query, key, value.unflatten(-1, heads).transpose(1, 2))
+    """Norm and rotary positions in place, attention, projection; query, key and value [1, tokens, hidden]."""
+    query, key, value = (x.unflatten(-1, (attention.num_heads, attention.head_dim)) for x in (query, key, value))
+    place_heads(query, attention.norm_q.weight, *rotary, attention.norm_q.eps)
+    place_heads(key, attention.norm_k.weight, *rotary, attention.norm_k.eps)
+    found = functional.scaled_dot_product_attention(*(x.transpose(1, 2) for x in (query, key, value)))
     return attention.to_out[0](found.transpose(1, 2).flatten(2))
-
-
-def _placed(x: torch.Tensor, norm: RMSNorm, rotary: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
-    """Norm and rotary positions on [1, tokens, heads, head_dim]: the halves of a head are the two coordinates."""
-    cos, sin = rotary
-    x = _normalised(x, norm.weight, norm.eps)
-    turned = x.roll(x.shape[-1] // 2, -1)
-    return x.mul_(cos).addcmul_(turned, sin)

@@ -11,6 +11,9 @@ DTYPES = ("float32", "bfloat16")
 COMPUTES = ("bf16", "int8")
 """What Linears in ggml's blocks compute in: the dtype of the activations (bfloat16 on CUDA), or W8A8 on int8 codes of the blocks."""
 
+PLANS = ("resident", "freed", "encoder", "unconditional", "both")
+"""Placement plans (`budget.PLANS`), fastest first: what is freed after use, or streamed from the computer's memory."""
+
 
 def check_device(name: str) -> str:
     """The device to use; `auto` is CUDA where there is one.

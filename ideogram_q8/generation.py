@@ -22,8 +22,9 @@ from PIL import Image
 from ideogram_q8 import decoding, memory, text
 from ideogram_q8.architecture import SIDE_MULTIPLE, Branch, Preset, Traits, check_size, preset, schedule_mean
 from ideogram_q8.caption_cache import Key, files_digest
-from ideogram_q8.denoising import Denoiser, watched
+from ideogram_q8.denoising import Denoiser
 from ideogram_q8.errors import ArtifactError, RequestError
+from ideogram_q8.layers import watched
 from ideogram_q8.loading import Model
 from ideogram_q8.manifest import TOOL_VERSION
 
@@ -194,6 +195,8 @@ def steps(model: Model, request: Request, noise: torch.Tensor | None = None) -> 
     """
     request.check(model.traits)
     keep_text_encoder = model.placement(request.width, request.height).keep_text_encoder
+    if model.plan is not None and model.plan.encoder == "freed":
+        keep_text_encoder = False
     start = initial_noise(request, model.config.in_channels) if noise is None else noise
     return _iterate(model, request, start.to(model.device), keep_text_encoder)
 

@@ -14,8 +14,8 @@ import torch
 from torch import nn
 
 from ideogram_q8.artifact.packed import Fp8Weight, GgmlWeight, Int8Weight, Packed
-from ideogram_q8.kernels import fp8_linear, ggml_linear, int8_linear, int8_weight_only_linear, row_scale
-from ideogram_q8.numerics import ggml, rotation
+from ideogram_q8.kernels import Prologue, fp8_linear, ggml_linear, int8_linear, int8_weight_only_linear, row_scale
+from ideogram_q8.numerics import ggml
 
 
 class PackedLinear(nn.Module):
@@ -30,6 +30,10 @@ class PackedLinear(nn.Module):
         for name, tensor in packed.items():
             self.register_buffer(name, tensor)
         self.register_buffer("bias", bias)
+
+    def after(self, before: Prologue, x: torch.Tensor) -> torch.Tensor:
+        """`self(before.apply(x))`, in fewer passes over the tokens where the layer's kernel has them; hooks see nothing of it."""
+        return self(before.apply(x))
 
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Any:
         before = {name: self._buffers[name] for name in self.packed_names}
@@ -58,10 +62,13 @@ class Int8Linear(PackedLinear):
         self.rotation, self.weight_only = packed.rotation, packed.weight_only
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if self.rotation:
-            x = rotation.rotate(x, self.rotation)
-        linear = int8_weight_only_linear if self.weight_only else int8_linear
-        return linear(x, self.codes, self.scale, self.bias)
+        return self.after(Prologue(), x)
+
+    def after(self, before: Prologue, x: torch.Tensor) -> torch.Tensor:
+        before = replace(before, rotation=self.rotation)
+        if self.weight_only:
+            return int8_weight_only_linear(before.apply(x), self.codes, self.scale, self.bias)
+        return int8_linear(x, self.codes, self.scale, self.bias, before.step, before.factor, before.eps, before.rotation)
 
 
 class GgmlLinear(PackedLinear):
@@ -75,7 +82,11 @@ class GgmlLinear(PackedLinear):
         self.block = ggml.BLOCKS[packed.block]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return ggml_linear(x, self.data, self.block.name, self.bias, self._buffers.get("scale"))
+        return self.after(Prologue(), x)
+
+    def after(self, before: Prologue, x: torch.Tensor) -> torch.Tensor:
+        scale = self._buffers.get("scale")
+        return ggml_linear(x, self.data, self.block.name, self.bias, scale, before.step, before.factor, before.eps)
 
     def extra_repr(self) -> str:
         compute = "int8" if "scale" in self.packed_names else "the activations' dtype"
@@ -104,6 +115,20 @@ def from_packed(packed: Packed, bias: torch.Tensor | None = None) -> PackedLinea
             return GgmlLinear(packed, bias)
         case Fp8Weight():
             return Fp8Linear(packed, bias)
+
+
+def watched(module: nn.Module) -> bool:
+    """Whether somebody looks at what goes in or comes out, as calibration does."""
+    return bool(module._forward_pre_hooks or module._forward_hooks)
+
+
+def run_after(layer: nn.Module, before: Prologue, x: torch.Tensor) -> torch.Tensor:
+    """`layer(before.apply(x))` for any layer; who watches it by hooks sees its input."""
+    if isinstance(layer, PackedLinear) and not watched(layer):
+        return layer.after(before, x)
+    found = layer(before.apply(x))
+    assert isinstance(found, torch.Tensor)
+    return found
 
 
 def for_int8_compute(packed: Packed, device: torch.device) -> Packed:

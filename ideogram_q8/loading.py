@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,7 @@ from diffusers import AutoencoderKLFlux2, Ideogram4Transformer2DModel
 from transformers import PreTrainedTokenizerBase, Qwen3VLTextModel
 
 from ideogram_q8 import budget, caption_cache, inventory, memory
-from ideogram_q8.architecture import BRANCHES, Branch, Traits, TransformerConfig
+from ideogram_q8.architecture import BRANCHES, SIDE_MULTIPLE, Branch, Traits, TransformerConfig
 from ideogram_q8.artifact import Artifact
 from ideogram_q8.artifact.gguf_build import GgufBuild
 from ideogram_q8.budget import Plan
@@ -24,7 +25,9 @@ from ideogram_q8.caption_cache import CaptionCache
 from ideogram_q8.checkpoint import Source, TextEncoderSource, open_text_encoder
 from ideogram_q8.components import LANGUAGE_MODEL, TextEncoderConfig
 from ideogram_q8.decoding import Denormalization, LinearDecoder, denormalization
-from ideogram_q8.devices import COMPUTES
+from ideogram_q8.devices import AUTO, COMPUTES
+from ideogram_q8.kernels import BlockProduct, block_products
+from ideogram_q8.layers import GgmlLinear, Int8Linear
 from ideogram_q8.networks import (
     SourceWeights,
     WeightReader,
@@ -83,6 +86,16 @@ class Model:
         """
         self.device = device
         self.enter = dict(zip(branches, stream_blocks([self.branches[branch] for branch in branches], device), strict=True))
+
+    def products(self, size: tuple[int, int]) -> tuple[BlockProduct, ...]:
+        """The W8A8 products of a block for a picture of `size` (width, height), as far as this model has any."""
+        rows = size[0] * size[1] // SIDE_MULTIPLE**2
+        layers = [module for branch in self.branches.values() for module in branch.layers.modules()]
+        rotations = {layer.rotation for layer in layers if isinstance(layer, Int8Linear) and not layer.weight_only}
+        if any(isinstance(layer, GgmlLinear) and "scale" in layer.packed_names for layer in layers):
+            rotations.add(0)
+        found = (block_products(self.config, rows, self.device, self.dtype, rotation) for rotation in sorted(rotations))
+        return tuple(itertools.chain.from_iterable(found))
 
     @functools.cached_property
     def denormalization(self) -> Denormalization:
@@ -190,9 +203,7 @@ def load(
     if encoder is not None:
         variant = f"{variant}, text encoder {encoder.variant}"
         digests += encoder.digests
-    if plan is None and place.type == "cuda":
-        fits = budget.first_that_fits(describe(opened, dtype), opened.traits.default_size, memory.available_bytes(place))
-        plan = None if fits is None else fits.plan
+    plan = plan or find_plan(AUTO, opened, opened.traits.default_size, place, dtype)
     streamed = () if plan is None else plan.streamed
     weights = memory.weight_bytes([path for branch in BRANCHES if branch not in streamed for path in readers[branch].files])
     memory.check(weights, memory.available_bytes(place), f"variant {variant}", place)
@@ -207,7 +218,8 @@ def load(
         device=place,
         dtype=dtype,
         branches={
-            branch: build_transformer(reader, config, homes[branch], dtype, compute) for branch, reader in readers.items()
+            branch: build_transformer(reader, config, homes[branch], dtype, compute, branch == "conditional")
+            for branch, reader in readers.items()
         },
         vae=load_vae(folder / "vae", place, dtype),
         tokenizer=load_tokenizer(folder / "tokenizer"),
@@ -218,7 +230,25 @@ def load(
     )
     if streamed:
         model.stream(streamed, place)
+    for product in model.products(opened.traits.default_size):
+        product.choice  # noqa: B018 (tries the back ends now, and says in the log which runs)
     return model
+
+
+def find_plan(
+    key: str, opened: Source | Artifact | Build, size: tuple[int, int], device: torch.device, dtype: torch.dtype
+) -> Plan | None:
+    """The plan that a person asks for by its key; `auto` is the first with room for pictures of `size` on a CUDA device, or None.
+
+    Raises:
+        RequestError: there is no such plan for this kind of device.
+    """
+    if key != AUTO:
+        return budget.plan_named(key, device.type)
+    if device.type != "cuda":
+        return None
+    fits = budget.first_that_fits(describe(opened, dtype), size, memory.available_bytes(device))
+    return None if fits is None else fits.plan
 
 
 def _identity(digests: Iterable[str]) -> str:

@@ -18,7 +18,14 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, Qwen3VLConfig, Qwen3VLTextModel
 
-from ideogram_q8.architecture import LARGEST_DIMENSION, MOST_LAYERS, TransformerConfig, diffusers_names, linears
+from ideogram_q8.architecture import (
+    LARGEST_DIMENSION,
+    MOST_LAYERS,
+    TEXT_PROJECTION,
+    TransformerConfig,
+    diffusers_names,
+    linears,
+)
 from ideogram_q8.artifact.packed import Fp8Weight, GgmlWeight, Packed
 from ideogram_q8.checkpoint import BranchReader
 from ideogram_q8.checkpoint.text import read_json
@@ -66,13 +73,27 @@ class SourceWeights:
         return None if stored is None else Fp8Weight(*stored)
 
 
+class NotLoaded(nn.Module):
+    """Stands where a layer is that the model never runs."""
+
+    def forward(self, *_: object) -> torch.Tensor:
+        """Raises AssertionError."""
+        raise AssertionError("this layer was left out, because the unconditional branch reads no caption")
+
+
 def build_transformer(
-    reader: WeightReader, config: TransformerConfig, device: torch.device, dtype: torch.dtype, compute: str = COMPUTES[0]
+    reader: WeightReader,
+    config: TransformerConfig,
+    device: torch.device,
+    dtype: torch.dtype,
+    compute: str = COMPUTES[0],
+    text_projection: bool = True,
 ) -> Ideogram4Transformer2DModel:
     """diffusers' transformer with the weights of `reader`; a fused qkv becomes three layers that share its memory.
 
     Args:
         compute: one of COMPUTES, what Linears in ggml's blocks compute in.
+        text_projection: whether TEXT_PROJECTION is loaded, which the unconditional branch does not need.
 
     Raises:
         ArtifactError: `reader` lacks a tensor.
@@ -81,9 +102,12 @@ def build_transformer(
         transformer = Ideogram4Transformer2DModel.from_config(config.to_json())
     rotary = transformer.rotary_emb  # its frequencies are computed, not stored: build it again, on a real device
     transformer.rotary_emb = type(rotary)(config.attention_head_dim, config.rope_theta, config.mrope_section)
+    absent = () if text_projection else TEXT_PROJECTION
+    for name in absent:
+        transformer.set_submodule(name, NotLoaded(), strict=True)
     packed_names = set()
     for linear in linears(config):
-        packed = reader.packed(linear.name)
+        packed = None if linear.name in absent else reader.packed(linear.name)
         if packed is None:
             continue
         if compute == "int8":
@@ -96,7 +120,7 @@ def build_transformer(
             layer = from_packed(packed.row_slice(i * rows, (i + 1) * rows), bias)
             transformer.set_submodule(part.removesuffix(".weight"), layer.to(device), strict=True)
     for name in reader.names:
-        if name not in packed_names:
+        if name not in packed_names and name.partition(".")[0] not in absent:
             _install_tensor(transformer, diffusers_names(name), reader.read(name).to(device, dtype))
     _require_filled(transformer, ArtifactError, "the transformer")
     transformer = transformer.to(device).eval().requires_grad_(False)

@@ -36,7 +36,8 @@ SETTINGS = "space.json"
 _OWN_FILES = PROJECT / "publish" / "space_app"
 _SKIPPED = shutil.ignore_patterns("__pycache__", "*.pyc", ".*")
 _CPU_TORCH = "--extra-index-url https://download.pytorch.org/whl/cpu\ntorch==2.13.0+cpu"
-_ZERO_TORCH = "torch==2.11.0  # the newest that ZeroGPU takes"
+_ZERO_TORCH = "spaces>=0.51,<1\ntorch==2.11.0  # the newest that ZeroGPU takes"
+_OAUTH = {"hf_oauth": True, "hf_oauth_scopes": ["gated-repos"]}
 UNMEASURED_SECONDS = 120
 START_SECONDS = 10
 """Asked for beside twice the measured time of all steps."""
@@ -44,7 +45,7 @@ START_SECONDS = 10
 
 @dataclass(frozen=True)
 class Hardware:
-    """What a Space runs on: `entry` is the file it runs, `torch` the line of its requirements, None for the project's own."""
+    """What a Space runs on: `entry` is the file it runs, `torch` its lines in the requirements, None for the project's own."""
 
     device: Literal["cpu", "cuda"]
     entry: str
@@ -74,14 +75,19 @@ class SpaceBuild:
     texts: Mapping[str, str]
 
 
-def assemble(folder: Path, hardware: str, builds: Sequence[SpaceBuild]) -> None:
+def assemble(folder: Path, hardware: str, builds: Sequence[SpaceBuild], visitors_log_in: bool = False) -> None:
     """Writes the Space into `folder`, in place of an older one.
+
+    Args:
+        visitors_log_in: only those get a picture who have accepted the terms of the gated weights themselves.
 
     Raises:
         PublishError: the folder holds something else; the hardware needs builds and there are none; builds under different licences; a
-            build's licence is not known, or its files are missing.
+            build's licence is not known, or its files are missing; visitors cannot log in there, or have no reason to.
     """
     licence = _check(folder, hardware, builds)
+    if visitors_log_in and (HARDWARE[hardware].entry != "zero.py" or licence == APACHE):
+        raise PublishError("visitors log in on ZeroGPU, to builds of gated weights; leave out --visitors-log-in")
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(PROJECT / "ideogram_q8", folder / "ideogram_q8", ignore=_SKIPPED)
     for file in (PROJECT / "app.py", PROJECT / "LICENSE", _OWN_FILES / HARDWARE[hardware].entry):
@@ -89,8 +95,8 @@ def assemble(folder: Path, hardware: str, builds: Sequence[SpaceBuild]) -> None:
     texts = {name: text for build in builds for name, text in build.texts.items() if licence != APACHE}
     texts |= {
         "requirements.txt": requirements(hardware),
-        SETTINGS: json.dumps(_settings(hardware, builds), indent=2, ensure_ascii=False) + "\n",
-        "README.md": _readme(hardware, builds, licence),
+        SETTINGS: json.dumps(_settings(hardware, builds, visitors_log_in), indent=2, ensure_ascii=False) + "\n",
+        "README.md": _readme(hardware, builds, licence, visitors_log_in),
     }
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8", newline="\n")
@@ -126,13 +132,19 @@ def requirements(hardware: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _settings(hardware: str, builds: Sequence[SpaceBuild]) -> dict[str, object]:
+def _settings(hardware: str, builds: Sequence[SpaceBuild], visitors_log_in: bool) -> dict[str, object]:
     variants = [{"repo": b.repo, "revision": b.revision, "name": b.manifest.variant} for b in builds]
     seconds = {
         name: max([lending(preset.steps, build) for build in builds], default=UNMEASURED_SECONDS)
         for name, preset in PRESETS.items()
     }
-    return {"device": HARDWARE[hardware].device, "variants": variants, "seconds": seconds, "about": _about(builds)}
+    return {
+        "device": HARDWARE[hardware].device,
+        "variants": variants,
+        "seconds": seconds,
+        "visitors_accept": IDEOGRAM_REPO if visitors_log_in else None,
+        "about": _about(builds),
+    }
 
 
 def lending(steps: int, build: SpaceBuild) -> int:
@@ -156,17 +168,18 @@ def _about(builds: Sequence[SpaceBuild]) -> str:
     )
 
 
-def _readme(hardware: str, builds: Sequence[SpaceBuild], licence: Licence) -> str:
+def _readme(hardware: str, builds: Sequence[SpaceBuild], licence: Licence, visitors_log_in: bool) -> str:
     variants = [{"repo": b.repo, "name": b.manifest.variant, "revision": b.revision} for b in builds]
     names = " and ".join(b.manifest.variant for b in builds)
     return fill(
         _OWN_FILES / "README.md.j2",
-        front_matter=yaml_text(front_matter(hardware, builds, licence)),
+        front_matter=yaml_text(front_matter(hardware, builds, licence) | (_OAUTH if visitors_log_in else {})),
         about=_about(builds),
         variants=variants,
         version=TOOL_VERSION,
         hardware=hardware,
         needs_token=licence != APACHE,
+        visitors_log_in=visitors_log_in,
         base=IDEOGRAM_REPO,
         licence=licence,
         modification=modification_notice(names, TOOL_VERSION) if builds else "",

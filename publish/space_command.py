@@ -18,7 +18,7 @@ from publish.hub import Hub
 from publish.licence import IDEOGRAM, NOTICE_FILE
 from publish.plan import check_repo
 from publish.sending import Order, consult, push
-from publish.space import HARDWARE, SpaceBuild, assemble, files_of
+from publish.space import HARDWARE, PYTHON, SpaceBuild, assemble, files_of
 from publish.space_start import check_fresh, check_start
 
 
@@ -42,6 +42,14 @@ def add(
         default="fresh",
         help="start it in a new virtual environment of its requirements (default), or with this Python",
     )
+    parser.add_argument(
+        "--python", metavar="FILE", default=f"python{PYTHON}", help="what --check fresh makes it with (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--visitors-log-in",
+        action="store_true",
+        help="on ZeroGPU: paint only for those who have accepted the terms of the gated weights themselves",
+    )
     parser.set_defaults(run=run)
 
 
@@ -49,14 +57,14 @@ def run(options: argparse.Namespace) -> int:
     """Raises PublishError, ArtifactError."""
     folder = options.out or Path(options.repo.split("/")[1])
     builds = [read_build(text) for text in options.variant]
-    assemble(folder, options.hardware, builds)
+    assemble(folder, options.hardware, builds, options.visitors_log_in)
     problems = list(endorsements((folder / "README.md").read_text(encoding="utf-8")))
     if problems:
         raise PublishError(f"this is not published: {'; '.join(problems)}")
     entry = HARDWARE[options.hardware].entry
     print(f"starting the Space from {folder}", file=sys.stderr)
     if options.check == "fresh":
-        check_fresh(folder, entry, metadata.version("gradio"))
+        check_fresh(folder, entry, metadata.version("gradio"), options.python)
     else:
         check_start(folder, entry)
     return _publish(options, folder)

@@ -23,26 +23,35 @@ PATIENCE = 600.0
 """Seconds for a Space to show its page."""
 
 
-def check_fresh(folder: Path, entry: str, gradio: str) -> None:
+def check_fresh(folder: Path, entry: str, gradio: str, interpreter: str = f"python{PYTHON}") -> None:
     """Makes a virtual environment from the Space's requirements, as the Hub does, and starts the Space in it.
 
-    Raises PublishError: pip fails, or the Space does not start.
+    Args:
+        interpreter: the Python to make it with; the default is the one that the Space will run on.
+
+    Raises PublishError: there is no such Python, pip fails, or the Space does not start.
     """
-    python = shutil.which(f"python{PYTHON}")
-    if python is None:
-        raise PublishError(f"there is no python{PYTHON}, which the Space will run on; install it, or use --check here")
+    python = shutil.which(interpreter)
+    if python is None or not _works(python):
+        raise PublishError(
+            f"there is no {interpreter} that runs, and the Space will run on Python {PYTHON}; name one with --python, or use --check here"
+        )
     with tempfile.TemporaryDirectory() as place:
-        own = Path(place) / "bin" / "python"
-        for command in (
-            [python, "-m", "venv", place],
-            [str(own), "-m", "pip", "install", "--quiet", f"gradio=={gradio}", "-r", str(folder / "requirements.txt")],
+        own = str(Path(place) / "bin" / "python")
+        wanted = [f"gradio[oauth]=={gradio}", "-r", str(folder / "requirements.txt")]
+        for doing, command in (
+            ("making its virtual environment", [python, "-m", "venv", place]),
+            ("installing its requirements", [own, "-m", "pip", "install", "--quiet", *wanted]),
         ):
             done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
             if done.returncode:
-                raise PublishError(
-                    f"`{' '.join(command[1:5])} ...` failed for the Space: {_end(done.stderr)}; correct requirements.txt"
-                )
-        check_start(folder, entry, str(own))
+                raise PublishError(f"{doing} failed for the Space: {_end(done.stderr)}; correct it, or use --check here")
+        check_start(folder, entry, own)
+
+
+def _works(python: str) -> bool:
+    """Whether it is a Python, and not a version manager's stand-in for one that is not chosen."""
+    return subprocess.run([python, "-c", ""], capture_output=True, check=False).returncode == 0
 
 
 def check_start(folder: Path, entry: str, python: str = sys.executable, patience: float = PATIENCE) -> None:

@@ -154,15 +154,17 @@ def test_doctor_says_what_fits_and_how(capsys: pytest.CaptureFixture[str]) -> No
     assert main(["doctor", "int8", "pocket", "--text-tokens", "512"]) == 0
     out = capsys.readouterr().out
     assert "int8, 1024x1024, bfloat16, a caption of 512 tokens" in out
-    assert "24 GB card    25.2 GB free: fits, text encoder streamed; text 20.68 GB" in out
-    assert "12 GB card    12.3 GB free: fits with offload, both branches and text encoder streamed;" in out
-    assert "pocket, 128x128" in out and out.count("all resident") >= 4
+    assert "24 GB card    25.2 GB free: fits, --plan encoder (text encoder streamed); text 20.19 GB" in out
+    assert "12 GB card    12.3 GB free: fits with offload, --plan both (both branches and text encoder streamed);" in out
+    assert "pocket, 128x128" in out and out.count("--plan resident (all resident)") >= 4
+    assert "INT8 here    attention.qkv, attention.o, feed_forward.w1, w3, feed_forward.w2: " in out
+    assert "comfy-kitchen refused: " in out and out.count("  measurements ") == 1  # not for the pocket, which is FP8
 
 
 def test_doctor_says_what_does_not_fit(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "available_bytes", lambda _: GB)
     assert main(["doctor", "fp8", "--size", "2048x2048"]) == 0
-    assert "this cpu       1.0 GB free: does not fit; text encoder freed after use needs text" in capsys.readouterr().out
+    assert "this cpu       1.0 GB free: does not fit; --plan freed (text encoder freed after use) needs text" in capsys.readouterr().out
 
 
 def test_doctor_refuses_what_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,6 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ideogram_q8 import text
 from ideogram_q8.denoising import Denoiser, Product, position_ids
+from ideogram_q8.kernels import Prologue
 from ideogram_q8.layers import PackedLinear
 from ideogram_q8.loading import Model, load
 from ideogram_q8.pocket import WEIGHTS
@@ -145,9 +146,9 @@ def test_watched_layers_run_by_themselves(model: Model) -> None:
     product = Product.of(parts)
     x = torch.randn(1, 7, 256, generator=torch.Generator().manual_seed(1))
     seen: list[torch.Tensor] = []
-    together = product(x)
+    together = product.after(Prologue(), x)
     hook = parts[1].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    apart = product(x)
+    apart = product.after(Prologue(), x)
     hook.remove()
     assert len(seen) == 1 and seen[0] is x
     assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(together, apart, strict=True))

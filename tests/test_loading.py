@@ -15,14 +15,14 @@ from torch.nn import functional
 from torchmetrics.functional.image import peak_signal_noise_ratio
 
 from ideogram_q8 import memory
-from ideogram_q8.architecture import BRANCHES, Branch, diffusers_names, linears
+from ideogram_q8.architecture import BRANCHES, TEXT_PROJECTION, Branch, diffusers_names, linears
 from ideogram_q8.artifact import open_artifact
 from ideogram_q8.checkpoint import open_source
 from ideogram_q8.errors import ArtifactError, IdeogramQ8Error, ResourceError, SourceError
 from ideogram_q8.generation import Request, encode_caption, generate, steps
 from ideogram_q8.layers import Fp8Linear, GgmlLinear, Int8Linear, PackedLinear
 from ideogram_q8.loading import load
-from ideogram_q8.networks import load_tokenizer, load_vae
+from ideogram_q8.networks import NotLoaded, load_tokenizer, load_vae
 from ideogram_q8.opening import open_weights
 from ideogram_q8.pocket import WEIGHTS
 from ideogram_q8.quantization import quantize
@@ -52,13 +52,33 @@ def packed_layers(module: nn.Module) -> dict[str, PackedLinear]:
     return {name: child for name, child in module.named_modules() if isinstance(child, PackedLinear)}
 
 
+def runs(name: str, branch: Branch) -> bool:
+    """Whether a branch needs a Linear: the unconditional one reads no caption."""
+    return branch == "conditional" or name not in TEXT_PROJECTION
+
+
+def test_the_unconditional_branch_has_no_text_projection() -> None:
+    model = load("pocket")
+    for name in TEXT_PROJECTION:
+        assert not list(model.branches["unconditional"].get_submodule(name).parameters())
+        assert isinstance(model.branches["unconditional"].get_submodule(name), NotLoaded)
+    with pytest.raises(AssertionError, match="the unconditional branch reads no caption"):
+        model.branches["unconditional"].llm_cond_proj(torch.zeros(1))
+    sizes = {branch: memory.module_bytes(model.branches[branch]) for branch in BRANCHES}
+    features, hidden = model.config.llm_features_dim, model.config.hidden_size
+    assert sizes["conditional"] - sizes["unconditional"] == features * 4 + features * hidden + 2 * hidden * 4
+
+
 @pytest.mark.parametrize("branch", BRANCHES)
 def test_the_source_runs_as_it_is_stored(branch: Branch) -> None:
     model = load("pocket")
     transformer = model.branches[branch]
     layers = packed_layers(transformer)
     names = {
-        diffusers.removesuffix(".weight") for x in linears(model.config) for diffusers in diffusers_names(f"{x.name}.weight")
+        diffusers.removesuffix(".weight")
+        for linear in linears(model.config)
+        if runs(linear.name, branch)
+        for diffusers in diffusers_names(f"{linear.name}.weight")
     }
     assert layers.keys() == names
     assert all(isinstance(layer, Fp8Linear) for layer in layers.values())
@@ -81,6 +101,8 @@ def test_an_artifact_runs_as_it_is_stored(artifacts: dict[str, Path], scheme: st
     for branch in BRANCHES:
         transformer, stored = model.branches[branch], artifact.branch(branch)
         for linear in linears(model.config):
+            if not runs(linear.name, branch):
+                continue
             packed = stored.packed(linear.name)
             parts = [name.removesuffix(".weight") for name in diffusers_names(f"{linear.name}.weight")]
             layers = [transformer.get_submodule(name) for name in parts]

@@ -33,7 +33,7 @@ from ideogram_q8.policies.measurement import recipe_errors
 from ideogram_q8.policies.paper import paper
 from ideogram_q8.quantization import quantize
 from ideogram_q8.recipe import Part, Recipe, Smoothing, choose
-from ideogram_q8.recipe_table import explain
+from ideogram_q8.recipe.table import explain
 from tests.folded import Folded
 from tests.synthetic import TINY, float_tensors
 from tests.text_encoders import TINY_ENCODER, VALUES, write_text_encoder

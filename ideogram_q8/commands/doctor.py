@@ -6,10 +6,12 @@ import argparse
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from ideogram_q8.architecture import IDEOGRAM4_TRAITS, MAX_TEXT_TOKENS, check_size, parse_size
+from ideogram_q8.architecture import IDEOGRAM4_TRAITS, MAX_TEXT_TOKENS, SIDE_MULTIPLE, check_size, parse_size
 from ideogram_q8.errors import RequestError
 
 if TYPE_CHECKING:
+    import torch
+
     from ideogram_q8.budget import Footprint, Networks
 
 CARDS = (12, 16, 24)
@@ -69,6 +71,23 @@ def _report(name: str, networks: Networks, size: tuple[int, int], text_tokens: i
     yield _line(f"this {here.type}", networks, size, text_tokens, memory.available_bytes(here), here.type)
     for card in CARDS:
         yield _line(f"{card} GB card", networks, size, text_tokens, card * 2**30 - RESERVED, "cuda")
+    yield from _kernels(networks, size, text_tokens, here)
+
+
+def _kernels(networks: Networks, size: tuple[int, int], text_tokens: int, device: torch.device) -> Iterator[str]:
+    """What computes the W8A8 products here, and why what is preferred does not; nothing for a build without any."""
+    from ideogram_q8 import budget
+    from ideogram_q8.kernels import block_products, table
+
+    if not budget.has_w8a8(networks):
+        return
+    rows = text_tokens + size[0] * size[1] // SIDE_MULTIPLE**2
+    found: dict[str, list[str]] = {}
+    for product in block_products(networks.config, rows, device, networks.dtype):
+        found.setdefault(str(product.choice), []).append(product.name)
+    for choice, names in found.items():
+        yield f"  INT8 here    {', '.join(names)}: {choice}"
+    yield f"  measurements {table.note(device)}"
 
 
 def _line(place: str, networks: Networks, size: tuple[int, int], text_tokens: int, available: int, device: str) -> str:
@@ -77,9 +96,9 @@ def _line(place: str, networks: Networks, size: tuple[int, int], text_tokens: in
     found = budget.first_that_fits(networks, size, available, text_tokens, device)
     if found is not None:
         fits = "fits" if not found.plan.streamed else "fits with offload"
-        return f"  {place:<12} {available / 1e9:5.1f} GB free: {fits}, {found.plan.name}; {_stages(found)}"
+        return f"  {place:<12} {available / 1e9:5.1f} GB free: {fits}, --plan {found.plan.key} ({found.plan.name}); {_stages(found)}"
     least = budget.least(networks, size, text_tokens, device)
-    return f"  {place:<12} {available / 1e9:5.1f} GB free: does not fit; {least.plan.name} needs {_stages(least)}"
+    return f"  {place:<12} {available / 1e9:5.1f} GB free: does not fit; --plan {least.plan.key} ({least.plan.name}) needs {_stages(least)}"
 
 
 def _stages(found: Footprint) -> str:

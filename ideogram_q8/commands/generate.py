@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ideogram_q8.architecture import PRESETS, parse_size, preset
 from ideogram_q8.caption import MAX_CHARACTERS, lint, parse, to_caption
-from ideogram_q8.commands.options import BAR_DELAY, add_compute, add_device, add_source, check_new_file
+from ideogram_q8.commands.options import BAR_DELAY, add_compute, add_device, add_plan, add_source, check_new_file
 from ideogram_q8.devices import DTYPES, check_device, default_dtype
 from ideogram_q8.errors import RequestError
 
@@ -41,6 +41,7 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     add_device(parser, "the model runs")
     parser.add_argument("--dtype", choices=DTYPES, help="of activations (default: float32 on cpu, bfloat16 on cuda)")
     add_compute(parser)
+    add_plan(parser)
     parser.add_argument("--out", type=Path, metavar="PNG", required=True, help="the picture to write")
     parser.set_defaults(verb=run)
 
@@ -58,7 +59,7 @@ def run(arguments: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from ideogram_q8.generation import Request, generate, metadata
-    from ideogram_q8.loading import load
+    from ideogram_q8.loading import find_plan, load
     from ideogram_q8.opening import open_weights
     from ideogram_q8.png import write_png
 
@@ -69,7 +70,8 @@ def run(arguments: argparse.Namespace) -> None:
     request = Request(caption=caption, seed=arguments.seed, preset=arguments.preset, width=width, height=height)
     request.check(opened.traits)  # before gigabytes are read
     dtype = getattr(torch, arguments.dtype or default_dtype(device))
-    model = load(opened, device=device, dtype=dtype, text_encoder=arguments.text_encoder, compute=arguments.compute)
+    plan = find_plan(arguments.plan, opened, (width, height), torch.device(device), dtype)
+    model = load(opened, device=device, dtype=dtype, text_encoder=arguments.text_encoder, compute=arguments.compute, plan=plan)
     with tqdm(total=preset(request.preset).steps, unit="step", desc=model.variant, delay=BAR_DELAY) as bar:
         result = generate(model, request, on_step=lambda _: bar.update())
     write_png(arguments.out, result.image, metadata(result))

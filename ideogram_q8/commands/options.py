@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from ideogram_q8.components import COMPONENTS
-from ideogram_q8.devices import COMPUTES, DEVICES
+from ideogram_q8.devices import AUTO, COMPUTES, DEVICES, PLANS
 from ideogram_q8.errors import RequestError
 
 if TYPE_CHECKING:
@@ -71,6 +71,18 @@ def add_compute(parser: argparse.ArgumentParser) -> None:
         default=COMPUTES[0],
         help="what a GGUF build computes in: bf16, or --dtype, with weights expanded to it; int8, with weights expanded to int8 and "
         f"activations quantized, which is faster where there are int8 tensor cores (default {COMPUTES[0]})",
+    )
+
+
+def add_plan(parser: argparse.ArgumentParser) -> None:
+    """`--plan auto|resident|freed|encoder|unconditional|both`."""
+    parser.add_argument(
+        "--plan",
+        choices=(AUTO, *PLANS),
+        default=AUTO,
+        help="what stays on a card: all (resident); all but the text encoder after its use (freed); or what is streamed from the "
+        "computer's memory: the text encoder (encoder), the unconditional transformer as well (unconditional), both transformers as "
+        f"well (both); `doctor` says what fits (default {AUTO}: the first that does)",
     )
 
 

@@ -68,7 +68,7 @@ def choose_recipe(arguments: argparse.Namespace, source: Checkpoint) -> tuple[Re
         ArtifactError: the recipe or the statistics are damaged, or of another source.
     """
     from ideogram_q8.recipe import choose
-    from ideogram_q8.rules import apply_rules, parse
+    from ideogram_q8.recipe.rules import apply_rules, parse
 
     recipe = choose(arguments.scheme, source.config) if arguments.recipe is None else read_recipe(arguments.recipe)
     if arguments.rule:
@@ -81,7 +81,7 @@ def choose_recipe(arguments: argparse.Namespace, source: Checkpoint) -> tuple[Re
 def _weighted(recipe: Recipe, path: Path, source: Checkpoint) -> tuple[Recipe, Importance]:
     from ideogram_q8.calibration.importance import read_importance
     from ideogram_q8.policies.measurement import check_statistics
-    from ideogram_q8.rules import weigh
+    from ideogram_q8.recipe.rules import weigh
 
     if recipe.scheme not in GGUF_SCHEMES:
         raise RequestError(f"--importance is for GGUF, the scheme is {recipe.scheme}; leave it out")

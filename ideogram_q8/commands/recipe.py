@@ -159,6 +159,6 @@ def _under_budget(arguments: argparse.Namespace, statistics: Statistics, source:
 
 def run_explain(arguments: argparse.Namespace) -> None:
     """Raises IdeogramQ8Error."""
-    from ideogram_q8.recipe_table import explain
+    from ideogram_q8.recipe.table import explain
 
     print(explain(read_recipe(arguments.recipe)))

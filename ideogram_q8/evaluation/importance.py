@@ -16,7 +16,7 @@ from ideogram_q8.evaluation.suite import CaptionSuite
 from ideogram_q8.policies.gguf import file_bytes, fit, measure, recipe_errors
 from ideogram_q8.policies.measurement import check_statistics
 from ideogram_q8.recipe import Recipe, choose
-from ideogram_q8.rules import weigh
+from ideogram_q8.recipe.rules import weigh
 
 PRESETS = ("q4_k_s", "q4_k_m", "q5_k_m", "q6_k")
 BUDGETS = ("q4_k_s", "q4_k_m")

@@ -1,19 +1,27 @@
 """Linears on packed weights: one signature per operation, a plain-torch definition, back ends chosen by what they refuse."""
 
 from ideogram_q8.kernels.fp8 import fp8_linear
+from ideogram_q8.kernels.fused import add_normalized, place_heads
 from ideogram_q8.kernels.ggml import expansion_refusal, ggml_linear, row_scale
 from ideogram_q8.kernels.int8 import BACKENDS, Backend, Choice, Problem, choose, int8_linear, int8_weight_only_linear
+from ideogram_q8.kernels.products import BlockProduct, block_products
+from ideogram_q8.kernels.prologue import Prologue
 
 __all__ = [
     "BACKENDS",
     "Backend",
+    "BlockProduct",
     "Choice",
     "Problem",
+    "Prologue",
+    "add_normalized",
+    "block_products",
     "choose",
     "expansion_refusal",
     "fp8_linear",
     "ggml_linear",
     "int8_linear",
     "int8_weight_only_linear",
+    "place_heads",
     "row_scale",
 ]

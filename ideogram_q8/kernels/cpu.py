@@ -11,21 +11,24 @@ import os
 import torch
 
 from ideogram_q8.kernels.epilogue import scaled
+from ideogram_q8.kernels.prologue import Prologue
 from ideogram_q8.numerics import int8
 
-_ROWS = 256
-"""Activations that go through quantizing, product and scaling together: what lies between stays in cache."""
+ROWS = 256
+"""Activations that go through prologue, quantizing, product and scaling together: what lies between stays in cache."""
 _CAPS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
 _WITHOUT_VNNI = frozenset({"SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE"})
 """Values of oneDNN's cap below AVX512-VNNI (oneDNN, "CPU Dispatcher Control")."""
 
 
-def linear(x: torch.Tensor, codes: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-    """`kernels.int8_linear` for float [M, K]."""
+def linear(
+    x: torch.Tensor, codes: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor | None, before: Prologue
+) -> torch.Tensor:
+    """`kernels.int8_linear` for float [M, ...]."""
     y = x.new_empty(len(x), len(codes))
     weight = codes.t()
-    for part, out in zip(x.split(_ROWS), y.split(_ROWS), strict=True):
-        rows, row_scale = int8.quantize_per_token(part)
+    for part, out in zip(x.split(ROWS), y.split(ROWS), strict=True):
+        rows, row_scale = int8.quantize_per_token(before.apply(part))
         out.copy_(scaled(torch._int_mm(rows, weight), row_scale, scale, bias, x.dtype))
     return y
 

@@ -15,6 +15,7 @@ import torch
 from ideogram_q8.kernels import tiles, triton_ggml, workspace
 from ideogram_q8.kernels.int8 import FEWEST_ROWS, int8_linear
 from ideogram_q8.kernels.operators import linear_operator
+from ideogram_q8.kernels.prologue import Prologue
 from ideogram_q8.numerics import ggml, int8
 from ideogram_q8.numerics.ggml import Block
 
@@ -31,15 +32,19 @@ def ggml_linear(
     block: str,
     bias: torch.Tensor | None = None,
     scale: torch.Tensor | None = None,
+    step: str = "",
+    factor: torch.Tensor | None = None,
+    eps: float = 0.0,
 ) -> torch.Tensor:
-    """y = x @ decode(data)^T + bias, the weight rounded once to the dtype of `x`; with `scale`, W8A8 on its int8 codes.
+    """y = prologue(x) @ decode(data)^T + bias, the weight rounded once to the dtype of `x`; with `scale`, W8A8 on its int8 codes.
 
     Args:
-        x: floating [..., K].
+        x: floating [..., K], [..., 2 K] for SwiGLU.
         data: uint8 [N, bytes of K values], contiguous.
         block: a key of `numerics.ggml.BLOCKS`.
         bias: floating [N] or None.
         scale: `row_scale(data)` or None. Fewer than FEWEST_ROWS rows of `x` are not quantized.
+        step, factor, eps: of the `Prologue`.
 
     Returns:
         [..., N] in the dtype of `x`.
@@ -47,10 +52,11 @@ def ggml_linear(
     kind = ggml.BLOCKS[block]
     rows, outputs = x.reshape(-1, x.shape[-1]), len(data)
     if scale is not None and len(rows) >= FEWEST_ROWS:
-        codes = workspace.take((outputs, rows.shape[1]), torch.int8, x.device)
+        codes = workspace.take((outputs, data.shape[1] // kind.type_size * kind.block_size), torch.int8, x.device)
         expand(data, kind, codes, scale)
-        y = int8_linear(rows, codes, scale, bias)
+        y = int8_linear(rows, codes, scale, bias, step, factor, eps)
     else:
+        rows = Prologue(step, factor, eps).apply(rows)
         y = tiles.linear(rows, outputs, lambda start, stop, out: expand(data[start:stop], kind, out), bias)
     return y.reshape(*x.shape[:-1], outputs)
 

@@ -1,4 +1,9 @@
-"""comfy-kitchen's fused W8A8 linear (Apache-2.0), where it is installed and has its CUDA back end."""
+"""comfy-kitchen's fused W8A8 linear (Apache-2.0), where it is installed and has its CUDA back end.
+
+In 0.2.40 its CUDA back end folds a norm, SwiGLU and the rotation into the quantizer for rotated rows (groups of 256); before rows that
+are not rotated it runs the first two by themselves. It rotates in full float32, we on a grid (`numerics.rotation`): an input may then
+get the next code.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +11,29 @@ import functools
 
 import torch
 
+from ideogram_q8.kernels.prologue import Prologue
+
 _DTYPES = (torch.bfloat16, torch.float16)
 
 
-def linear(x: torch.Tensor, codes: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-    """`kernels.int8_linear` for bfloat16 or float16 [M, K]; the bias is rounded to the dtype of `x` first."""
+def linear(
+    x: torch.Tensor, codes: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor | None, before: Prologue
+) -> torch.Tensor:
+    """`kernels.int8_linear` for bfloat16 or float16 [M, ...]; the bias is rounded to the dtype of `x` first."""
     import comfy_kitchen
 
-    return comfy_kitchen.int8_linear(x, codes, scale, bias, x.dtype)
+    return comfy_kitchen.int8_linear(
+        x,
+        codes,
+        scale,
+        bias,
+        x.dtype,
+        convrot=before.rotation > 0,
+        convrot_groupsize=before.rotation or 256,
+        input_act=before.step or None,
+        input_act_weight=before.factor,
+        input_act_eps=before.eps,
+    )
 
 
 def refuses(capability: tuple[int, int] | None, dtype: torch.dtype) -> str | None:

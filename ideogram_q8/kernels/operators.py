@@ -1,4 +1,4 @@
-"""What a compiler sees of a Linear on packed weights: one opaque operator with a known shape, so that it compiles without a break."""
+"""What a compiler sees of our kernels: opaque operators with known shapes, so that a model compiles without a break."""
 
 from __future__ import annotations
 
@@ -25,5 +25,24 @@ def linear_operator(function: Callable[_Arguments, torch.Tensor]) -> Callable[_A
     @functools.wraps(function)
     def call(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> torch.Tensor:
         return operator(*args, **kwargs) if torch.compiler.is_compiling() else function(*args, **kwargs)
+
+    return call
+
+
+def in_place_operator(function: Callable[_Arguments, None]) -> Callable[_Arguments, None]:
+    """Registers `function(changed, ...) -> None`, which writes its first argument alone, as operator ideogram_q8::NAME."""
+    first = next(iter(function.__annotations__))
+    operator = torch.library.custom_op(f"ideogram_q8::{function.__name__}", function, mutates_args=(first,))
+
+    @operator.register_fake
+    def _nothing(*_arguments: object) -> None:
+        return None
+
+    @functools.wraps(function)
+    def call(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> None:
+        if torch.compiler.is_compiling():
+            operator(*args, **kwargs)
+        else:
+            function(*args, **kwargs)
 
     return call

@@ -1,8 +1,8 @@
 """Launches the W8A8 programs: rows of activations to int8, and the integer product with both scales, the bias and one rounding.
 
 Tiles for compute capability 8.x come from machine code compiled for sm_86: no spilled register, at most 99 KiB of shared memory, the
-fewest instructions beside each `IMMA`. Which of them is fastest on a card is for the card to say; `tiles_for` only counts how well
-the last wave of tiles fills the processors.
+fewest instructions beside each `IMMA`. Which of them is fastest on a card is for the card to say (`tuning`); until it was asked, `tiles_for`
+counts how well the last wave of tiles fills the processors.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 import torch
 
-LARGEST_WIDTH = 16384
-"""Longest row that `quantize_rows` holds in registers."""
+from ideogram_q8.kernels import table, triton_rows
+from ideogram_q8.kernels.prologue import Prologue
+
 _LARGEST_OPERAND = 2**31 - 1
 """Elements that the 32-bit offsets of the product reach."""
 
@@ -33,6 +34,10 @@ class Tiles:
     @property
     def constants(self) -> dict[str, int]:
         return {"BM": self.rows, "BN": self.columns, "BK": self.depth, "GROUP": self.group}
+
+    @property
+    def label(self) -> str:
+        return f"{self.rows}x{self.columns}x{self.depth} w{self.warps} s{self.stages}"
 
 
 AMPERE = (
@@ -56,6 +61,11 @@ _WORTH_A_SMALLER_TILE = 1.05
 """A smaller tile must fill the processors better by this factor, which its extra reads cost."""
 
 
+def configurations(major: int) -> tuple[Tiles, ...]:
+    """Those for a major compute capability."""
+    return CONFIGURATIONS[min(major, max(CONFIGURATIONS))]
+
+
 @functools.lru_cache(maxsize=1024)
 def tiles_for(major: int, processors: int, rows: int, outputs: int) -> Tiles:
     """The tiles whose waves do the least work on padding and idle processors, one tile a processor."""
@@ -64,33 +74,11 @@ def tiles_for(major: int, processors: int, rows: int, outputs: int) -> Tiles:
         count = -(-rows // tiles.rows) * -(-outputs // tiles.columns)
         return -(-count // processors) * tiles.rows * tiles.columns
 
-    best, *others = CONFIGURATIONS[min(major, max(CONFIGURATIONS))]
+    best, *others = configurations(major)
     for tiles in others:
         if work(tiles) * _WORTH_A_SMALLER_TILE < work(best):
             best = tiles
     return best
-
-
-def quantize_rows(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Float [M, K], K <= LARGEST_WIDTH -> (codes int8 [M, K], scale float32 [M, 1]), as `numerics.int8.quantize_per_token`."""
-    from ideogram_q8.kernels.programs import w8a8
-
-    x = x.contiguous()
-    codes = torch.empty(x.shape, dtype=torch.int8, device=x.device)
-    scale = torch.empty(len(x), 1, dtype=torch.float32, device=x.device)
-    block = row_block(x.shape[1])
-    w8a8.quantize_rows[(len(x),)](x, codes, scale, x.shape[1], BLOCK=block, num_warps=row_warps(block), enable_fp_fusion=False)
-    return codes, scale
-
-
-def row_block(width: int) -> int:
-    """The power of two that holds a row."""
-    return 1 << max(0, width - 1).bit_length()
-
-
-def row_warps(block: int) -> int:
-    """Warps that share a row of `block` values, at most 32 values a thread."""
-    return 8 if block <= 8192 else 16
 
 
 def matmul(
@@ -106,12 +94,12 @@ def matmul(
 
     Args:
         dtype: floating, or int32 for the sums themselves.
-        tiles: what the table has for this shape by default.
+        tiles: by default what was measured on this device for this shape, else what `tiles_for` has.
     """
     from ideogram_q8.kernels.programs import w8a8
 
     (rows, inputs), outputs = codes.shape, weight.shape[0]
-    chosen = tiles or _tiles_on(codes.device, rows, outputs)
+    chosen = tiles or _tiles_on(codes.device, rows, inputs, outputs)
     out = torch.empty(rows, outputs, dtype=dtype, device=codes.device)
     grid = (-(-rows // chosen.rows) * -(-outputs // chosen.columns),)
     w8a8.matmul[grid](
@@ -134,16 +122,28 @@ def matmul(
     return out
 
 
-def _tiles_on(device: torch.device, rows: int, outputs: int) -> Tiles:
+def _tiles_on(device: torch.device, rows: int, inputs: int, outputs: int) -> Tiles:
     if device.type != "cuda":  # the interpreter
         return AMPERE[-1]
     properties = torch.cuda.get_device_properties(device)
+    measured = table.tiles(device, inputs, outputs, rows)
+    if measured is not None:
+        found = [tiles for tiles in configurations(properties.major) if tiles.label == measured]
+        if found:
+            return found[0]
     return tiles_for(properties.major, properties.multi_processor_count, rows, outputs)
 
 
-def linear(x: torch.Tensor, codes: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-    """`kernels.int8_linear` for float [M, K]."""
-    return matmul(*quantize_rows(x), codes, scale, bias, x.dtype)
+def linear(
+    x: torch.Tensor,
+    codes: torch.Tensor,
+    scale: torch.Tensor,
+    bias: torch.Tensor | None,
+    before: Prologue,
+    tiles: Tiles | None = None,
+) -> torch.Tensor:
+    """`kernels.int8_linear` for float [M, ...]."""
+    return matmul(*triton_rows.quantize(x, before), codes, scale, bias, x.dtype, tiles)
 
 
 def refuses(capability: tuple[int, int] | None, rows: int, inputs: int, outputs: int) -> str | None:
@@ -152,8 +152,8 @@ def refuses(capability: tuple[int, int] | None, rows: int, inputs: int, outputs:
         return "needs CUDA"
     if capability < (8, 0):
         return f"needs compute capability 8.0, got {capability[0]}.{capability[1]}"
-    if inputs > LARGEST_WIDTH:
-        return f"takes at most {LARGEST_WIDTH} inputs, got {inputs}"
+    if inputs > triton_rows.LARGEST_WIDTH:
+        return f"takes at most {triton_rows.LARGEST_WIDTH} inputs, got {inputs}"
     if max(rows, outputs) * inputs > _LARGEST_OPERAND:
         return f"takes operands of at most {_LARGEST_OPERAND} codes, got {max(rows, outputs) * inputs}"
     return None

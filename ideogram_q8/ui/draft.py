@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from ideogram_q8 import caption
-from ideogram_q8.caption_repair import repair
+from ideogram_q8.caption.repair import repair
 from ideogram_q8.errors import CaptionError
 from ideogram_q8.ui.boxes import MAX_ELEMENTS, Box
 

@@ -52,24 +52,27 @@ def build_history_tab(desk: Desk, generate: GenerateTab, tabs: gr.Tabs, tab: gr.
     studio, form = desk.studio, desk.form
     parts = _layout(studio)
 
-    def look(search: str, favourites: bool, owner: str | None, request: gr.Request) -> dict[object, object]:
+    def look(
+        search: str, favourites: bool, chosen: Entry | None, owner: str | None, request: gr.Request
+    ) -> dict[object, object]:
         with friendly_errors():
             entries = studio.library.pictures(owner_of(owner, request), search or "", favourites=favourites)
         there = [entry for entry in entries if (studio.outputs / entry.file).is_file()]
-        cards = [(str(studio.outputs / entry.file), _label(entry)) for entry in there]
-        return {parts.gallery: gr.update(value=cards, selected_index=None), parts.entries: there} | _choose(parts, None)
+        return _found(studio, parts, there, chosen)
 
-    looked = [parts.search, parts.favourites, desk.owner]
+    looked = [parts.search, parts.favourites, parts.chosen, desk.owner]
     found = [parts.gallery, parts.entries, parts.chosen, parts.details, *parts.buttons]
-    tab.select(look, looked, found, **PRIVATE)
-    parts.search.submit(look, looked, found, **PRIVATE)
-    parts.favourites.input(look, looked, found, **PRIVATE)
+    gr.on(
+        [tab.select, parts.search.submit, parts.favourites.input], look, looked, found, **PRIVATE, trigger_mode="always_last"
+    )
 
     def choose(entries: list[Entry] | None, event: gr.SelectData) -> dict[object, object]:
         known = entries or []
         return _choose(parts, known[event.index] if event.index < len(known) else None)
 
-    parts.gallery.select(choose, parts.entries, [parts.chosen, parts.details, *parts.buttons], **PRIVATE)
+    shown = [parts.chosen, parts.details, *parts.buttons]
+    parts.gallery.select(choose, parts.entries, shown, **PRIVATE)
+    parts.gallery.preview_close(lambda: _choose(parts, None), None, shown, **PRIVATE)
 
     def set_favourite(chosen: Entry | None, owner: str | None, request: gr.Request) -> None:
         if chosen is not None:
@@ -146,6 +149,14 @@ def _layout(studio: Studio) -> _Parts:
 
 def _label(entry: Entry) -> str:
     return f"{'★ ' if entry.favourite else ''}{entry.variant} · seed {entry.metadata['seed']}"
+
+
+def _found(studio: Studio, parts: _Parts, entries: list[Entry], chosen: Entry | None) -> dict[object, object]:
+    """The gallery with these entries. What was chosen stays chosen where it is among them, else the gallery shows all of them."""
+    index = next((i for i, entry in enumerate(entries) if chosen is not None and entry.id == chosen.id), None)
+    cards = [(str(studio.outputs / entry.file), _label(entry)) for entry in entries]
+    gallery = gr.Gallery(value=cards, selected_index=index)  # not gr.update, which leaves out what is None
+    return {parts.gallery: gallery, parts.entries: entries} | _choose(parts, None if index is None else entries[index])
 
 
 def _choose(parts: _Parts, entry: Entry | None) -> dict[object, object]:

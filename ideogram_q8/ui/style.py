@@ -85,7 +85,9 @@ html:has(body.dark) { background: var(--neutral-950, #0b0f19); }
 #q8-preset .wrap { display: grid !important; grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 8px; }
 #q8-preset label { justify-content: center; padding: 8px 6px !important; border-radius: 10px !important; box-shadow: none !important;
   border: 1px solid var(--border-color-primary); }
-#q8-preset label input { display: none; }
+#q8-preset label { position: relative; }
+#q8-preset label input { position: absolute; opacity: 0; }
+#q8-preset label:has(:focus-visible) { outline: 2px solid var(--primary-500); outline-offset: 2px; }
 #q8-preset label span { margin: 0 !important; }
 #q8-examples .label { color: var(--body-text-color); font-weight: 600; }
 #q8-examples .label svg { display: none; }

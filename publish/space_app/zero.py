@@ -1,14 +1,13 @@
 """The Space's app on ZeroGPU: a page that paints, and nothing that has to be remembered between two pictures.
 
-ZeroGPU lends a GPU for one call, in a process that is forked for it: models must be on "cuda" when the page starts, and whatever a call
-changes is lost. The app with its queue, its variants loaded in turn and its history does not fit that, so this page loads every build that
-`space.json` names at the start and offers them side by side. How long a GPU is asked for comes from the measured time of a step.
+ZeroGPU lends a GPU for one call, in a process that is forked for it: models must be on "cuda" when the page starts, where the package
+`spaces` stands in for CUDA until then, and whatever a call changes is lost. The app with its queue, its variants loaded in turn and its
+history does not fit that, so this page loads every build that `space.json` names at the start, text encoder included, and offers them side
+by side. How long a GPU is asked for comes from the measured time of a step.
 """
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import json
 import os
 import tempfile
@@ -17,14 +16,17 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+import spaces  # before torch, for which it stands in
 import torch
-from huggingface_hub import snapshot_download
+from huggingface_hub import auth_check, snapshot_download
+from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 
 from ideogram_q8.architecture import PRESETS
 from ideogram_q8.caption import to_caption
 from ideogram_q8.errors import IdeogramQ8Error
 from ideogram_q8.generation import Request, generate, metadata
 from ideogram_q8.loading import Model, load
+from ideogram_q8.memory import module_bytes
 from ideogram_q8.png import write_png
 
 SETTINGS: dict[str, Any] = json.loads(Path(__file__).with_name("space.json").read_text(encoding="utf-8"))
@@ -32,32 +34,27 @@ SEEDS = 2**31 - 1
 
 
 def load_models() -> dict[str, Model]:
-    """The builds by their names, on the GPU where there is one; the pocket where none are named."""
+    """The builds by their names, whole, on the GPU where there is one; the pocket where none are named."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
-    if not SETTINGS["variants"]:
-        return {"pocket": load("pocket", device=device, dtype=dtype)}
-    folders = {v["name"]: snapshot_download(v["repo"], revision=v["revision"]) for v in SETTINGS["variants"]}
-    return {name: load(folder, device=device, dtype=dtype) for name, folder in folders.items()}
+    places = {v["name"]: snapshot_download(v["repo"], revision=v["revision"]) for v in SETTINGS["variants"]}
+    models = {name: load(place, device=device, dtype=dtype) for name, place in (places or {"pocket": "pocket"}).items()}
+    for name, model in models.items():
+        networks = (*model.branches.values(), model.vae, model.text_encoder)  # the last is loaded when asked for
+        print(f"{name} is on {device}, {module_bytes(*networks) / 1e9:.2f} GB", flush=True)
+    return models
 
 
-def lent(seconds: Callable[..., int]) -> Callable[[Callable[..., str]], Callable[..., str]]:
-    """`spaces.GPU` on ZeroGPU, nothing elsewhere."""
-    if importlib.util.find_spec("spaces") is None:
-        return lambda function: function
-    decorate: Callable[[Callable[..., str]], Callable[..., str]] = importlib.import_module("spaces").GPU(duration=seconds)
-    return decorate
+def seconds(name: str, caption: str, seed: float, preset: str) -> int:  # noqa: ARG001
+    """For how long the GPU is asked, given what `paint` is given."""
+    return int(SETTINGS["seconds"].get(preset, 1))
 
 
 def painter(models: dict[str, Model]) -> Callable[[str, str, float, str], str]:
-    """What the button calls: (build, caption, seed, preset) -> the path of a PNG, which holds how it was made."""
+    """What needs the GPU: (build, caption, seed, preset) -> the path of a PNG, which holds how it was made."""
     outputs = Path(tempfile.mkdtemp())
 
-    def seconds(*arguments: object) -> int:
-        """How long the GPU is needed, given what `paint` is given."""
-        return int(SETTINGS["seconds"][arguments[3]])
-
-    @lent(seconds)
+    @spaces.GPU(duration=seconds)
     def paint(name: str, caption: str, seed: float, preset: str) -> str:
         model = models[name]
         width, height = model.traits.default_size
@@ -71,13 +68,40 @@ def painter(models: dict[str, Model]) -> Callable[[str, str, float, str], str]:
         write_png(path, result.image, metadata(result))
         return str(path)
 
-    return paint
+    return paint  # type: ignore[no-any-return, unused-ignore]
+
+
+def check_visitor(token: str | None) -> None:
+    """Where visitors log in: that this one may have the weights that pictures come from.
+
+    Raises:
+        gr.Error: nobody is logged in, or the terms are not accepted.
+    """
+    base = SETTINGS["visitors_accept"]
+    if base is None:
+        return
+    if token is None:
+        raise gr.Error("log in first: the terms of the weights are accepted by each visitor")
+    try:
+        auth_check(base, token=token)
+    except (GatedRepoError, RepositoryNotFoundError):
+        raise gr.Error(f"accept the terms at https://huggingface.co/{base} first, then try again") from None
+    except HfHubHTTPError:
+        raise gr.Error("the Hub does not say whether you have accepted the terms; try again in a minute") from None
 
 
 def build_page(models: dict[str, Model]) -> gr.Blocks:
     """The page."""
+    paint = painter(models)
+
+    def paint_for(name: str, caption: str, seed: float, preset: str, visitor: gr.OAuthToken | None) -> str:
+        check_visitor(visitor.token if visitor else None)
+        return paint(name, caption, seed, preset)
+
     with gr.Blocks(title="Ideogram Q8", analytics_enabled=False) as page:
         gr.Markdown(SETTINGS["about"])
+        if SETTINGS["visitors_accept"]:
+            gr.LoginButton()
         name = gr.Radio(list(models), value=next(iter(models)), label="Build")
         caption = gr.Textbox(label="Caption", placeholder="A sentence, or a JSON caption", lines=3)
         with gr.Row():
@@ -86,7 +110,7 @@ def build_page(models: dict[str, Model]) -> gr.Blocks:
         button = gr.Button("Paint", variant="primary")
         picture = gr.Image(label="Picture", type="filepath", format="png")
         button.click(
-            painter(models), [name, caption, seed, preset], picture, api_name="paint", concurrency_id="gpu", concurrency_limit=1
+            paint_for, [name, caption, seed, preset], picture, api_name="paint", concurrency_id="gpu", concurrency_limit=1
         )
     return page.queue(max_size=8)
 

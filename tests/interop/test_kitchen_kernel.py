@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ideogram_q8.kernels import BACKENDS, Backend, Problem, kitchen
+from ideogram_q8.kernels import BACKENDS, Backend, Problem, Prologue, kitchen
 from ideogram_q8.kernels.int8 import self_test
+from ideogram_q8.kernels.prologue import STEPS
 from ideogram_q8.numerics import int8
 
 comfy_kitchen = pytest.importorskip("comfy_kitchen", reason="pip install --no-deps comfy-kitchen==0.2.40")
@@ -21,16 +22,20 @@ def test_it_is_our_definition(dtype):
     codes, scale = int8.quantize_per_channel(torch.randn(70, 256, generator=generator))
     bias = torch.randn(70, generator=generator).to(dtype)
     exact = torch.nn.functional.linear(x.float(), int8.dequantize(codes, scale), bias.float())
-    ours = BACKENDS[-1].linear(x, codes, scale, bias).float()
+    ours = BACKENDS[-1].linear(x, codes, scale, bias, Prologue()).float()
     with comfy_kitchen.use_backend("eager"):
-        theirs = kitchen.linear(x, codes, scale, bias).float()
+        theirs = kitchen.linear(x, codes, scale, bias, Prologue()).float()
     error = (ours - exact).norm()
     # its plain torch divides in the dtype of x, ours in float32: in bfloat16 many codes differ by one
     assert (theirs - ours).norm() < 1.5 * error and (theirs - exact).norm() < 1.2 * error < 0.02 * exact.norm()
 
 
-def test_it_passes_the_self_test():
-    problem = Problem("cpu", None, torch.bfloat16, 64, 512, 64)
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("rotation", [0, 64, 256])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_it_passes_the_self_test(step, rotation, dtype):
+    """Whose numbers come out the same wherever it rounds: it does what the prologue says, in our layout of gate and rotation."""
+    problem = Problem("cpu", None, dtype, 64, 512, 64, step, rotation)
     assert self_test(Backend("comfy-kitchen on a CPU", kitchen.linear, lambda _: None), problem) is None
 
 

@@ -17,8 +17,8 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from ideogram_q8.kernels import triton_ggml, triton_int8
-from ideogram_q8.kernels.programs import blocks, w8a8
+from ideogram_q8.kernels import triton_ggml, triton_int8, triton_rows
+from ideogram_q8.kernels.programs import blocks, rows, w8a8
 from ideogram_q8.kernels.triton_int8 import Tiles
 
 SHARED_LIMIT = {86: 99 << 10, 90: 227 << 10}
@@ -116,10 +116,43 @@ def product(target: int, tiles: Tiles) -> MachineCode:
 def row_quantizer(target: int, width: int) -> MachineCode:
     """`quantize_rows` of bfloat16."""
     pointers = {"x": "*bf16", "codes": "*i8", "scale": "*fp32"}
-    block = triton_int8.row_block(width)
-    types = {**pointers, "width": "i32"}
-    aligned = (*pointers, "width")
-    return compile_for(target, w8a8.quantize_rows, types, {"BLOCK": block}, aligned, num_warps=triton_int8.row_warps(block))
+    return _over_rows(target, w8a8.quantize_rows, pointers, {}, width)
+
+
+def _over_rows(
+    target: int, program: triton.runtime.JITFunction, pointers: Mapping[str, str], numbers: Mapping[str, str], width: int
+) -> MachineCode:
+    block = triton_rows.row_block(width)
+    types = {**pointers, "width": "i32", **numbers}
+    return compile_for(
+        target, program, types, {"BLOCK": block}, (*pointers, "width"), num_warps=triton_rows.row_warps(block)
+    )
+
+
+def norm_quantizer(target: int, width: int) -> MachineCode:
+    """`normalize_and_quantize` of bfloat16."""
+    pointers = {"x": "*bf16", "factor": "*bf16", "codes": "*i8", "scale": "*fp32"}
+    return _over_rows(target, rows.normalize_and_quantize, pointers, {"eps": "fp32"}, width)
+
+
+def gate_quantizer(target: int, width: int) -> MachineCode:
+    """`gate_and_quantize` of bfloat16."""
+    return _over_rows(target, rows.gate_and_quantize, {"x": "*bf16", "codes": "*i8", "scale": "*fp32"}, {}, width)
+
+
+def residual(target: int, width: int) -> MachineCode:
+    """`add_normalized` of bfloat16."""
+    pointers = {"residual": "*bf16", "x": "*bf16", "factor": "*bf16"}
+    return _over_rows(target, rows.add_normalized, pointers, {"eps": "fp32"}, width)
+
+
+def heads(target: int, count: int, width: int) -> MachineCode:
+    """`place_heads` of bfloat16."""
+    pointers = {"x": "*bf16", "factor": "*bf16", "cos": "*bf16", "sin": "*bf16"}
+    types = {**pointers, "token_stride": "i32", "half": "i32", "eps": "fp32"}
+    constants = {"HEADS": count, "HALF": triton_rows.row_block(width // 2)}
+    aligned = (*pointers, "token_stride", "half")
+    return compile_for(target, rows.place_heads, types, constants, aligned, num_warps=triton_rows.HEAD_WARPS)
 
 
 def expansion(target: int, name: str, to_codes: bool) -> MachineCode:
@@ -149,6 +182,10 @@ def main() -> None:
             print(_line(name, product(target, t)))
         for width in (4608, 12288):
             print(_line(f"sm_{target} rows of {width} to int8", row_quantizer(target, width)))
+        print(_line(f"sm_{target} norm and rows of 4608 to int8", norm_quantizer(target, 4608)))
+        print(_line(f"sm_{target} SwiGLU and rows of 12288 to int8", gate_quantizer(target, 12288)))
+        print(_line(f"sm_{target} norm, gate and residual of 4608", residual(target, 4608)))
+        print(_line(f"sm_{target} norm and positions of 18 heads of 256", heads(target, 18, 256)))
         for block in triton_ggml.EXPANSIONS:
             for to_codes in (False, True):
                 print(_line(f"sm_{target} {block} to {'int8' if to_codes else 'bf16'}", expansion(target, block, to_codes)))

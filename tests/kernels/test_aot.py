@@ -25,7 +25,8 @@ def _own_cache(tmp_path_factory):
 def fits(code: aot.MachineCode, target: int) -> None:
     assert code.stack == code.spills == 0
     assert code.shared <= aot.SHARED_LIMIT[target]
-    assert not re.search(r"\bfma\.", code.ptx), "rounds less often than the definition"
+    # a sum or a product of two bfloat16 numbers that is rounded to bfloat16 may be one: it rounds once in any case
+    assert not re.search(r"\bfma\.\S*f32", code.ptx), "rounds less often than the definition"
     assert ".ftz" not in code.ptx, "loses denormal scales"
 
 
@@ -47,6 +48,19 @@ def test_the_product_on_hopper(tiles):
 @pytest.mark.parametrize(("target", "width"), [(86, 4608), (86, 12288), (90, 12288)])
 def test_rows_are_quantized_in_registers(target, width):
     fits(aot.row_quantizer(target, width), target)
+
+
+@pytest.mark.parametrize("target", [86, 90])
+def test_a_block_goes_over_its_tokens_in_registers(target):
+    for code in (
+        aot.norm_quantizer(target, 4608),
+        aot.gate_quantizer(target, 12288),
+        aot.residual(target, 4608),
+        aot.heads(target, 18, 256),
+    ):
+        fits(code, target)
+        assert "cvt.rn.bf16" in code.ptx, "rounded to nearest even, where the definition rounds"
+        assert "div.rn.f32" in code.ptx
 
 
 @pytest.mark.parametrize(

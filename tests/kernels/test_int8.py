@@ -5,6 +5,9 @@ from __future__ import annotations
 import importlib.util
 import logging
 import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,18 +19,31 @@ from ideogram_q8.kernels import (
     Backend,
     Choice,
     Problem,
+    Prologue,
     choose,
     cpu,
     int8_linear,
     int8_weight_only_linear,
     kitchen,
     row_scale,
+    table,
     tiles,
 )
 from ideogram_q8.kernels import int8 as kernel
 from ideogram_q8.kernels.epilogue import scaled
 from ideogram_q8.kernels.int8 import Linear, self_test
 from ideogram_q8.numerics import fp8, ggml, int8
+from ideogram_q8.numerics.rotation import rotate
+
+
+@pytest.fixture(autouse=True)
+def _nothing_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    table.forget()
+    choose.cache_clear()
+    yield
+    table.forget()
+    choose.cache_clear()
 
 
 def random_layer(rows: int, inputs: int, outputs: int) -> tuple[torch.Tensor, ...]:
@@ -85,6 +101,7 @@ def chosen(asked: Problem, *wrong: str) -> Choice:
 def _everything_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kitchen, "_missing", lambda: None)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(table, "find", lambda *_: None)
     choose.cache_clear()
 
 
@@ -125,9 +142,11 @@ def test_a_wrong_back_end_is_refused() -> None:
     assert choice.refused == (("comfy-kitchen", "wrong sums"), ("Triton", "wrong sums"))
 
 
-def saturating(x: torch.Tensor, codes: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+def saturating(
+    x: torch.Tensor, codes: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor | None, before: Prologue
+) -> torch.Tensor:
     """What a capped oneDNN computes: activations made unsigned, sums of two products cut off at 16 bits."""
-    rows, row_scale = int8.quantize_per_token(x)
+    rows, row_scale = int8.quantize_per_token(before.apply(x))
     products = (rows[:, None, :].int() + 128) * codes[None].int()
     pairs = (products[..., ::2] + products[..., 1::2]).clamp(-32768, 32767)
     return scaled(pairs.sum(-1).int() - 128 * codes.int().sum(1), row_scale, scale, bias, x.dtype)
@@ -146,17 +165,57 @@ def test_the_self_test_finds_what_is_wrong(linear: Linear, reason: str, dtype: t
     assert found is not None and re.search(f"self-test failed: {reason}", found)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+BEFORE = [("", 0), ("rms_norm", 0), ("swiglu", 0), ("", 64), ("rms_norm", 256), ("swiglu", 16)]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("linear", [BACKENDS[-1].linear, kernel._int_mm_linear, cpu.linear])
-def test_back_ends_that_run_here_pass_the_self_test(linear: Linear, dtype: torch.dtype) -> None:
-    assert self_test(Backend("tried", linear, lambda _: None), problem(None, dtype=dtype)) is None
+@pytest.mark.parametrize(("step", "rotation"), BEFORE)
+def test_back_ends_that_run_here_pass_the_self_test(linear: Linear, dtype: torch.dtype, step: str, rotation: int) -> None:
+    asked = replace(problem(None, dtype=dtype), step=step, rotation=rotation)
+    assert self_test(Backend("tried", linear, lambda _: None), asked) is None
+
+
+@pytest.mark.parametrize(
+    ("step", "rotation", "forgotten"),
+    [(step, rotation, what) for step, rotation in BEFORE for what in ("step" if step else "", "rotation" if rotation else "") if what],
+)
+def test_the_self_test_finds_a_prologue_that_is_left_out(step: str, rotation: int, forgotten: str) -> None:
+    def forgetful(x: torch.Tensor, *others: object) -> torch.Tensor:
+        codes, scale, bias, before = others
+        x = x[:, : codes.shape[1]] if forgotten == "step" else x
+        left = replace(before, **{"step": ""} if forgotten == "step" else {"rotation": 0})
+        return BACKENDS[-1].linear(x, codes, scale, bias, left)
+
+    found = self_test(Backend("tried", forgetful, lambda _: None), replace(problem(None), step=step, rotation=rotation))
+    assert found is not None and "sums are wrong" in found
+
+
+@pytest.mark.parametrize(("step", "rotation"), BEFORE)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_prologue_is_the_operations_one_by_one(step: str, rotation: int, dtype: torch.dtype) -> None:
+    """Bit for bit: folding what comes before the quantizer into the linear changes nothing."""
+    x, _, codes, scale, bias = random_layer(40, 512, 48)
+    factor = torch.linspace(-2, 2, 512).to(dtype)
+    x = torch.cat([x, x.flip(0)], -1).to(dtype) if step == "swiglu" else x.to(dtype)
+    by_hand = {
+        "": lambda: x,
+        "rms_norm": lambda: functional.rms_norm(x, (512,), factor, 1e-5),
+        "swiglu": lambda: functional.silu(x[:, :512]) * x[:, 512:],
+    }[step]()
+    if rotation:
+        by_hand = rotate(by_hand, rotation)
+    folded = int8_linear(x, codes, scale, bias, step, factor if step == "rms_norm" else None, 1e-5, rotation)
+    assert torch.equal(folded, int8_linear(by_hand, codes, scale, bias))
+    assert folded.dtype == dtype
 
 
 @pytest.mark.parametrize("linear", [kernel._int_mm_linear, cpu.linear])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_plain_back_ends_are_the_definition(linear: Linear, dtype: torch.dtype) -> None:
     x, _, codes, scale, bias = random_layer(300, 64, 24)
-    assert torch.equal(linear(x.to(dtype), codes, scale, bias), BACKENDS[-1].linear(x.to(dtype), codes, scale, bias))
+    arguments = x.to(dtype), codes, scale, bias, Prologue()
+    assert torch.equal(linear(*arguments), BACKENDS[-1].linear(*arguments))
 
 
 @pytest.mark.parametrize("cap", ["AVX2", "avx512_core"])
@@ -207,13 +266,20 @@ def operands(name: str) -> tuple[object, ...]:
             return x, data, "q4_k", bias, row_scale(data, ggml.BLOCKS["q4_k"])
         case "fp8_linear":
             return x, *fp8.quantize_per_row(weight), bias
+        case "int8_linear, normed":
+            return x, codes, scale, bias, "rms_norm", torch.linspace(1, 2, 256), 1e-6, 64
+        case "int8_linear, gated":
+            return torch.cat([x, x], -1), codes, scale, bias, "swiglu"
         case _:
             return x, codes, scale, bias
 
 
-@pytest.mark.parametrize("name", ["int8_linear", "int8_weight_only_linear", "ggml_linear", "fp8_linear"])
-def test_operators_compile_without_a_break(name: str) -> None:
-    arguments = operands(name)
+@pytest.mark.parametrize(
+    "case",
+    ["int8_linear", "int8_linear, normed", "int8_linear, gated", "int8_weight_only_linear", "ggml_linear", "fp8_linear"],
+)
+def test_operators_compile_without_a_break(case: str) -> None:
+    arguments, name = operands(case), case.split(",")[0]
     # torch's own comparison of inputs before and after has no arithmetic on float8
     checks = ("test_autograd_registration", "test_faketensor") if name == "fp8_linear" else "ALL"
     torch.library.opcheck(getattr(torch.ops.ideogram_q8, name).default, arguments, test_utils=checks)
@@ -224,6 +290,7 @@ def test_operators_compile_without_a_break(name: str) -> None:
 
     x = arguments[0]
     assert isinstance(x, torch.Tensor)
+    torch.compiler.reset()
     compiled = torch.compile(doubled, fullgraph=True, backend="aot_eager")
-    for shaped in (x, x.reshape(2, 20, 256)):
+    for shaped in (x, x.reshape(2, 20, -1)):
         assert torch.equal(compiled(shaped), doubled(shaped))

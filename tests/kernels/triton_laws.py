@@ -7,7 +7,7 @@ import os
 import pytest
 import torch
 
-from ideogram_q8.kernels import triton_ggml, triton_int8
+from ideogram_q8.kernels import Prologue, fused, triton_ggml, triton_int8, triton_rows
 from ideogram_q8.kernels.epilogue import scaled
 from ideogram_q8.numerics import ggml, int8
 
@@ -63,7 +63,7 @@ def test_rows_are_quantized_as_defined(rows: int, width: int, dtype: torch.dtype
     x = (normal(rows, width) * torch.logspace(-3, 3, rows)[:, None]).to(DEVICE, dtype)
     x[-1] = 0
     x[0, 0] = -x[0].abs().max() * 2
-    codes, scale = triton_int8.quantize_rows(x)
+    codes, scale = triton_rows.quantize(x, Prologue())
     expected_codes, expected_scale = int8.quantize_per_token(x)
     assert torch.equal(codes, expected_codes) and torch.equal(scale, expected_scale)
 
@@ -99,5 +99,119 @@ def test_the_linear_is_the_definition() -> None:
     weight, scale = int8.quantize_per_channel(normal(48, 320, seed=5).to(DEVICE))
     codes, row_scale = int8.quantize_per_token(x)
     assert torch.equal(
-        triton_int8.linear(x, weight, scale, bias), scaled(int8.matmul(codes, weight), row_scale, scale, bias, x.dtype)
+        triton_int8.linear(x, weight, scale, bias, Prologue()), scaled(int8.matmul(codes, weight), row_scale, scale, bias, x.dtype)
     )
+
+
+def rounded(values: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """float32 values as the programs round them to `dtype`, in float32 again."""
+    return (bfloat16(values) if dtype == torch.bfloat16 else values.to(dtype)).float()
+
+
+def normal_rows(x: torch.Tensor, factor: torch.Tensor, eps: float) -> torch.Tensor:
+    """rms_norm in float32, rounded once to the dtype of x as the programs round; its mean by float64, its root correctly rounded."""
+    values, factor = x.cpu(), factor.cpu()
+    mean = values.double().square().mean(-1, keepdim=True).float()
+    return rounded((values.float() * (mean + eps).rsqrt() * factor.float()).to(x.device), x.dtype)
+
+
+DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("rows", "width"), [(1, 2), (7, 200), (3, 4608)])
+def test_norm_and_quantizing_give_the_codes_of_the_definition(rows: int, width: int, dtype: torch.dtype) -> None:
+    """Of whole numbers, whose squares sum to the same in every order; any factor, a row of zeros, extremes."""
+    generator = torch.Generator().manual_seed(rows)
+    x = torch.randint(-8, 9, (rows, width), generator=generator).to(DEVICE, dtype)
+    x[-1] = 0
+    x[0] *= 2
+    factor = normal(width, seed=9).to(DEVICE, dtype)
+    before = Prologue("rms_norm", factor, 1e-5)
+    codes, scale = triton_rows.quantize(x, before)
+    expected_codes, expected_scale = int8.quantize_per_token(normal_rows(x, factor, 1e-5))
+    assert torch.equal(codes, expected_codes) and torch.equal(scale, expected_scale)
+    if dtype != torch.bfloat16 or not INTERPRETED:
+        there = Prologue("rms_norm", factor.cpu(), 1e-5).apply(x.cpu())
+        assert torch.equal(normal_rows(x, factor, 1e-5).cpu(), there.float())
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_norm_and_quantizing_of_any_numbers_are_a_step_off_at_most(dtype: torch.dtype) -> None:
+    x = (normal(9, 4608) * torch.logspace(-3, 2, 9)[:, None]).to(DEVICE, dtype)
+    factor = normal(4608, seed=1).to(DEVICE, dtype)
+    codes, scale = triton_rows.quantize(x, Prologue("rms_norm", factor, 1e-6))
+    expected_codes, expected_scale = int8.quantize_per_token(normal_rows(x, factor, 1e-6))
+    assert ((scale - expected_scale).abs() <= (torch.finfo(dtype).eps + 2**-21) * expected_scale).all()
+    difference = (codes.int() - expected_codes.int()).abs()
+    assert difference.max() <= 1 and (difference > 0).float().mean() < 0.01
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered in exp:RuntimeWarning")  # the interpreter's numpy
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("rows", "width"), [(1, 1), (7, 200), (3, 12288)])
+def test_swiglu_and_quantizing_give_the_codes_of_the_definition(rows: int, width: int, dtype: torch.dtype) -> None:
+    """Where exp is 0, 1 or beyond float32: gates of 20 and more, 0, and below -110."""
+    generator = torch.Generator().manual_seed(rows)
+    gate = torch.tensor([20.0, 31.5, 64.0, 0.0, -128.0])[torch.randint(0, 5, (rows, width), generator=generator)]
+    x = torch.cat([gate, normal(rows, width, seed=3)], -1).to(DEVICE, dtype)
+    x[-1, width:] = 0
+    codes, scale = triton_rows.quantize(x, Prologue("swiglu"))
+    gate, up = x.float().chunk(2, -1)
+    expected = rounded(rounded(gate.clamp_min(0), dtype) * up, dtype)
+    expected_codes, expected_scale = int8.quantize_per_token(expected)
+    assert torch.equal(codes, expected_codes) and torch.equal(scale, expected_scale)
+    if dtype != torch.bfloat16 or not INTERPRETED:
+        assert torch.equal(expected, Prologue("swiglu").apply(x).float() + 0.0)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_swiglu_and_quantizing_of_any_numbers_are_a_step_off_at_most(dtype: torch.dtype) -> None:
+    x = (normal(9, 2 * 1500) * torch.logspace(-2, 1, 9)[:, None]).to(DEVICE, dtype)
+    codes, scale = triton_rows.quantize(x, Prologue("swiglu"))
+    gate, up = x.double().chunk(2, -1)
+    silu = rounded((gate / (1 + (-gate).exp())).float(), dtype)
+    expected_codes, expected_scale = int8.quantize_per_token(rounded(silu * up.float(), dtype))
+    assert ((scale - expected_scale).abs() <= (2 * torch.finfo(dtype).eps + 2**-21) * expected_scale).all()
+    difference = (codes.int() - expected_codes.int()).abs()
+    assert difference.max() <= 1 and (difference > 0).float().mean() < 0.01
+
+
+def test_rotated_rows_are_made_first() -> None:
+    x = normal(5, 512).to(DEVICE)
+    before = Prologue("rms_norm", normal(512, seed=2).to(DEVICE), 1e-5, rotation=256)
+    codes, scale = triton_rows.quantize(x, before)
+    expected_codes, expected_scale = int8.quantize_per_token(before.apply(x))
+    assert torch.equal(codes, expected_codes) and torch.equal(scale, expected_scale)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("width", [96, 4608])
+def test_the_gated_residual_is_its_definition(width: int, dtype: torch.dtype) -> None:
+    x = torch.randint(-8, 9, (4, width), generator=torch.Generator().manual_seed(0)).to(DEVICE, dtype)
+    residual, factor = (normal(*shape, seed=5).to(DEVICE, dtype) for shape in ((5, width), (width,)))
+    expected = rounded(residual[:4].float() + normal_rows(x, factor, 1e-5), dtype)
+    last = residual[4].clone()
+    triton_rows.add_normalized(residual[:4], x, factor, 1e-5)
+    assert torch.equal(residual[:4].float(), expected) and torch.equal(residual[4], last)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("heads", "width"), [(1, 2), (3, 96), (18, 256)])
+def test_heads_are_placed_as_defined_and_nothing_else_is_touched(heads: int, width: int, dtype: torch.dtype) -> None:
+    both = torch.randint(-8, 9, (5, 2, heads * width), generator=torch.Generator().manual_seed(0)).to(DEVICE, dtype)
+    factor, cos, sin = (normal(*shape, seed=6).to(DEVICE, dtype) for shape in ((width,), (5, width), (5, width)))
+    query, key = (part.unflatten(-1, (heads, width)) for part in both.unbind(1))
+    before = normal_rows(query, factor, 1e-5)
+    kept = rounded(before * cos.float()[:, None], dtype)
+    expected = rounded(kept + before.roll(width // 2, -1) * sin.float()[:, None], dtype)
+    untouched = key.clone()
+    triton_rows.place_heads(query, factor, cos, sin, 1e-5)
+    assert torch.equal(query.float(), expected) and torch.equal(key, untouched)
+
+
+def test_the_trial_at_load_accepts_the_programs_and_finds_what_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    if not INTERPRETED:  # it drops the lower bits of bfloat16
+        assert fused.wrong(torch.device(DEVICE)) is None
+    monkeypatch.setattr(triton_rows, "add_normalized", lambda *_: None)
+    assert "add_normalized is not its definition" in str(fused.wrong(torch.device(DEVICE)))

@@ -12,7 +12,7 @@ from ideogram_q8.errors import RequestError
 from ideogram_q8.policies.gguf import file_bytes, fit, gguf, measure, recipe_errors
 from ideogram_q8.quantization import quantize
 from ideogram_q8.recipe import choose
-from ideogram_q8.rules import weigh
+from ideogram_q8.recipe.rules import weigh
 from tests.policies.example import statistics_of
 
 SPIKY = {"layers.0.feed_forward.w2": 300.0}

@@ -75,7 +75,7 @@ def test_a_real_build_is_planned(tmp_path: Path, capsys: pytest.CaptureFixture[s
         sizes = {file["path"]: file["size"] for file in values["files"]}
         assert {file.path: file.size for file in build.files}.items() <= sizes.items()
         assert values["artifact_sha256"] == build.artifact_sha256
-        assert re.search(r"\| `adaln_proj` \| 2 \| bf16 \|", values["card"])
+        assert re.search(r"\| `adaln_proj` \| 2 \| bfloat16 \|", values["card"])
 
 
 def test_card_can_be_written(pocket: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,7 +18,7 @@ from ideogram_q8.manifest import Manifest
 from ideogram_q8.numerics import ggml
 from ideogram_q8.quantization import quantize
 from ideogram_q8.recipe import Recipe, choose
-from ideogram_q8.rules import apply_rules, weigh
+from ideogram_q8.recipe.rules import apply_rules, weigh
 from ideogram_q8.schemes import BLOCK_TYPES, PRESETS
 from tests.policies.example import statistics_of
 from tests.quantizing import begin, files_of, resumed_bytes

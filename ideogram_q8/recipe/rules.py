@@ -10,7 +10,7 @@ from ideogram_q8.architecture import COMPONENT_FOLDERS, Linear
 from ideogram_q8.calibration.importance import Importance
 from ideogram_q8.components import Dimensions, component
 from ideogram_q8.errors import RequestError
-from ideogram_q8.recipe import NAIVE, LayerPlan, Part, Recipe, problem_of
+from ideogram_q8.recipe.plan import NAIVE, LayerPlan, Part, Recipe, problem_of
 from ideogram_q8.schemes import GGUF_SCHEMES, GGUF_TYPES, PRESETS, WEIGHTED, LayerScheme
 
 

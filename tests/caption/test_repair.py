@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ideogram_q8.caption import lint
-from ideogram_q8.caption_repair import repair
+from ideogram_q8.caption.repair import repair
 from ideogram_q8.evaluation import suite
 
 SOUND: dict[str, Any] = {

@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import asdict
 
 from ideogram_q8.errors import printable
-from ideogram_q8.recipe import LayerPlan, Part, Recipe, fold_of, split_stack
+from ideogram_q8.recipe.plan import LayerPlan, Part, Recipe, fold_of, split_stack
 from ideogram_q8.schemes import INT8_SCHEMES
 
 

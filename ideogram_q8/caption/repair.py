@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ideogram_q8.caption import BOX_LIMIT, ELEMENT_PALETTE_MAX, STYLE_PALETTE_MAX
+from ideogram_q8.caption.json_form import BOX_LIMIT, ELEMENT_PALETTE_MAX, STYLE_PALETTE_MAX
 
 _TOP = ("high_level_description", "style_description", "compositional_deconstruction")
 _COMPOSITION = ("background", "elements")

@@ -17,7 +17,7 @@ from ideogram_q8.errors import ArtifactError, IdeogramQ8Error, RequestError, pri
 from ideogram_q8.folding import fold_points
 from ideogram_q8.numerics import smoothing
 from ideogram_q8.recipe import LayerPlan, Part, Recipe, Smoothing, choose
-from ideogram_q8.recipe_table import explain
+from ideogram_q8.recipe.table import explain
 from ideogram_q8.schemes import NAMED_SCHEMES, uses_more_bits
 from tests.synthetic import TINY
 

@@ -11,8 +11,8 @@ from types import ModuleType
 
 import pytest
 
-from ideogram_q8 import bench, encoder_rates
 from ideogram_q8.__main__ import main
+from ideogram_q8.bench import encoders, quantizing
 from ideogram_q8.checkpoint import open_source
 from ideogram_q8.errors import RequestError, ResourceError, SourceError
 from ideogram_q8.recipe import choose
@@ -26,11 +26,11 @@ def in_this_process(monkeypatch):
     def run(*arguments):
         received = []
         pipe = {"recv": staticmethod(lambda: arguments), "send": staticmethod(received.append)}
-        bench._child(type("Pipe", (), pipe))
+        quantizing._child(type("Pipe", (), pipe))
         return received[0]
 
-    monkeypatch.setattr(bench, "_quantize_apart", run)
-    monkeypatch.setattr(bench, "_MEMORY_BYTES", 1 << 20)
+    monkeypatch.setattr(quantizing, "_quantize_apart", run)
+    monkeypatch.setattr(quantizing, "_MEMORY_BYTES", 1 << 20)
 
 
 def test_the_last_line_is_json(tmp_path, capsys, in_this_process):
@@ -60,7 +60,7 @@ def test_a_process_of_its_own_reports_and_refuses(tmp_path):
     path = next(source.rglob("unconditional_transformer/*.safetensors"))
     path.write_bytes(path.read_bytes())  # as when something writes to it meanwhile
     with pytest.raises(SourceError, match="has changed since it was opened"):
-        bench._quantize_apart(opened, choose("int8", opened.config), tmp_path / "out", "cpu")
+        quantizing._quantize_apart(opened, choose("int8", opened.config), tmp_path / "out", "cpu")
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
 
 
@@ -72,7 +72,7 @@ def test_a_process_that_dies_before_it_has_read_anything_is_one_line(source, tmp
     module.__file__ = str(program)
     monkeypatch.setitem(sys.modules, "__main__", module)
     with pytest.raises(ResourceError, match="the process that quantized ended with code 7; was it out of memory"):
-        bench._quantize_apart(source, choose("int8", source.config), Path("x" * 3_000_000), "cpu")
+        quantizing._quantize_apart(source, choose("int8", source.config), Path("x" * 3_000_000), "cpu")
 
 
 def test_a_missing_folder_is_one_line(tmp_path, capsys):
@@ -95,9 +95,9 @@ size_t ggml_quantize_chunk(int type, const float *x, void *out, int64_t start, i
 
 @pytest.fixture
 def few_values(monkeypatch):
-    monkeypatch.setattr(encoder_rates, "_ROWS", 1)
-    monkeypatch.setattr(encoder_rates, "_WIDTH", 256)
-    monkeypatch.setattr(encoder_rates, "find_library", lambda: None)
+    monkeypatch.setattr(encoders, "_ROWS", 1)
+    monkeypatch.setattr(encoders, "_WIDTH", 256)
+    monkeypatch.setattr(encoders, "find_library", lambda: None)
 
 
 def test_gguf_types_have_a_rate_each(tmp_path, capsys, in_this_process, few_values):
@@ -116,7 +116,7 @@ def test_a_library_of_ggml_is_measured_beside(tmp_path, few_values):
     (tmp_path / "fake.c").write_text(FAKE, encoding="utf-8")
     library = tmp_path / "libggml-base.so"
     subprocess.run(["cc", "-shared", "-fPIC", "-o", str(library), str(tmp_path / "fake.c")], check=True)
-    plain, weighted = encoder_rates.measure([("q4_k", False), ("q4_k", True)], library)
+    plain, weighted = encoders.measure([("q4_k", False), ("q4_k", True)], library)
     assert (plain.weighted, weighted.weighted, plain.note) == (False, True, str(library))
     assert plain.ggml > plain.ours > 0  # it does nothing
 
@@ -124,4 +124,4 @@ def test_a_library_of_ggml_is_measured_beside(tmp_path, few_values):
 def test_what_is_no_library_is_refused(tmp_path, few_values):
     (tmp_path / "no.so").write_text("none", encoding="utf-8")
     with pytest.raises(RequestError, match=r"no\.so is not ggml's library: .*; expected libggml-base"):
-        encoder_rates.measure([("q8_0", False)], tmp_path / "no.so")
+        encoders.measure([("q8_0", False)], tmp_path / "no.so")

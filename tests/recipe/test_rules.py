@@ -6,7 +6,7 @@ import pytest
 
 from ideogram_q8.errors import RequestError
 from ideogram_q8.recipe import Recipe, choose
-from ideogram_q8.rules import apply_rules, parse
+from ideogram_q8.recipe.rules import apply_rules, parse
 from tests.synthetic import TINY
 
 

@@ -22,12 +22,14 @@ from pathlib import Path
 
 import torch
 
-from ideogram_q8 import encoder_rates, manifest
+from ideogram_q8 import manifest
 from ideogram_q8.architecture import BRANCHES
 from ideogram_q8.artifact.folder import check_space, disk_errors
+from ideogram_q8.bench import encoders
+from ideogram_q8.bench.encoders import EncoderRate
+from ideogram_q8.bench.machine import processor_name
 from ideogram_q8.calibration.importance import Importance
 from ideogram_q8.checkpoint import Source
-from ideogram_q8.encoder_rates import EncoderRate
 from ideogram_q8.errors import IdeogramQ8Error, RequestError, ResourceError
 from ideogram_q8.memory import available_bytes, peak_bytes
 from ideogram_q8.numerics.ggml import BLOCKS
@@ -87,9 +89,9 @@ def measure(
     size = sum(path.stat().st_size for path in files)
     with disk_errors(folder), tempfile.TemporaryDirectory(prefix="bench-", dir=folder) as place:
         check_space(Path(place), size + HEADER_ALLOWANCE)
-        cache = _drop_from_cache(files)
+        cache = drop_from_cache(files)
         copied = _seconds(lambda: _copy(files, Path(place) / "copy"))
-        _drop_from_cache(files)
+        drop_from_cache(files)
         run = _quantize_apart(source, recipe, Path(place) / "out", device, importance)
     memory_rate = _memory_rate()
     rate, copy_rate = size / run.seconds / 1e9, size / copied / 1e9
@@ -106,11 +108,11 @@ def measure(
         share_of_memory=rate / memory_rate,
         peak_bytes=run.peak_bytes,
         source_cache=cache,
-        processor=_processor() if device == "cpu" else torch.cuda.get_device_name(),
+        processor=processor_name() if device == "cpu" else torch.cuda.get_device_name(),
         cores=os.cpu_count() or 1,
         system=platform.platform(),
         versions={"ideogram_q8": manifest.TOOL_VERSION, "python": platform.python_version(), "torch": torch.__version__},
-        encoders=encoder_rates.measure(_encoders(recipe), ggml_library),
+        encoders=encoders.measure(_encoders(recipe), ggml_library),
     )
 
 
@@ -147,7 +149,8 @@ def _copy(files: Sequence[Path], folder: Path) -> None:
         (folder / str(index)).unlink()
 
 
-def _drop_from_cache(files: Sequence[Path]) -> str:
+def drop_from_cache(files: Sequence[Path]) -> str:
+    """Asks the system to forget what it has read of `files`; returns what was done, for people."""
     if not hasattr(os, "posix_fadvise"):
         return "as it was"
     for path in files:
@@ -205,11 +208,3 @@ def _memory_rate() -> float:
     target = torch.zeros_like(values)
     best = min(_seconds(lambda: target.copy_(values)) for _ in range(_MEMORY_PASSES))
     return size / best / 1e9
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())

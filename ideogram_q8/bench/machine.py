@@ -1,0 +1,231 @@
+"""What a measurement was taken on: the processor or card, its clocks while it worked, versions, and what it does at most.
+
+A figure without its clocks says little: a card that is hot or capped runs at two thirds of its speed. They come from NVML, through the
+package `nvidia-ml-py`, where it is installed; a CPU's are not asked for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import importlib.util
+import os
+import platform
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ideogram_q8 import memory
+from ideogram_q8.bench import timing
+from ideogram_q8.kernels import cpu, triton_int8
+from ideogram_q8.manifest import TOOL_VERSION
+
+_PACKAGES = ("torch", "diffusers", "transformers", "triton", "comfy-kitchen", "torchao", "sdnq", "numba")
+_INSTRUCTIONS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_int8", "amx_bf16", "asimddp", "i8mm")
+"""Of a CPU, those that decide how fast products are, by Linux's names."""
+_SIDE = {"cuda": 8192, "cpu": 1024}
+"""Of the square product whose rate is taken for the device's peak."""
+_COPY_BYTES = {"cuda": 1 << 30, "cpu": 1 << 28}
+_PASSES = 5
+
+
+@dataclass(frozen=True)
+class Clocks:
+    """Of a card, at one moment: MHz, degrees Celsius, watts; `slowed_by` are NVML's reasons for not running at full clock."""
+
+    graphics: int
+    graphics_most: int
+    memory: int
+    celsius: int
+    watts: float
+    watts_most: float
+    slowed_by: str
+
+
+@dataclass(frozen=True)
+class Machine:
+    """`device` is cpu or cuda; `capability` is CUDA's compute capability, as "8.6"."""
+
+    device: str
+    name: str
+    capability: str | None
+    memory_bytes: int
+    cores: int
+    threads: int
+    instructions: tuple[str, ...]
+    system: str
+    versions: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Peak:
+    """Operations a second (a multiplication and an addition are two), and what reached them; without them, why there are none."""
+
+    rate: float | None
+    by: str
+
+
+@dataclass(frozen=True)
+class Peaks:
+    """What the device reached on the easiest work: a large square product of each kind, and a copy within its memory.
+
+    `bytes_rate` counts bytes read and bytes written.
+    """
+
+    dtype: str
+    floating: Peak
+    int8: Peak
+    bytes_rate: float
+
+    def of(self, arithmetic: str) -> float | None:
+        """Operations a second of `float` or `int8`."""
+        return self.int8.rate if arithmetic == "int8" else self.floating.rate
+
+
+def machine(device: torch.device) -> Machine:
+    """What `device` is."""
+    cuda = device.type == "cuda"
+    properties = torch.cuda.get_device_properties(device) if cuda else None
+    versions = {name: found for name in _PACKAGES if (found := _version(name)) is not None}
+    return Machine(
+        device=device.type,
+        name=processor_name() if properties is None else properties.name,
+        capability=None if properties is None else f"{properties.major}.{properties.minor}",
+        memory_bytes=memory.host_bytes()[0] if properties is None else properties.total_memory,
+        cores=os.cpu_count() or 1,
+        threads=torch.get_num_threads(),
+        instructions=_instructions(),
+        system=platform.platform(),
+        versions={"ideogram_q8": TOOL_VERSION, "python": platform.python_version(), **versions, **_driver(cuda)},
+    )
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _driver(cuda: bool) -> dict[str, str]:
+    if not cuda:
+        return {}
+    found = {"cuda": str(torch.version.cuda)}
+    with contextlib.suppress(ImportError):
+        import pynvml
+
+        with contextlib.suppress(pynvml.NVMLError):
+            pynvml.nvmlInit()
+            found["driver"] = str(pynvml.nvmlSystemGetDriverVersion())
+    return found
+
+
+def processor_name() -> str:
+    """The CPU's, as Linux has it."""
+    return _cpuinfo("model name") or platform.processor() or platform.machine()
+
+
+def _instructions() -> tuple[str, ...]:
+    flags = (_cpuinfo("flags") or _cpuinfo("Features")).split()
+    return tuple(name for name in _INSTRUCTIONS if name in flags)
+
+
+def _cpuinfo(key: str) -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.partition(":")[0].strip() == key), "")
+
+
+def clocks(device: torch.device) -> Clocks | None:
+    """Of a CUDA device's card, now; None where NVML cannot be asked."""
+    if device.type != "cuda":
+        return None
+    with contextlib.suppress(ImportError):
+        import pynvml
+
+        with contextlib.suppress(pynvml.NVMLError):
+            pynvml.nvmlInit()
+            card = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
+            return _clocks(pynvml, card)
+    return None
+
+
+def _clocks(nvml: object, card: object) -> Clocks:
+    """From NVML's module and a handle."""
+
+    def ask(name: str, *arguments: object) -> int:
+        found: int = getattr(nvml, f"nvmlDeviceGet{name}")(card, *arguments)
+        return found
+
+    graphics, memory_clock = getattr(nvml, "NVML_CLOCK_SM"), getattr(nvml, "NVML_CLOCK_MEM")  # noqa: B009 (a module as a value)
+    reasons = ask("CurrentClocksThrottleReasons")
+    names = {
+        "power cap": "nvmlClocksThrottleReasonSwPowerCap",
+        "hardware slowdown": "nvmlClocksThrottleReasonHwSlowdown",
+        "heat": "nvmlClocksThrottleReasonSwThermalSlowdown",
+        "set clocks": "nvmlClocksThrottleReasonApplicationsClocksSetting",
+    }
+    return Clocks(
+        graphics=ask("ClockInfo", graphics),
+        graphics_most=ask("MaxClockInfo", graphics),
+        memory=ask("ClockInfo", memory_clock),
+        celsius=ask("Temperature", 0),
+        watts=ask("PowerUsage") / 1000,
+        watts_most=ask("EnforcedPowerLimit") / 1000,
+        slowed_by=", ".join(label for label, name in names.items() if reasons & getattr(nvml, name)),
+    )
+
+
+# ---- peaks ----
+
+
+def peaks(device: torch.device, dtype: torch.dtype) -> Peaks:
+    """Measures the device: a second or two on a card, a few on a CPU."""
+    side = _SIDE.get(device.type, _SIDE["cpu"])
+    floats = torch.randn(side, side, device=device).to(dtype)
+    found = _best({f"torch.mm, {side}x{side}": lambda: torch.mm(floats, floats.t())}, side, device)
+    integers = torch.randint(-127, 128, (side, side), device=device, dtype=torch.int8)
+    products, reason = _integer_products(integers)
+    int8 = _best(products, side, device) if products else Peak(None, reason)
+    source = torch.ones(_COPY_BYTES.get(device.type, _COPY_BYTES["cpu"]), dtype=torch.uint8, device=device)
+    target = torch.zeros_like(source)
+    seconds = min(timing.seconds(lambda: target.copy_(source), device) for _ in range(_PASSES))
+    return Peaks(str(dtype).removeprefix("torch."), found, int8, 2 * source.nbytes / seconds)
+
+
+def _best(products: Mapping[str, Callable[[], object]], side: int, device: torch.device) -> Peak:
+    """The fastest pass of the fastest product that works here."""
+    found: list[tuple[float, str]] = []
+    problems: list[str] = []
+    for name, product in products.items():
+        seconds = _fastest(product, device)
+        if isinstance(seconds, str):
+            problems.append(f"{name}: {seconds}")
+        else:
+            found.append((2 * side**3 / seconds, name))
+    return Peak(*max(found)) if found else Peak(None, "; ".join(problems))
+
+
+def _fastest(product: Callable[[], object], device: torch.device) -> float | str:
+    """Seconds after a pass that warms up, or what went wrong."""
+    try:
+        return min([timing.seconds(product, device) for _ in range(_PASSES + 1)][1:])
+    except Exception as error:  # noqa: BLE001 (compilers and drivers; the reason is kept)
+        return f"{type(error).__name__}: {error}"[:200]
+
+
+def _integer_products(codes: torch.Tensor) -> tuple[dict[str, Callable[[], object]], str]:
+    """Products of int8 codes to int32 sums, by name; where there are none, why."""
+    side = len(codes)
+    if codes.device.type == "cpu":
+        reason = cpu.refuses("cpu")
+        return ({}, reason) if reason else ({f"torch._int_mm, {side}x{side}": lambda: torch._int_mm(codes, codes.t())}, "")
+    found: dict[str, Callable[[], object]] = {f"torch._int_mm, {side}x{side}": lambda: torch._int_mm(codes, codes.t())}
+    if importlib.util.find_spec("triton"):
+        ones = torch.ones(side, 1, device=codes.device)
+        found[f"Triton, {side}x{side}"] = lambda: triton_int8.matmul(codes, ones, codes, ones, None, torch.int32)
+    return found, ""

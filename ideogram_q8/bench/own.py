@@ -1,0 +1,176 @@
+"""The variants of this package, built from random weights and driven by its own loop."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+
+import torch
+from diffusers import Ideogram4Transformer2DModel
+from torch import nn
+
+from ideogram_q8 import budget, fusing, text
+from ideogram_q8.architecture import BRANCHES, Branch, linears
+from ideogram_q8.bench import operations, timing
+from ideogram_q8.bench.random_weights import FP8, Form, RandomBranch
+from ideogram_q8.bench.results import Arithmetic, Part
+from ideogram_q8.bench.scene import Built, Scene, Variant, guided
+from ideogram_q8.budget import Encoder, Networks, Plan
+from ideogram_q8.denoising import Denoiser
+from ideogram_q8.devices import COMPUTES
+from ideogram_q8.errors import ResourceError
+from ideogram_q8.networks import build_transformer
+from ideogram_q8.numerics.rotation import GROUP
+from ideogram_q8.recipe import choose
+from ideogram_q8.streaming import stream_blocks
+
+Forms = Mapping[str, Form]
+"""By a Linear's official name."""
+_PLACEMENTS = (
+    Plan("all resident", (), "freed"),
+    Plan("unconditional branch streamed", ("unconditional",), "freed"),
+    Plan("both branches streamed", ("unconditional", "conditional"), "freed"),
+)
+"""Fastest first; the transformers alone."""
+_PASSES = 3
+
+
+def forms(scene: Scene, scheme: str, rotated: bool = False) -> Forms:
+    """Of every Linear: one scheme throughout (`fp8`, `bf16`), or what the recipe of that name has."""
+    every = linears(scene.config)
+    if scheme in (FP8, "bf16"):
+        return dict.fromkeys((linear.name for linear in every), Form(scheme))
+    schemes = {plan.linear: plan.scheme for plan in choose(scheme, scene.config).parts["conditional"].layers}
+    turns = {linear.name: rotated and schemes[linear.name] == "w8a8" and linear.in_features % GROUP == 0 for linear in every}
+    return {name: Form(found, GROUP if turns[name] else 0) for name, found in schemes.items()}
+
+
+def networks(scene: Scene, chosen: Forms) -> Networks:
+    """Both transformers as numbers for `budget`, and nothing else."""
+    schemes = {name: form.scheme for name, form in chosen.items()}
+    return Networks(scene.config, dict.fromkeys(BRANCHES, schemes), Encoder(0, 0, 0), 0, (1, 1), scene.dtype)
+
+
+def placement(scene: Scene, described: Networks) -> tuple[Plan, int]:
+    """The fastest plan that fits, and the peak that is predicted for it.
+
+    Raises:
+        ResourceError: none fits.
+    """
+    settings, kind = scene.settings, scene.device.type
+    size = settings.width, settings.height
+    candidates = _PLACEMENTS if kind == "cuda" else _PLACEMENTS[:1]
+    found = [(plan, budget.footprint(described, plan, size, settings.text_tokens, kind).denoise) for plan in candidates]
+    for plan, needed in found:
+        if needed <= scene.available:
+            return plan, needed
+    raise ResourceError(f"needs {found[-1][1] / 1e9:.1f} GB, {scene.available / 1e9:.1f} GB are free")
+
+
+def build(scene: Scene, scheme: str, rotated: bool = False, compute: str = COMPUTES[0]) -> Built:
+    """A variant in memory.
+
+    Raises:
+        ResourceError: it does not fit.
+    """
+    chosen = forms(scene, scheme, rotated)
+    plan, predicted = placement(scene, networks(scene, chosen))
+    transformers = {
+        branch: build_transformer(
+            RandomBranch(scene.pool, scene.config, branch, chosen),
+            scene.config,
+            torch.device("cpu") if branch in plan.streamed else scene.device,
+            scene.dtype,
+            compute,
+        )
+        for branch in BRANCHES
+    }
+    enter: dict[Branch, Callable[[int], None]] = {}
+    if plan.streamed:
+        enter = dict(
+            zip(plan.streamed, stream_blocks([transformers[branch] for branch in plan.streamed], scene.device), strict=True)
+        )
+    projected = text.project(transformers["conditional"], scene.features)
+    conditional = Denoiser(transformers["conditional"], projected, scene.grid, scene.t, enter.get("conditional"))
+    unconditional = Denoiser(transformers["unconditional"], projected[:0], scene.grid, scene.t, enter.get("unconditional"))
+
+    def step(index: int) -> torch.Tensor:
+        return guided(unconditional.velocity(scene.latents, index), conditional.velocity(scene.latents, index))
+
+    def parts() -> tuple[Part, ...]:
+        if "conditional" in enter:
+            enter["conditional"](0)
+        return measure_parts(scene, transformers["conditional"], chosen, compute)
+
+    return Built(step, parts, predicted, plan.streamed, plan.name if plan.streamed else "")
+
+
+# ---- what a step is made of ----
+
+
+def measure_parts(scene: Scene, transformer: Ideogram4Transformer2DModel, chosen: Forms, compute: str) -> tuple[Part, ...]:
+    """The products and the attention of the first block, each alone, times the blocks of both branches."""
+    block, counts = transformer.layers[0], (scene.settings.text_tokens + scene.image_tokens, scene.image_tokens)
+    names = ("attention.qkv", "attention.o", "feed_forward.w1", "feed_forward.w2")
+    found = []
+    for shape, layers, name in zip(operations.block_shapes(scene.config), _products(block), names, strict=True):
+        seconds = sum(_time(layers, scene, tokens, shape.inputs) for tokens in counts)
+        arithmetic = _arithmetic(chosen[f"layers.0.{name}"].scheme, compute)
+        found.append(Part(shape.kind, arithmetic, scene.operations[shape.kind], scene.config.num_layers * seconds))
+    seconds = sum(_time_attention(scene, tokens) for tokens in counts)
+    attention = operations.ATTENTION
+    return (*found, Part(attention, "float", scene.operations[attention], scene.config.num_layers * seconds))
+
+
+def _products(block: nn.Module) -> list[tuple[nn.Module, ...]]:
+    """The layers of BLOCK_PRODUCTS, as one where they are one in memory."""
+    qkv, gate = (parts if (whole := fusing.joined(parts)) is None else (whole,) for parts in fusing.together(block))
+    return [qkv, (block.get_submodule("attention.to_out.0"),), gate, (block.get_submodule("feed_forward.w2"),)]
+
+
+def _time(layers: tuple[nn.Module, ...], scene: Scene, tokens: int, width: int) -> float:
+    x = torch.randn(1, tokens, width, device=scene.device, dtype=scene.dtype)
+    return _median(lambda: [layer(x) for layer in layers], scene.device)
+
+
+def _time_attention(scene: Scene, tokens: int) -> float:
+    config = scene.config
+    shape = 1, tokens, config.num_attention_heads, config.attention_head_dim
+    query, key, value = (torch.randn(shape, device=scene.device, dtype=scene.dtype).transpose(1, 2) for _ in range(3))
+    return _median(lambda: torch.nn.functional.scaled_dot_product_attention(query, key, value), scene.device)
+
+
+def _median(function: Callable[[], object], device: torch.device) -> float:
+    calls = timing.calls_for(function, device)
+    return timing.Timing.of([timing.seconds(function, device, calls) for _ in range(_PASSES)]).median
+
+
+def _arithmetic(scheme: str, compute: str) -> Arithmetic:
+    return "int8" if scheme == "w8a8" or (compute == "int8" and scheme not in (FP8, "bf16", "w8a16")) else "float"
+
+
+# ---- by name ----
+
+
+def _variant(name: str, label: str, scheme: str, *, rotated: bool = False, compute: str = COMPUTES[0]) -> Variant:
+    integers = scheme == "int8" or compute == "int8"
+    return Variant(
+        name,
+        label,
+        "int8" if integers else "float",
+        functools.partial(build, scheme=scheme, rotated=rotated, compute=compute),
+    )
+
+
+UNQUANTIZED = "unquantized"
+VARIANTS: tuple[Variant, ...] = (
+    _variant(UNQUANTIZED, "weights in the activations' type", "bf16"),
+    _variant(FP8, "FP8, weight only (the original)", FP8),
+    _variant("int8", "INT8, plain or smoothed", "int8"),
+    _variant("int8-rotated", "INT8, all W8A8 rotated", "int8", rotated=True),
+    _variant("q8_0", "Q8_0", "q8_0"),
+    _variant("q8_0-int8", "Q8_0, int8 compute", "q8_0", compute="int8"),
+    _variant("q4_k_s", "Q4_K", "q4_k_s"),
+    _variant("q4_k_s-int8", "Q4_K, int8 compute", "q4_k_s", compute="int8"),
+)
+"""Smoothing is folded into the weights: a smoothed build computes what a plain one computes."""

@@ -1,0 +1,94 @@
+"""What a block does between its products, in one pass over the tokens where Triton can: definitions in plain torch beside them.
+
+comfy-kitchen 0.2.40 has `rms_gated_residual` on CPUs and AMD only, and its `rms_rope_split_half` keeps in float32 what diffusers
+rounds to the activations' dtype in between; these programs round where the definitions do.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import logging
+
+import torch
+from torch.nn import functional
+
+from ideogram_q8.kernels import triton_rows
+from ideogram_q8.kernels.operators import in_place_operator
+
+_log = logging.getLogger(__name__)
+
+
+@in_place_operator
+def add_normalized(residual: torch.Tensor, x: torch.Tensor, factor: torch.Tensor, eps: float) -> None:
+    """residual += rms_norm(x) * factor, the summand rounded to the dtype of `x` first.
+
+    Args:
+        residual: floating [..., K], contiguous.
+        x: floating [..., K], contiguous, like `residual`.
+        factor: floating [K] in their dtype: the norm's weight, and a gate.
+    """
+    if refusal(x.device, x.shape[-1]) is None:
+        triton_rows.add_normalized(residual.view(-1, x.shape[-1]), x.view(-1, x.shape[-1]), factor, eps)
+    else:
+        residual += functional.rms_norm(x, factor.shape, factor, eps)
+
+
+@in_place_operator
+def place_heads(x: torch.Tensor, factor: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, eps: float) -> None:
+    """x = n * cos + swap(n) * sin in place, where n = rms_norm(x) * factor by head and swap exchanges the halves of a head.
+
+    n and n * cos are rounded to the dtype of `x`.
+
+    Args:
+        x: floating [1, tokens, heads, width], the heads of a token contiguous; may be a view of q, k and v together.
+        factor: floating [width] in its dtype.
+        cos, sin: [1, tokens, 1, width] in its dtype, contiguous; the first half of the sines is negative.
+    """
+    if refusal(x.device, x.shape[-1]) is None:
+        triton_rows.place_heads(x[0], factor, cos, sin, eps)
+        return
+    normal = functional.rms_norm(x, factor.shape, factor, eps)
+    turned = normal.roll(x.shape[-1] // 2, -1)
+    x.copy_(normal.mul_(cos).addcmul_(turned, sin))
+
+
+def refusal(device: torch.device, width: int) -> str | None:
+    """Why Triton does not go over rows of `width` values on a device, or None; plain torch does it then."""
+    if device.type != "cuda":
+        return "needs CUDA"
+    if width > triton_rows.LARGEST_WIDTH:
+        return f"takes rows of at most {triton_rows.LARGEST_WIDTH} values, got {width}"
+    return _broken(device)
+
+
+@functools.lru_cache(maxsize=8)
+def _broken(device: torch.device) -> str | None:
+    """Why the programs cannot be trusted on a GPU, or None; logged. Compiles and tries them once."""
+    reason = None if importlib.util.find_spec("triton") else "Triton is not installed"
+    if reason is None:
+        try:
+            reason = wrong(device)
+        except Exception as error:  # noqa: BLE001 (a compiler, a driver and a C compiler, none of them ours)
+            reason = f"{type(error).__name__}: {error}"[:200]
+    _log.info("norms on %s: by %s", device, "Triton" if reason is None else f"plain torch; Triton refused: {reason}")
+    return reason
+
+
+def wrong(device: torch.device) -> str | None:
+    """What of the programs is not the definition on numbers whose sums are exact in every order, or None."""
+    generator = torch.Generator().manual_seed(0)
+    for dtype in (torch.bfloat16, torch.float16, torch.float32):
+        x = torch.randint(-8, 9, (5, 3, 256), generator=generator).to(dtype)  # mean squares are sums of integers
+        residual, factor = (torch.randn(*shape, generator=generator).to(dtype) for shape in ((15, 256), (256,)))
+        cos, sin = (torch.randn(5, 256, generator=generator).to(dtype) for _ in range(2))
+        added = residual + functional.rms_norm(x.view(15, 256), (256,), factor, 1e-5)
+        normal = functional.rms_norm(x, (256,), factor, 1e-5)
+        placed = (normal * cos[:, None]).addcmul_(normal.roll(128, -1), sin[:, None])
+        x, residual, factor, cos, sin = (tensor.to(device) for tensor in (x, residual, factor, cos, sin))
+        triton_rows.add_normalized(residual, x.view(15, 256), factor, 1e-5)
+        triton_rows.place_heads(x, factor, cos, sin, 1e-5)
+        for name, found, expected in (("add_normalized", residual, added), ("place_heads", x, placed)):
+            if not torch.equal(found.cpu(), expected):
+                return f"{name} is not its definition in {dtype}"
+    return None
