@@ -20,11 +20,12 @@ _INK = "#010203"
 """Stands for the page's text colour until the SVG is finished."""
 _COLOURS = ("#8a8f98", "#d1495b", "#e08e1b", "#2a9d5c", "#3a86d9", "#9b5de5", "#00a6a6", "#c96bb2", "#a0742f", "#6b8e23")
 """Readable on white and on black; the first is the reference's."""
+_LEGEND_COLUMNS = 3
 _STYLE: Any = {
     "svg.fonttype": "none",
     "text.parse_math": False,
     "font.family": "sans-serif",
-    "font.size": 11,
+    "font.size": 10,
     "text.color": _INK,
     "axes.edgecolor": _INK,
     "axes.labelcolor": _INK,
@@ -74,7 +75,7 @@ def _against(report: Report, costs: Mapping[str, tuple[float, float, float]], la
     if not shown:
         return ""
     with mpl.rc_context(_STYLE):
-        drawing, axes = _new(8.4, 4.4)
+        drawing, axes = _new(8.4, 4.8)
         for variant, figure in shown:
             cost, low, high = costs[variant.name]
             axes.errorbar(
@@ -166,7 +167,10 @@ def _new(width: float, height: float) -> tuple[Drawing, Axes]:
 
 def _finish(drawing: Drawing, axes: Axes, name: str) -> str:
     """The SVG element; `name` keeps its ids apart from those of other charts on the page."""
-    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+    handles, labels = axes.get_legend_handles_labels()
+    drawing.legend(
+        handles, labels, loc="outside lower center", ncols=_LEGEND_COLUMNS, fontsize=9, columnspacing=1.2, handlelength=1.4
+    )
     buffer = io.StringIO()
     with mpl.rc_context({"svg.hashsalt": name}):
         drawing.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})

@@ -8,9 +8,10 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 
-from PIL import Image, ImageChops, ImageDraw, ImageFont
+from PIL import Image, ImageChops, ImageDraw
 
 from ideogram_q8.evaluation.compare import Variant, Whole
+from ideogram_q8.evaluation.lettering import font
 from ideogram_q8.evaluation.measurement import open_picture
 
 EACH = 4
@@ -43,16 +44,16 @@ def sheet(reference: Variant, variant: Variant) -> Image.Image:
     rows = max(len(places) for places in picked.values())
     block = len(_COLUMNS) * (_CELL + _GAP)
     canvas = Image.new("RGB", (_GAP + len(KINDS) * (block + _GAP), 2 * _LINE + rows * (_CELL + _LINE + _GAP) + _GAP), _GROUND)
-    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(size=14)
+    draw, letters = ImageDraw.Draw(canvas), font(14)
     for column, (kind, places) in enumerate(picked.items()):
         left = _GAP + column * (block + _GAP)
         for i, title in enumerate(_COLUMNS):
-            draw.text((left + i * (_CELL + _GAP), _GAP), f"{kind}: {title}" if i == 0 else title, _INK, font)
+            draw.text((left + i * (_CELL + _GAP), _GAP), f"{kind}: {title}" if i == 0 else title, _INK, letters)
         for row, place in enumerate(places):
             top = 2 * _LINE + row * (_CELL + _LINE + _GAP)
             for i, picture in enumerate(_row(reference, variant, place)):
                 canvas.paste(picture, (left + i * (_CELL + _GAP), top))
-            draw.text((left, top + _CELL + 2), _label(variant, place), _SOFT, font)
+            draw.text((left, top + _CELL + 2), _label(variant, place), _SOFT, letters)
     return canvas
 
 

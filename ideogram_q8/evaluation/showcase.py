@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from ideogram_q8.evaluation.charts import charts
 from ideogram_q8.evaluation.compare import Variant, Whole
+from ideogram_q8.evaluation.lettering import font
 from ideogram_q8.evaluation.measurement import open_picture
 from ideogram_q8.report import Report, Sample
 from ideogram_q8.schemes import title
@@ -112,14 +113,14 @@ def comparison(whole: Whole, places: Sequence[int]) -> bytes:
     column, row = _THUMB + _CROP[0] + 2 * _GAP, _THUMB + _GAP
     top = 2 * _LINE + _GAP
     canvas = Image.new("RGB", (_LABEL + len(places) * column, top + len(whole.variants) * row), _GROUND)
-    draw, font, small = ImageDraw.Draw(canvas), ImageFont.load_default(size=15), ImageFont.load_default(size=12)
+    draw, letters, small = ImageDraw.Draw(canvas), font(15), font(12)
     for i, place in enumerate(places):
         left = _LABEL + i * column
         request, case = whole.variants[0].pictures[place].painted.request, whole.run.cases[place]
-        draw.text((left, _GAP), _words(request.caption)[:40], _INK, font)
+        draw.text((left, _GAP), _words(request.caption)[:40], _INK, letters)
         draw.text((left, _GAP + _LINE), f"{case.id}, seed {request.seed}", _SOFT, small)
     for y, variant in enumerate(whole.variants):
-        draw.multiline_text((_GAP, top + y * row + _GAP), "\n".join(title(variant.share.name).split(", ")), _INK, font)
+        draw.multiline_text((_GAP, top + y * row + _GAP), "\n".join(title(variant.share.name).split(", ")), _INK, letters)
         for i, place in enumerate(places):
             picture = open_picture(_file(variant, place))
             left = _LABEL + i * column
