@@ -11,7 +11,7 @@ import argparse
 import importlib.util
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ideogram_q8.ui.studio import Studio
 
 HIGHEST_PORT = 65535
+WARM_UP_AFTER_SECONDS = 1.0
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -136,12 +137,22 @@ def open_studio(options: argparse.Namespace) -> Studio:
     return studio
 
 
+def _later(work: Callable[[], None]) -> None:
+    """Runs it in the background once the page had time to go out: imports keep a server from answering."""
+    timer = threading.Timer(WARM_UP_AFTER_SECONDS, work)
+    timer.daemon = True
+    timer.start()
+
+
 def main() -> int:
     """Serves until Ctrl-C; returns the exit code: 2 for a refusal, 130 for Ctrl-C."""
     try:
         options = parse()
         studio = open_studio(options)
 
+        from ideogram_q8.ui.gradio_import import import_gradio
+
+        import_gradio()
         from ideogram_q8.ui.page import Serving, build_page, find_port, serve
         from ideogram_q8.ui.studio import warm_up
 
@@ -149,7 +160,7 @@ def main() -> int:
         serving = Serving(options.host, port, options.auth, options.share, options.mcp)
         page = build_page(studio, options.variant, options.max_queue, own_machine=serving.is_private)
         address = serve(page, studio, serving)
-        threading.Thread(target=warm_up, name="warm-up", daemon=True).start()
+        _later(warm_up)
     except (IdeogramQ8Error, OSError) as error:
         print(f"error: {printable(' '.join(str(error).split()))}", file=sys.stderr)
         return 2

@@ -9,6 +9,8 @@
     python -m ideogram_q8 doctor [VARIANT ...] [--size WxH]
     python -m ideogram_q8 recipe make SOURCE --policy naive|paper|convrot|auto --stats FILE --out recipe.json
     python -m ideogram_q8 recipe explain FILE
+    python -m ideogram_q8 bench linear|denoise|load [--device cuda] [--out FILE]
+    python -m ideogram_q8 bench project FILE --card rtx-3090
     python -m ideogram_q8 bench quantize SOURCE --scheme int8
     python -m ideogram_q8 ablate SOURCE --stats FILE --out DIR
     python -m ideogram_q8 evaluate --reference PLACE --candidate PLACE ... --suite NAME --out DIR

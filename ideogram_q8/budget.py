@@ -29,9 +29,9 @@ from ideogram_q8.architecture import (
     tensor_shapes,
 )
 from ideogram_q8.decoding import strip_values
-from ideogram_q8.devices import AUTO
+from ideogram_q8.devices import AUTO, COMPUTES
 from ideogram_q8.errors import RequestError
-from ideogram_q8.kernels import tiles
+from ideogram_q8.kernels.scratch import scratch_bytes
 from ideogram_q8.memory import Activations
 from ideogram_q8.numerics.ggml import BLOCKS
 from ideogram_q8.schemes import INT8_SCHEMES
@@ -86,6 +86,8 @@ class Networks:
     vae_bytes: int
     vae_channels: tuple[int, int]
     dtype: torch.dtype
+    compute: str = COMPUTES[0]
+    """One of COMPUTES, what Linears in ggml's blocks compute in."""
 
 
 @dataclass(frozen=True)
@@ -159,11 +161,11 @@ def plan_named(key: str, device: str) -> Plan:
 # ---- weights ----
 
 
-def linear_bytes(linear: Linear, scheme: str, dtype: torch.dtype) -> int:
+def linear_bytes(linear: Linear, scheme: str, dtype: torch.dtype, compute: str = COMPUTES[0]) -> int:
     """Of a Linear as `layers` holds it, without its bias."""
     outputs, inputs = linear.out_features, linear.in_features
     if scheme in BLOCKS:
-        return outputs * BLOCKS[scheme].row_bytes(inputs)
+        return outputs * (BLOCKS[scheme].row_bytes(inputs) + (4 if compute == "int8" else 0))
     if scheme == "fp8" or scheme in INT8_SCHEMES:
         return outputs * inputs + 4 * outputs
     return outputs * inputs * dtype.itemsize
@@ -177,7 +179,8 @@ def branch_bytes(networks: Networks, branch: Branch) -> int:
         if branch == "unconditional" and name.partition(".")[0] in TEXT_PROJECTION:
             continue
         if name in weights:
-            total += linear_bytes(weights[name], networks.schemes[branch][weights[name].name], networks.dtype)
+            scheme = networks.schemes[branch][weights[name].name]
+            total += linear_bytes(weights[name], scheme, networks.dtype, networks.compute)
         else:
             total += torch.Size(shape).numel() * networks.dtype.itemsize
     return total
@@ -189,7 +192,7 @@ def _block_bytes(networks: Networks, branch: Branch) -> Iterator[int]:
     for linear in linears(config):
         if linear.in_block and linear.kind.startswith(STREAMED):
             index = int(split_block(linear.name)[0].split(".")[-2])
-            found[index] += linear_bytes(linear, networks.schemes[branch][linear.name], networks.dtype)
+            found[index] += linear_bytes(linear, networks.schemes[branch][linear.name], networks.dtype, networks.compute)
     norms = 2 * config.attention_head_dim * networks.dtype.itemsize
     return (bytes_ + norms for bytes_ in found)
 
@@ -228,43 +231,45 @@ def denoise_activation_bytes(networks: Networks, size: tuple[int, int], text_tok
     config, item = networks.config, networks.dtype.itemsize
     image = size[0] * size[1] // SIDE_MULTIPLE**2
     tokens = text_tokens + image
-    stream, ffn = tokens * config.hidden_size * item, tokens * config.intermediate_size * item
-    peaks = {
-        "attention.qkv": 5 * stream,  # the residual, its norm, q k v
-        "attention.o": 8 * stream,  # the residual, q k v, q and k in place, attention, output
-        "feed_forward.w1": 2 * stream + 2 * ffn,
-        "": stream + 3 * ffn,  # the residual, both halves, one of them through silu
-        "feed_forward.w2": 2 * stream + ffn,
-    }
-    scratch = {kind: _scratch_bytes(networks, kind, tokens, device) for kind in peaks}
     kept = 2 * _MOST_STEPS * (4 * config.num_layers + 1) * config.hidden_size * item
     kept += 2 * (2 * tokens) * config.attention_head_dim * item  # cosines and sines of both branches
     kept += text_tokens * config.hidden_size * 2 * item + 4 * image * config.in_channels * 4
-    return kept + max(peaks[kind] + scratch[kind] for kind in peaks)
+    # the residual, q k v, and one of them normalized and turned; a CPU normalizes halves in float32
+    placing = tokens * config.hidden_size * (4 * item + max(2 * item, 8 if device == "cpu" else 0))
+    return kept + max(placing, *(_product_peak(networks, kind, scheme, tokens, device) for kind, scheme in _products(networks)))
 
 
-def _scratch_bytes(networks: Networks, kind: str, tokens: int, device: str) -> int:
-    """What the kernel of a kind of Linear needs beside input and output, at most over blocks and branches."""
-    found = [0]
-    for branch in BRANCHES:
-        for linear in linears(networks.config):
-            if linear.in_block and linear.kind == kind:
-                outputs = linear.out_features * (2 if kind == "feed_forward.w1" else 1)  # with w3
-                scheme = networks.schemes[branch][linear.name]
-                found.append(scratch_bytes(scheme, tokens, outputs, linear.in_features, networks.dtype, device))
-    return max(found)
+def _products(networks: Networks) -> set[tuple[str, str]]:
+    """Kinds of products of a block, and the schemes that they have somewhere."""
+    names = [(linear.name, linear.kind) for linear in linears(networks.config) if linear.in_block and linear.sees_tokens]
+    return {(kind, networks.schemes[branch][name]) for branch in BRANCHES for name, kind in names}
 
 
-def scratch_bytes(scheme: str, rows: int, outputs: int, inputs: int, dtype: torch.dtype, device: str) -> int:
-    """Of one product [rows, inputs] x [outputs, inputs]^T: the weight expanded, or activations as codes and the sums of their products.
+def _product_peak(networks: Networks, kind: str, scheme: str, tokens: int, device: str) -> int:
+    """What is alive while the products of a kind are computed, in a block where they have this scheme."""
+    config, item, dtype = networks.config, networks.dtype.itemsize, networks.dtype
+    hidden, gates = config.hidden_size, config.intermediate_size
+    stream, ffn = tokens * hidden * item, tokens * gates * item
+    int8 = scheme == "w8a8" or (scheme in BLOCKS and networks.compute == "int8")
+    in_pieces = scheme == "w8a8" and device == "cpu"
+    apart = scheme in BLOCKS and device == "cpu"  # what a file maps is not adjoined
 
-    On a CPU both go through the cache a tile at a time.
-    """
-    if scheme in ("bf16", "f16", "f32"):
-        return 0
-    if scheme == "w8a8":
-        return 0 if device == "cpu" else rows * inputs + rows * outputs * 4
-    return (min(outputs * inputs, tiles.TILE) if device == "cpu" else outputs * inputs) * dtype.itemsize
+    def product(outputs: int, inputs: int, before: bool) -> int:
+        """Scratch, and the input that was made for this product alone."""
+        made = tokens * inputs * item if before and not in_pieces else 0
+        return made + scratch_bytes(scheme, tokens, outputs, inputs, dtype, device, networks.compute)
+
+    match kind:
+        case "attention.qkv":
+            return 4 * stream + product(hidden if apart else 3 * hidden, hidden, before=True)  # the residual, q k v
+        case "attention.o":
+            return 3 * stream + product(hidden, hidden, before=False)
+        case "feed_forward.w2" if int8 and (in_pieces or device != "cpu"):
+            return 2 * stream + 2 * ffn + product(hidden, gates, before=True)
+        case "feed_forward.w2":
+            return max(stream + 3 * ffn, 2 * stream + ffn + product(hidden, gates, before=False))
+        case _:
+            return stream + 2 * ffn + product(gates if apart else 2 * gates, hidden, before=True)  # w1 and w3
 
 
 def decode_activation_bytes(channels: tuple[int, int], size: tuple[int, int], dtype: torch.dtype, device: str) -> int:

@@ -23,7 +23,7 @@ from ideogram_q8 import fusing
 from ideogram_q8.architecture import IMAGE_POSITION_OFFSET
 from ideogram_q8.kernels import Prologue, add_normalized, place_heads
 from ideogram_q8.kernels.prologue import swiglu
-from ideogram_q8.layers import run_after, watched
+from ideogram_q8.layers import folding, watched
 
 _TEXT, _IMAGE = 0, 1
 """Rows of `embed_image_indicator`."""
@@ -77,7 +77,10 @@ class Product:
     def together_after(self, before: Prologue, x: torch.Tensor) -> torch.Tensor:
         """All parts' outputs side by side, where the product is not `apart`."""
         assert self.whole is not None
-        return run_after(self.whole, before, x)
+        fused = folding(self.whole)
+        found = self.whole(before.apply(x)) if fused is None else fused.after(before, x)
+        assert isinstance(found, torch.Tensor)
+        return found
 
     @property
     def apart(self) -> bool:
@@ -156,6 +159,7 @@ def _run_block(
     query, key, value = attend.after(Prologue("rms_norm", factors[0], block.attention_norm1.eps), hidden)
     x = _attention(block.attention, query, key, value, rotary)
     del query, key, value
+    x = block.attention.to_out[0](x)
     add_normalized(hidden, x, factors[1], block.attention_norm2.eps)
     del x
     x = _feed_forward(block.feed_forward.w2, gate, Prologue("rms_norm", factors[2], block.ffn_norm1.eps), hidden)
@@ -163,11 +167,12 @@ def _run_block(
 
 
 def _feed_forward(w2: nn.Module, gate: Product, before: Prologue, x: torch.Tensor) -> torch.Tensor:
-    if gate.apart:
-        x = swiglu(*gate.after(before, x))
+    fused = folding(w2)
+    if gate.apart or fused is None:
+        x = swiglu(*gate.after(before, x))  # both halves are gone when w2 runs
         return w2(x)
     x = gate.together_after(before, x)
-    return run_after(w2, Prologue("swiglu"), x)
+    return fused.after(Prologue("swiglu"), x)
 
 
 def _attention(
@@ -177,9 +182,10 @@ def _attention(
     value: torch.Tensor,
     rotary: tuple[torch.Tensor, torch.Tensor],
 ) -> torch.Tensor:
-    """Norm and rotary positions in place, attention, projection; query, key and value [1, tokens, hidden]."""
-    query, key, value = (x.unflatten(-1, (attention.num_heads, attention.head_dim)) for x in (query, key, value))
+    """Norm and rotary positions in place, then attention; query, key, value and the result [1, tokens, hidden]."""
+    heads = attention.num_heads, attention.head_dim
+    query, key, value = query.unflatten(-1, heads), key.unflatten(-1, heads), value.unflatten(-1, heads)
     place_heads(query, attention.norm_q.weight, *rotary, attention.norm_q.eps)
     place_heads(key, attention.norm_k.weight, *rotary, attention.norm_k.eps)
-    found = functional.scaled_dot_product_attention(*(x.transpose(1, 2) for x in (query, key, value)))
-    return attention.to_out[0](found.transpose(1, 2).flatten(2))
+    found = functional.scaled_dot_product_attention(query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2))
+    return found.transpose(1, 2).flatten(2)

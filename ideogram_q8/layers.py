@@ -31,9 +31,14 @@ class PackedLinear(nn.Module):
             self.register_buffer(name, tensor)
         self.register_buffer("bias", bias)
 
+    @property
+    def folds(self) -> bool:
+        """Whether the layer's kernel may take a prologue into its own pass over the tokens."""
+        return False
+
     def after(self, before: Prologue, x: torch.Tensor) -> torch.Tensor:
-        """`self(before.apply(x))`, in fewer passes over the tokens where the layer's kernel has them; hooks see nothing of it."""
-        return self(before.apply(x))
+        """`self(before.apply(x))`, unseen by hooks."""
+        raise NotImplementedError
 
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Any:
         before = {name: self._buffers[name] for name in self.packed_names}
@@ -64,6 +69,10 @@ class Int8Linear(PackedLinear):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.after(Prologue(), x)
 
+    @property
+    def folds(self) -> bool:
+        return not self.weight_only
+
     def after(self, before: Prologue, x: torch.Tensor) -> torch.Tensor:
         before = replace(before, rotation=self.rotation)
         if self.weight_only:
@@ -84,6 +93,10 @@ class GgmlLinear(PackedLinear):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.after(Prologue(), x)
 
+    @property
+    def folds(self) -> bool:
+        return "scale" in self.packed_names
+
     def after(self, before: Prologue, x: torch.Tensor) -> torch.Tensor:
         scale = self._buffers.get("scale")
         return ggml_linear(x, self.data, self.block.name, self.bias, scale, before.step, before.factor, before.eps)
@@ -103,7 +116,10 @@ class Fp8Linear(PackedLinear):
         super().__init__(*packed.shape, {"weight": packed.weight, "scale": packed.scale}, bias)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return fp8_linear(x, self.weight, self.scale, self.bias)
+        return self.after(Prologue(), x)
+
+    def after(self, before: Prologue, x: torch.Tensor) -> torch.Tensor:
+        return fp8_linear(before.apply(x), self.weight, self.scale, self.bias)
 
 
 def from_packed(packed: Packed, bias: torch.Tensor | None = None) -> PackedLinear:
@@ -122,13 +138,9 @@ def watched(module: nn.Module) -> bool:
     return bool(module._forward_pre_hooks or module._forward_hooks)
 
 
-def run_after(layer: nn.Module, before: Prologue, x: torch.Tensor) -> torch.Tensor:
-    """`layer(before.apply(x))` for any layer; who watches it by hooks sees its input."""
-    if isinstance(layer, PackedLinear) and not watched(layer):
-        return layer.after(before, x)
-    found = layer(before.apply(x))
-    assert isinstance(found, torch.Tensor)
-    return found
+def folding(layer: nn.Module) -> PackedLinear | None:
+    """The layer, if it may take a prologue into its kernel and nobody watches what goes in."""
+    return layer if isinstance(layer, PackedLinear) and layer.folds and not watched(layer) else None
 
 
 def for_int8_compute(packed: Packed, device: torch.device) -> Packed:

@@ -9,7 +9,7 @@ import functools
 import hashlib
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -157,6 +157,7 @@ class Model:
             memory.module_bytes(self.vae),
             inventory.vae_channels(self.vae.config),
             self.dtype,
+            self.compute,
         )
 
 
@@ -203,7 +204,7 @@ def load(
     if encoder is not None:
         variant = f"{variant}, text encoder {encoder.variant}"
         digests += encoder.digests
-    plan = plan or find_plan(AUTO, opened, opened.traits.default_size, place, dtype)
+    plan = plan or find_plan(AUTO, opened, opened.traits.default_size, place, dtype, compute)
     streamed = () if plan is None else plan.streamed
     weights = memory.weight_bytes([path for branch in BRANCHES if branch not in streamed for path in readers[branch].files])
     memory.check(weights, memory.available_bytes(place), f"variant {variant}", place)
@@ -231,12 +232,17 @@ def load(
     if streamed:
         model.stream(streamed, place)
     for product in model.products(opened.traits.default_size):
-        product.choice  # noqa: B018 (tries the back ends now, and says in the log which runs)
+        product.choose()  # tries the back ends now, and says in the log which runs
     return model
 
 
 def find_plan(
-    key: str, opened: Source | Artifact | Build, size: tuple[int, int], device: torch.device, dtype: torch.dtype
+    key: str,
+    opened: Source | Artifact | Build,
+    size: tuple[int, int],
+    device: torch.device,
+    dtype: torch.dtype,
+    compute: str = COMPUTES[0],
 ) -> Plan | None:
     """The plan that a person asks for by its key; `auto` is the first with room for pictures of `size` on a CUDA device, or None.
 
@@ -247,7 +253,7 @@ def find_plan(
         return budget.plan_named(key, device.type)
     if device.type != "cuda":
         return None
-    fits = budget.first_that_fits(describe(opened, dtype), size, memory.available_bytes(device))
+    fits = budget.first_that_fits(describe(opened, dtype, compute), size, memory.available_bytes(device))
     return None if fits is None else fits.plan
 
 
@@ -256,7 +262,7 @@ def _identity(digests: Iterable[str]) -> str:
     return hashlib.sha256("".join(sorted(digests)).encode("ascii")).hexdigest()
 
 
-def describe(opened: Source | Artifact | Build, dtype: torch.dtype) -> budget.Networks:
+def describe(opened: Source | Artifact | Build, dtype: torch.dtype, compute: str = COMPUTES[0]) -> budget.Networks:
     """What `load` would load, as numbers, from headers alone.
 
     Raises:
@@ -265,7 +271,7 @@ def describe(opened: Source | Artifact | Build, dtype: torch.dtype) -> budget.Ne
     if isinstance(opened, Source):
         return inventory.of_files(opened, opened.folder, opened.config, dtype)
     build = opened.weights if isinstance(opened, Build) else opened
-    return inventory.of_files(build, origin(opened)[1], build.transformer_config, dtype)
+    return replace(inventory.of_files(build, origin(opened)[1], build.transformer_config, dtype), compute=compute)
 
 
 @dataclass(frozen=True)

@@ -28,11 +28,24 @@ STREAMED = ("attention", "feed_forward")
 """The parts of a transformer's block that are streamed."""
 _STREAMED_OF_ENCODER = ("self_attn", "mlp")
 
+Source = tuple[torch.Tensor, ...]
+"""A block's run of bytes in host memory, in pieces whose sizes are powers of two: torch rounds pinned memory up to the next one."""
+_SMALLEST_PIECE = 1 << 20
+
+
+def fill(slot: torch.Tensor, source: Source, non_blocking: bool = False) -> None:
+    """Copies a run of bytes to the beginning of `slot`, which may lack the last piece's unused end."""
+    start = 0
+    for piece in source:
+        part = slot[start : start + len(piece)]
+        part.copy_(piece[: len(part)], non_blocking=non_blocking)
+        start += len(piece)
+
 
 class Lane(Protocol):
     """Where copies to the device run."""
 
-    def copy(self, slot: torch.Tensor, source: torch.Tensor) -> object:
+    def copy(self, slot: torch.Tensor, source: Source) -> object:
         """Starts copying when all work that was asked for so far is done; what it returns is waited for."""
 
     def wait(self, ticket: Any) -> None:
@@ -42,8 +55,8 @@ class Lane(Protocol):
 class HostLane:
     """Copies at once: without CUDA nothing runs beside."""
 
-    def copy(self, slot: torch.Tensor, source: torch.Tensor) -> None:
-        slot.copy_(source)
+    def copy(self, slot: torch.Tensor, source: Source) -> None:
+        fill(slot, source)
 
     def wait(self, ticket: None) -> None:
         """Nothing to wait for."""
@@ -55,10 +68,10 @@ class CudaLane:
     def __init__(self, device: torch.device) -> None:
         self._stream = torch.cuda.Stream(device)
 
-    def copy(self, slot: torch.Tensor, source: torch.Tensor) -> torch.cuda.Event:
+    def copy(self, slot: torch.Tensor, source: Source) -> torch.cuda.Event:
         self._stream.wait_stream(torch.cuda.current_stream(slot.device))
         with torch.cuda.stream(self._stream):
-            slot.copy_(source, non_blocking=True)
+            fill(slot, source, non_blocking=True)
             return self._stream.record_event()
 
     def wait(self, ticket: torch.cuda.Event) -> None:
@@ -90,13 +103,14 @@ class BlockStream:
     ) -> None:
         """Moves `parts` of the blocks to host memory (pinned, for a CUDA device); the rest of them is on `device` already."""
         self._lane: Lane = lane or (CudaLane(device) if device.type == "cuda" else HostLane())
-        layouts = [_layout(block, parts) for block in blocks]
-        sizes = [layout[-1].stop for layout in layouts]
-        self._slots = [torch.empty(max(sizes), dtype=torch.uint8, device=device) for _ in range(min(SLOTS, len(blocks)))]
-        self._sources = [_packed(layout, device.type == "cuda") for layout in layouts]
-        for i, layout in enumerate(layouts):
-            for held in layout:
-                _point(held, self._slots[i % SLOTS])
+        self._sizes = [_layout(block, parts)[-1].stop for block in blocks]
+        self._slots = [torch.empty(max(self._sizes), dtype=torch.uint8, device=device) for _ in range(min(SLOTS, len(blocks)))]
+        self._sources: list[Source] = []
+        for i, block in enumerate(blocks):  # one at a time, so that no two of them are held twice
+            layout = _layout(block, parts)
+            self._sources.append(_packed(layout, device.type == "cuda"))
+            while layout:
+                _point(layout.pop(), self._slots[i % SLOTS])
         self._arriving: dict[int, tuple[int, object]] = {}
         """By slot: the block whose bytes are there or on their way, and what to wait for."""
 
@@ -108,7 +122,7 @@ class BlockStream:
     @property
     def host_bytes(self) -> int:
         """Bytes of all blocks, in host memory."""
-        return sum(source.nbytes for source in self._sources)
+        return sum(piece.nbytes for source in self._sources for piece in source)
 
     def enter(self, index: int) -> None:
         """Block `index` is next: waits for its weights, and starts fetching those of the block after it."""
@@ -123,8 +137,7 @@ class BlockStream:
         slot = index % SLOTS
         if slot in self._arriving and self._arriving[slot][0] == index:
             return
-        source = self._sources[index]
-        self._arriving[slot] = index, self._lane.copy(self._slots[slot][: len(source)], source)
+        self._arriving[slot] = index, self._lane.copy(self._slots[slot][: self._sizes[index]], self._sources[index])
 
 
 def stream_blocks(transformers: Sequence[Ideogram4Transformer2DModel], device: torch.device) -> list[Callable[[int], None]]:
@@ -185,12 +198,26 @@ def _layout(block: nn.Module, parts: tuple[str, ...]) -> list[_Held]:
     return found
 
 
-def _packed(layout: Sequence[_Held], pinned: bool) -> torch.Tensor:
+def _packed(layout: Sequence[_Held], pinned: bool) -> Source:
     """All of a block's tensors as one run of bytes in host memory."""
-    source = torch.empty(layout[-1].stop, dtype=torch.uint8, pin_memory=pinned)
+    source = tuple(torch.empty(size, dtype=torch.uint8, pin_memory=pinned) for size in piece_sizes(layout[-1].stop))
     for held in layout:
-        source[held.start : held.stop].copy_(held.tensor.contiguous().view(-1).view(torch.uint8))
+        data, at = held.tensor.contiguous().view(-1).view(torch.uint8), held.start
+        for piece in source:
+            if 0 <= at < len(piece):
+                part = data[: len(piece) - at]
+                piece[at : at + len(part)].copy_(part)
+                data, at = data[len(part) :], at + len(part)
+            at -= len(piece)
+            if not len(data):
+                break
     return source
+
+
+def piece_sizes(size: int) -> list[int]:
+    """Powers of two, the largest first, that hold `size` bytes with less than _SMALLEST_PIECE to spare."""
+    rest = -(-size // _SMALLEST_PIECE)
+    return [_SMALLEST_PIECE << bit for bit in reversed(range(rest.bit_length())) if rest >> bit & 1]
 
 
 def _point(held: _Held, slot: torch.Tensor) -> None:

@@ -8,11 +8,12 @@ exception to raise, because the same fault is a SourceError in one file and an A
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import sys
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any, TypeVar
 
 from ideogram_q8.errors import IdeogramQ8Error
@@ -86,7 +87,7 @@ def decode(cls: type[T], value: object, where: str, error: _Errors) -> T:
     """
     if not isinstance(value, dict):
         raise error(f"{where}: got {_describe(value)}, expected an object")
-    hints = typing.get_type_hints(cls)
+    hints = _hints(typing.cast("Hashable", cls))
     names = _field_names(cls)
     for key in value:
         if key not in names:
@@ -138,6 +139,12 @@ def _decode_tuple(arguments: tuple[Any, ...], value: list[object], where: str, e
     if len(hints) != len(value):
         raise error(f"{where} has {len(value)} values, expected {len(hints)}")
     return tuple(_decode(hint, item, f"{where}[{i}]", error) for i, (hint, item) in enumerate(zip(hints, value, strict=True)))
+
+
+@functools.cache
+def _hints(cls: type) -> dict[str, Any]:
+    """The types of a dataclass's fields; to look them up takes longer than all the rest."""
+    return typing.get_type_hints(cls)
 
 
 def _field_names(cls: Any) -> list[str]:

@@ -17,13 +17,24 @@ from ideogram_q8.manifest import FileRecord, Manifest
 from ideogram_q8.report import METRICS, Measured, Report, VariantReport
 from ideogram_q8.schemes import INT8, title
 from publish.album import Album
-from publish.card_figures import measured_on, metric_rows, seeds_text, timed, unmeasured, variant_rows, verdict
-from publish.card_method import commands, layer_rows, recipe_commands, recipe_of
+from publish.card_figures import (
+    measured_on,
+    metric_rows,
+    picks,
+    seeds_text,
+    size_ratio,
+    timed,
+    unmeasured,
+    variant_rows,
+    verdict,
+)
+from publish.card_method import commands, layer_rows, policy_text, recipe_commands, recipe_of
 from publish.card_text import byte_text, cell
 from publish.card_tools import is_folder, tool_rows
 from publish.card_weights import bits_per_weight
 from publish.licence import APACHE, Licence, modification_notice, source_name
 
+COSTS = frozenset(name for name, metric in METRICS.items() if metric.unit in ("s", "bytes", "J"))
 TEMPLATE = Path(__file__).resolve().parents[1] / "model_cards" / "template.md.j2"
 
 
@@ -33,6 +44,17 @@ class Figures(NamedTuple):
     report: Report | None = None
     measured: VariantReport | None = None
     album: Album | None = None
+
+
+class Links(NamedTuple):
+    """Other places that a card names: `siblings` have other formats of the model, `newer` replaces this one, `code` is the tool's home."""
+
+    siblings: Sequence[str] = ()
+    newer: str | None = None
+    code: str | None = None
+
+
+NO_LINKS = Links()
 
 
 class FileRow(NamedTuple):
@@ -45,22 +67,21 @@ class FileRow(NamedTuple):
     sha256: str
 
 
-def render(
-    manifest: Manifest, figures: Figures, licence: Licence, repo: str, siblings: Sequence[str] = (), prefix: str = ""
-) -> str:
+def render(manifest: Manifest, figures: Figures, licence: Licence, repo: str, links: Links = NO_LINKS, prefix: str = "") -> str:
     """The text of README.md for a build.
 
     Args:
-        siblings: repositories with other formats of the same model.
+        links: repositories with other formats of the same model, or in its place, and where the tool is.
         prefix: the build's folder in a repository of several, as in "q4_k_s/".
 
     Raises:
         PublishError: the form of the build's recipe is not known here.
     """
     folder, is_pocket = repo.split("/")[1], licence == APACHE
+    place = f"{folder}/{prefix[:-1]}" if prefix else folder
     return fill(
         TEMPLATE,
-        front_matter=yaml_text(front_matter(manifest, figures, licence, repo)),
+        front_matter=yaml_text(front_matter(manifest, figures, licence, repo, links.newer)),
         prefix=prefix,
         root="../" if prefix else "",
         manifest=manifest,
@@ -70,11 +91,12 @@ def render(
         modification=modification_notice(manifest.variant, manifest.tool_version),
         repo=repo,
         folder=folder,
-        place=f"{folder}/{prefix[:-1]}" if prefix else folder,
+        place=place,
+        links=links,
         source=source_name(manifest),
         files=[file_row(manifest, file) for file in manifest.files],
-        **_measured(manifest, figures, siblings),
-        **_method(manifest, is_pocket, folder),
+        **_measured(manifest, figures, links.siblings),
+        **_method(manifest, is_pocket, place),
     )
 
 
@@ -86,6 +108,8 @@ def _measured(manifest: Manifest, figures: Figures, siblings: Sequence[str]) -> 
         "report": report,
         "album": album if report else None,
         "verdict": verdict(manifest, report, measured),
+        "ratio": (size_ratio(manifest, report) if report and measured else None) or 0,
+        "picks": picks(report) if report else [],
         "variants": rows,
         "siblings": [sibling for sibling in siblings if sibling not in {row.link for row in rows}],
         "metrics": metric_rows(report, measured) if report and measured else [],
@@ -97,7 +121,7 @@ def _measured(manifest: Manifest, figures: Figures, siblings: Sequence[str]) -> 
     }
 
 
-def _method(manifest: Manifest, is_pocket: bool, folder: str) -> dict[str, object]:
+def _method(manifest: Manifest, is_pocket: bool, place: str) -> dict[str, object]:
     """What the template shows of the recipe."""
     recipe = recipe_of(manifest)
     source = "pocket" if is_pocket else f"PATH/TO/{source_name(manifest).split('/')[-1]}"
@@ -106,7 +130,8 @@ def _method(manifest: Manifest, is_pocket: bool, folder: str) -> dict[str, objec
         "tools": tool_rows(manifest, recipe),
         "kept": layer_rows(recipe, kept=True),
         "quantized": layer_rows(recipe, kept=False),
-        "commands": list(commands(manifest, recipe, source, folder)),
+        "policy": policy_text(recipe),
+        "commands": list(commands(manifest, recipe, source, place)),
         "recipe_commands": list(recipe_commands(manifest, recipe, source)),
     }
 
@@ -125,7 +150,9 @@ def yaml_text(values: Mapping[str, object]) -> str:
     return yaml_dump(dict(values), sort_keys=False, width=128).strip()
 
 
-def front_matter(manifest: Manifest, figures: Figures, licence: Licence, repo: str) -> dict[str, object]:
+def front_matter(
+    manifest: Manifest, figures: Figures, licence: Licence, repo: str, newer: str | None = None
+) -> dict[str, object]:
     """The card's metadata under the Hub's keys. `library_name` names what reads the files, so that no wrong snippet is shown."""
     values: dict[str, object] = dict(licence.front_matter)
     if licence != APACHE:
@@ -138,6 +165,8 @@ def front_matter(manifest: Manifest, figures: Figures, licence: Licence, repo: s
         "quantized_by": repo.split("/")[0],
         "inference": False,
     }
+    if newer:
+        values["new_version"] = newer
     report, measured, _ = figures
     if measured and measured.samples:
         values["widget"] = [{"text": sample.caption, "output": {"url": sample.path}} for sample in measured.samples]
@@ -156,11 +185,14 @@ def scheme_tags(manifest: Manifest) -> tuple[str, ...]:
 
 
 def model_index(report: Report, measured: VariantReport, repo: str) -> dict[str, object]:
-    """The Hub's `model-index` of the figures that were measured; empty if none was."""
+    """The Hub's `model-index` of the figures of quality that were measured; empty if none was.
+
+    Times and memory stay out: a search across models would compare them across machines.
+    """
     metrics = [
         {"type": name, "name": f"{METRICS[name].title} ({METRICS[name].unit})", "value": figure.value}
         for name, figure in sorted(measured.figures.items())
-        if isinstance(figure, Measured)
+        if isinstance(figure, Measured) and name not in COSTS
     ]
     if not metrics:
         return {}

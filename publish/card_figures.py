@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from ideogram_q8.manifest import Manifest
 from ideogram_q8.report import METRICS, Comparison, Figure, Hardware, Measured, Metric, NotMeasured, Report, VariantReport
-from ideogram_q8.schemes import title
-from publish.card_text import cell, figure_text, percent, short_text, span, with_unit
+from ideogram_q8.schemes import INT8, title
+from publish.card_text import byte_text, cell, figure_text, percent, short_text, span, with_unit
 from publish.card_weights import bits_text, weights_in
 
 READING = "ocr_exact_match"
@@ -56,14 +56,19 @@ def verdict(manifest: Manifest, report: Report | None, measured: VariantReport |
         reason = f": {cell(psnr.not_measured)}" if isinstance(psnr, NotMeasured) else ""
         return f"How close this build comes to its source has **not been measured**{reason}."
     settings = report.settings
-    reference = report.variant(settings.reference)
-    base = reference.size if reference else 0
-    size = f", at {sum(f.size for f in manifest.files) / base:.2f} times the size on disk" if base else ""
+    ratio = size_ratio(manifest, report)
+    size = f" On disk it is {ratio:.2f} times the size." if ratio else ""
     interval = f" (95 % interval {span(psnr.interval, 'dB')})" if psnr.interval else " (no interval computed)"
     return (
         f"{_reading(report, measured)}PSNR **{psnr.value:.2f} dB**{interval} to the pictures of {title(settings.reference)} for the same "
-        f"captions and seeds: {psnr.n:,} pictures, preset {settings.preset}, {settings.width}x{settings.height}{size}."
+        f"captions and seeds: {psnr.n:,} pictures, preset {settings.preset}, {settings.width}x{settings.height}.{size}"
     )
+
+
+def size_ratio(manifest: Manifest, report: Report) -> float | None:
+    """The build's size over the reference's, where that is known."""
+    reference = report.variant(report.settings.reference)
+    return sum(file.size for file in manifest.files) / reference.size if reference and reference.size else None
 
 
 def _reading(report: Report, measured: VariantReport) -> str:
@@ -91,13 +96,34 @@ def variant_rows(report: Report, manifest: Manifest, siblings: Sequence[str]) ->
             bits_per_weight=bits_text(variant.size, weights),
             size=variant.size,
             psnr=short_text(variant.figures.get("psnr")),
-            lpips=short_text(variant.figures.get("lpips")),
+            lpips=_thousandths(variant.figures.get("lpips")),
             words=_share(variant),
-            verdict=_said(report.comparison(variant.name, report.settings.reference, READING)),
+            verdict=_reading_said(report.comparison(variant.name, report.settings.reference, READING)),
             seconds=short_text(variant.figures.get(f"seconds_per_{timed(report)}")),
             memory=short_text(variant.figures.get("peak_memory")),
         )
         for variant in report.variants
+    ]
+
+
+def picks(report: Report) -> list[str]:
+    """Which builds stand out by figures of the report: the closest, the closest that computes in int8, the smallest."""
+    psnr = {v.name: figure.value for v in report.variants if isinstance(figure := v.figures.get("psnr"), Measured)}
+    builds = sorted((v for v in report.variants if v.name in psnr), key=lambda v: -psnr[v.name])
+    if len(builds) < 2:
+        return []
+    smallest = min(v.size for v in builds)
+    by_trait = {
+        "Closest by PSNR": builds[:1],
+        "Closest of those that compute in int8, as an RTX 3090's tensor cores can": [
+            v for v in builds if v.name.startswith(INT8)
+        ][:1],
+        "Smallest": [v for v in builds if v.size <= 1.01 * smallest],
+    }
+    return [
+        f"**{trait}:** {' and '.join(f'{title(v.name)} ({byte_text(v.size)}, {psnr[v.name]:.2f} dB)' for v in found)}"
+        for trait, found in by_trait.items()
+        if found
     ]
 
 
@@ -109,6 +135,17 @@ def timed(report: Report) -> str:
 
 def _link(variant: str, siblings: Sequence[str]) -> str:
     return next((sibling for sibling in siblings if sibling.lower().endswith(f"-{variant}")), "")
+
+
+def _thousandths(figure: Figure | None) -> str:
+    if not isinstance(figure, Measured):
+        return "–"
+    ends = f" ({1000 * figure.interval[0]:.3f} to {1000 * figure.interval[1]:.3f})" if figure.interval else ""
+    return f"{1000 * figure.value:.3f}{ends}"
+
+
+def _reading_said(found: Comparison | None) -> str:
+    return f"equal within {100 * found.margin:g} points" if found and found.verdict == "equal" else _said(found)
 
 
 def _share(variant: VariantReport) -> str:

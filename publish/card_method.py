@@ -95,8 +95,23 @@ def _short(reason: str) -> str:
     return reason.split(":")[0]
 
 
-def commands(manifest: Manifest, recipe: Recipe, source: str, out: str) -> Iterator[str]:
-    """What makes the build again, from the source and this repository's manifest.json."""
+_POLICIES = {
+    "naive": "attention and feed-forward Linears become W8A8, the rest stays bfloat16; no statistics are looked at",
+    "paper": "SmoothQuant, and the Linears that lose most stay bfloat16 (arXiv 2606.12280)",
+    "convrot": "every Linear of the blocks is rotated, as ComfyUI's INT8-ConvRot builds are",
+    "auto": "for each Linear the best of plain, smoothed, rotated and bfloat16 by its measured output error, under one budget of bytes",
+    "gguf": "for each Linear the ggml type that its measured output error asks for, under one budget of bytes",
+}
+
+
+def policy_text(recipe: Recipe) -> str:
+    """What the recipe's policy does, "" of one that is not known here or does what the scheme's name says."""
+    return _POLICIES.get(recipe.policy.removesuffix("-imatrix"), "")
+
+
+def commands(manifest: Manifest, recipe: Recipe, source: str, place: str) -> Iterator[str]:
+    """What makes the build again beside `place`, from the source and the manifest.json that was downloaded there."""
+    out = f"{place}-again"
     quantize = f"python -m ideogram_q8 quantize {source}"
     weighted = " --importance stats.safetensors" if recipe.is_weighted else ""
     if recipe.is_weighted:
@@ -104,7 +119,7 @@ def commands(manifest: Manifest, recipe: Recipe, source: str, out: str) -> Itera
     if recipe.policy in ("naive", "imatrix"):
         yield f"{quantize} --scheme {manifest.scheme}{weighted} --out {out}"
         return
-    copy = 'import json; json.dump(json.load(open("manifest.json"))["recipe"], open("recipe.json", "w"))'
+    copy = f'import json; json.dump(json.load(open("{place}/manifest.json"))["recipe"], open("recipe.json", "w"))'
     yield f"python -c '{copy}'"
     yield f"{quantize} --recipe recipe.json{weighted} --out {out}"
 

@@ -32,7 +32,7 @@ from ideogram_q8.report import FILE_NAME as REPORT
 from ideogram_q8.report import Report
 from publish.album import FILE_NAME as ALBUM
 from publish.album import Album, index
-from publish.card import Figures, render
+from publish.card import Figures, Links, render
 from publish.licence import licence_of
 from publish.release import measured_variant
 
@@ -123,7 +123,7 @@ def rendered(folder: Path, owner: str = OWNER) -> dict[str, str]:
     for manifest in manifests.values():
         figures = Figures(report, measured_variant(manifest, report), album)
         siblings = [repo for variant, repo in repos.items() if variant != manifest.variant]
-        card = render(manifest, figures, licence_of(manifest), repos[manifest.variant], siblings)
+        card = render(manifest, figures, licence_of(manifest), repos[manifest.variant], Links(siblings))
         cards[f"{MODEL}-{manifest.variant}.md"] = _local(card)
     return cards
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from ideogram_q8.report import Figure, Measured, NotMeasured
 from ideogram_q8.schemes import title
-from publish.card import Figures, fill, front_matter, render, scheme_tags, yaml_text
+from publish.card import NO_LINKS, Figures, Links, fill, front_matter, render, scheme_tags, yaml_text
 from publish.card_text import byte_text, figure_text
 from publish.card_weights import bits_per_weight
 from publish.licence import APACHE, modification_notice, source_name
@@ -29,23 +28,23 @@ class BuildRow(NamedTuple):
     memory: str
 
 
-def cards(release: Release, repo: str, siblings: Sequence[str] = ()) -> dict[str, str]:
-    """The release's cards by their paths; `siblings` are repositories with other formats of the same model.
+def cards(release: Release, repo: str, links: Links = NO_LINKS) -> dict[str, str]:
+    """The release's cards by their paths; `links` are what they name beside it.
 
     Raises PublishError: a build's recipe is of an unknown form.
     """
     found = {
-        build.prefix + CARD: render(build.manifest, build.figures, release.licence, repo, siblings, build.prefix)
+        build.prefix + CARD: render(build.manifest, build.figures, release.licence, repo, links, build.prefix)
         for build in release.builds
     }
-    return found if CARD in found else {CARD: _family(release, repo, siblings), **found}
+    return found if CARD in found else {CARD: _family(release, repo, links), **found}
 
 
-def _family(release: Release, repo: str, siblings: Sequence[str]) -> str:
+def _family(release: Release, repo: str, links: Links) -> str:
     """The card of a repository with several builds."""
     first = release.builds[0].manifest
     variants = [build.manifest.variant for build in release.builds]
-    metadata = front_matter(first, Figures(), release.licence, repo)
+    metadata = front_matter(first, Figures(), release.licence, repo, links.newer)
     tags = [
         "text-to-image",
         "quantized",
@@ -63,7 +62,7 @@ def _family(release: Release, repo: str, siblings: Sequence[str]) -> str:
         licence=release.licence,
         repo=repo,
         folder=repo.split("/")[1],
-        siblings=siblings,
+        links=links,
     )
 
 

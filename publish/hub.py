@@ -123,7 +123,8 @@ class Hub:
         files = {e.path: RemoteFile(e.size, e.lfs.sha256 if e.lfs else None, e.blob_id) for e in entries}
         refs = self._patiently(doing, self.api.list_repo_refs, self.repo, repo_type=self.kind)
         tags = {tag.name: tag.target_commit for tag in refs.tags}
-        return Remote(found.sha, files, on_branch, bool(found.private), tags)
+        gated = str(found.gated) if getattr(found, "gated", False) else None
+        return Remote(found.sha, files, on_branch, bool(found.private), tags, gated)
 
     def _info(self, doing: str, revision: str) -> tuple[Any, bool]:
         """What the Hub says of the repository, and whether it has the revision. Raises _Missing."""
@@ -214,6 +215,10 @@ class Hub:
         """Makes a tag; fine if it is there already."""
         doing = f"tagging {self.repo} as {name}"
         self._patiently(doing, self.api.create_tag, self.repo, tag=name, revision=commit, repo_type=self.kind, exist_ok=True)
+
+    def gate(self, how: Literal["auto", "manual"]) -> None:
+        """Lets only those have the files who accept the card's terms (auto) or whom the owner lets in (manual)."""
+        self._patiently(f"gating {self.repo}", self.api.update_repo_settings, self.repo, gated=how, repo_type=self.kind)
 
     def set_hardware(self, hardware: str) -> None:
         """Moves a Space that is there already to this hardware; fine if it is on it."""

@@ -29,7 +29,7 @@ class Licence:
     kind: Literal["apache-2.0", "ideogram"]
     title: str
     copy_file: str
-    front_matter: Mapping[str, str]
+    front_matter: Mapping[str, object]
 
 
 APACHE = Licence("apache-2.0", "Apache License 2.0", "LICENSE", {"license": "apache-2.0"})
@@ -43,6 +43,7 @@ IDEOGRAM = Licence(
         "license_link": "LICENSE.md",
         "extra_gated_heading": "These files are a derivative of Ideogram 4",
         "extra_gated_prompt": "Use is subject to the Ideogram Non-Commercial Model Agreement; its text is LICENSE.md in this repository.",
+        "extra_gated_fields": {"I have read the Agreement and accept it": "checkbox"},
     },
 )
 

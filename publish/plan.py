@@ -61,6 +61,7 @@ class Remote:
         on_branch: False where the branch to push to is still to be made, and `head` is that of main.
         private: whether the repository is.
         tags: commits by the names of tags.
+        gated: how people come by its files, "auto" or "manual"; None: they need nothing.
     """
 
     head: str
@@ -68,6 +69,7 @@ class Remote:
     on_branch: bool = True
     private: bool = False
     tags: Mapping[str, str] = field(default_factory=dict)
+    gated: str | None = None
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ DIR holds an artifact with its manifest.json and report.json, or several in sub-
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ from huggingface_hub import get_token
 from ideogram_q8.errors import IdeogramQ8Error, PublishError, printable
 from ideogram_q8.manifest import TOOL_VERSION
 from publish import receipts, show, space_command
+from publish.card import Links
 from publish.card_text import byte_text
 from publish.checks import release_problems
 from publish.family import cards
@@ -72,6 +74,8 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         help="another format of the same model, linked from the card",
     )
+    build.add_argument("--new-version", metavar="NAME/REPO", help="what replaces this repository, as the Hub shows it")
+    build.add_argument("--code", metavar="URL", help="where the card says that this tool can be cloned from")
     sending = argparse.ArgumentParser(add_help=False)
     sending.add_argument("--private", action="store_true", help="make a new repository private")
     sending.add_argument("--tag", metavar="NAME", help="also tag the commit, as in v1.0.0")
@@ -94,9 +98,13 @@ def _add_commands(
     plan = commands.add_parser("plan", parents=[build, common], help="check and show; no network, no token")
     plan.add_argument("--card", metavar="FILE", type=Path, help="also write the rendered card to FILE")
     plan.set_defaults(run=_plan)
-    commands.add_parser("push", parents=[build, common, sending], help="publish in one commit, and verify").set_defaults(
-        run=_push
+    pushing = commands.add_parser("push", parents=[build, common, sending], help="publish in one commit, and verify")
+    pushing.add_argument(
+        "--gated",
+        choices=("auto", "manual"),
+        help="let only those have the files who accept the card's terms, or are let in by hand",
     )
+    pushing.set_defaults(run=_push)
     commands.add_parser("status", parents=[build, common], help="compare the repository with DIR").set_defaults(run=_status)
     commands.add_parser("verify", parents=[build, common], help="compare every size and sha256").set_defaults(run=_verify)
     rollback = commands.add_parser("rollback", parents=[build, common], help="undo the last push of DIR by a new commit")
@@ -107,10 +115,16 @@ def _add_commands(
 
 def _prepare(options: argparse.Namespace) -> tuple[Release, str, tuple[ReleaseFile, ...], list[str]]:
     """The release, its main card, all its files, and why it must not be published."""
-    for sibling in options.sibling:
-        check_repo(sibling)
+    links = Links(options.sibling, options.new_version, options.code)
+    for other in (*links.siblings, links.newer):
+        if other:
+            check_repo(other)
+    if links.code and not re.fullmatch(r"https://[\w.-]+(/[\w.~-]+)+/?", links.code):
+        raise PublishError(
+            f"--code is {links.code!r}; expected an address that `git clone` takes, as in https://example.org/me/tool"
+        )
     release = read_release(options.folder, _announce)
-    texts = cards(release, options.repo, options.sibling)
+    texts = cards(release, options.repo, links)
     return release, texts[CARD], complete(release, texts), release_problems(release, texts)
 
 
@@ -133,7 +147,9 @@ def _push(options: argparse.Namespace) -> int:
         raise PublishError(f"this is not published: {'; '.join(problems)}")
     hub = _hub(options)
     message = f"{release.variant}{f', {options.tag}' if options.tag else ''}, by Ideogram Q8 {TOOL_VERSION}"
-    order = Order(files, message, options.private, options.prune, options.tag, options.collection, options.parent)
+    order = Order(
+        files, message, options.private, options.prune, options.tag, options.collection, options.parent, gated=options.gated
+    )
     if options.dry_run:
         plan, _ = consult(hub, order)
         print((show.plan_json if options.json else show.plan_text)(plan, release, card, problems))

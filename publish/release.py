@@ -24,7 +24,17 @@ from publish.album import FILE_NAME as ALBUM
 from publish.album import Album
 from publish.card import Figures
 from publish.headers import check_header
-from publish.licence import APACHE, NOTICE_FILE, Licence, licence_of, modification_notice, notice_text, source_name
+from publish.licence import (
+    APACHE,
+    IDEOGRAM,
+    IDEOGRAM_REPO,
+    NOTICE_FILE,
+    Licence,
+    licence_of,
+    modification_notice,
+    notice_text,
+    source_name,
+)
 from publish.plan import ReleaseFile
 
 CARD, SUMS, CONFIG = "README.md", "SHA256SUMS", "config.json"
@@ -97,7 +107,7 @@ def read_release(folder: Path, on_file: OnFile | None = None) -> Release:
     _check_family(builds)
     licence = licence_of(builds[0].manifest)
     shared = _licence_files(folder, builds, licence)
-    return Release(folder, builds, licence, shared, tuple(_notes(folder, builds, shared)))
+    return Release(folder, builds, licence, shared, tuple(_notes(folder, builds, licence, shared)))
 
 
 def complete(release: Release, cards: Mapping[str, str]) -> tuple[ReleaseFile, ...]:
@@ -251,7 +261,9 @@ def _licence_files(folder: Path, builds: Sequence[Build], licence: Licence) -> t
     return copy, made(NOTICE_FILE, notice_text(_text(found), modification))
 
 
-def _notes(folder: Path, builds: Sequence[Build], shared: Sequence[ReleaseFile]) -> Iterator[str]:
+def _notes(folder: Path, builds: Sequence[Build], licence: Licence, shared: Sequence[ReleaseFile]) -> Iterator[str]:
+    if licence == IDEOGRAM:
+        yield f"{IDEOGRAM_REPO} is gated; with --gated auto people accept the terms here as well"
     for build in builds:
         place, variant = folder / build.prefix, build.manifest.variant
         if build.report is None:

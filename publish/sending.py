@@ -5,8 +5,9 @@
               │ finds them stored           │ apart: plan again; they overlap: refused
                                             │ no answer: look whether the commit is there
 
-Until the commit nothing that anybody can see changes, and the commit changes all at once: whatever goes wrong, the repository is as it
-was or as it shall be. `upload_folder` is not used, since it commits large folders in parts.
+Until the commit nothing that anybody can see changes, except that a gate that was asked for closes first, and the commit changes all at
+once: whatever goes wrong, the repository is as it was or as it shall be. `upload_folder` is not used, since it commits large folders in
+parts.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from huggingface_hub import CommitOperationAdd
 
@@ -69,6 +71,7 @@ class Order:
         tag, collection: names, or None.
         expected: the commit that the branch must still be at, as an earlier plan said; None: whatever it is at.
         hardware: what a Space runs on.
+        gated: how people come by the files, "auto" or "manual"; None leaves that as it is.
         read_back: download the small files to compare their sha256, not only what git calls them.
     """
 
@@ -80,6 +83,7 @@ class Order:
     collection: str | None = None
     expected: str | None = None
     hardware: str | None = None
+    gated: Literal["auto", "manual"] | None = None
     read_back: bool = True
 
 
@@ -139,6 +143,8 @@ def push(hub: Hub, order: Order, on_progress: OnProgress) -> Outcome:
     plan, before = consult(hub, order)
     parent = before.head if before else None
     remote = before if before and before.on_branch else _prepared(hub, order, plan)
+    if order.gated and remote.gated != order.gated:
+        hub.gate(order.gated)  # before the files are there
     plan = make_plan(hub.repo, order.files, remote, prune=order.prune)
     commit = remote.head if plan.is_done else _send(hub, order, plan, remote, on_progress)
     files = verify(hub, order.files, commit, order.read_back)

@@ -108,6 +108,11 @@ def _publish(options: argparse.Namespace, folder: Path) -> int:
         return 0
     outcome = push(hub, order, show.print_progress)
     receipt, path = receipts.record(folder, hub, outcome, options.tag, {})
+    if (folder / NOTICE_FILE).is_file():
+        print(
+            f"the Space reads gated weights: put a token that may into its secret HF_TOKEN, at {hub.url}/settings",
+            file=sys.stderr,
+        )
     what = "is published" if outcome.changed else "was published already, nothing was sent"
     print(receipt.to_json() if options.json else show.receipt_text(receipt, what, str(path)))
     return 0

@@ -60,13 +60,7 @@ def check_start(folder: Path, entry: str, python: str = sys.executable, patience
     Raises PublishError: it ends before, or the page does not come.
     """
     with running(folder, entry, python) as space:
-        end = time.monotonic() + patience
-        while not _answers(space.address):
-            code = space.process.poll()
-            if code is not None or time.monotonic() > end:
-                what = f"ended with exit code {code}" if code is not None else f"showed no page in {patience:.0f} s"
-                raise PublishError(f"the Space {what}: {_end(space.said())}; correct it, then run the same command again")
-            time.sleep(0.2)
+        wait_for(space, patience)
 
 
 class Running(NamedTuple):
@@ -94,6 +88,17 @@ def running(folder: Path, entry: str, python: str = sys.executable) -> Iterator[
             process.wait()
 
 
+def wait_for(space: Running, patience: float = PATIENCE) -> None:
+    """Returns when a Space's page is there. Raises PublishError: it ends before, or the page does not come."""
+    end = time.monotonic() + patience
+    while not _answers(space.address):
+        code = space.process.poll()
+        if code is not None or time.monotonic() > end:
+            what = f"ended with exit code {code}" if code is not None else f"showed no page in {patience:.0f} s"
+            raise PublishError(f"the Space {what}: {_end(space.said())}; correct it, then run the same command again")
+        time.sleep(0.2)
+
+
 def _answers(address: str) -> bool:
     try:
         with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(f"{address}/config", timeout=10) as answer:
@@ -103,4 +108,6 @@ def _answers(address: str) -> bool:
 
 
 def _end(text: str) -> str:
+    """The last lines, or those that pip calls errors."""
+    text = "\n".join(line for line in text.splitlines() if line.startswith("ERROR")) or text
     return " ".join(text[-1000:].split())

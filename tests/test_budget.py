@@ -13,8 +13,11 @@ from ideogram_q8.architecture import BRANCHES, IDEOGRAM4, MAX_TEXT_TOKENS, linea
 from ideogram_q8.checkpoint import open_source
 from ideogram_q8.components import LANGUAGE_MODEL
 from ideogram_q8.denoising import Denoiser
+from ideogram_q8.devices import PLANS
 from ideogram_q8.errors import RequestError
-from ideogram_q8.loading import Model, describe, load, open_weights
+from ideogram_q8.kernels import choose as choose_backend
+from ideogram_q8.kernels import workspace
+from ideogram_q8.loading import Model, describe, find_plan, load, open_weights
 from ideogram_q8.quantization import quantize
 from ideogram_q8.recipe import choose
 from tests import live_bytes
@@ -23,11 +26,16 @@ GB = 10**9
 
 
 @pytest.fixture(scope="module")
-def int8_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("artifacts") / "int8"
-    source = open_source("pocket")
-    quantize(source, choose("int8", source.config), folder)
-    return folder
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    found, source = tmp_path_factory.mktemp("artifacts"), open_source("pocket")
+    for scheme in ("int8", "q4_k_s"):
+        quantize(source, choose(scheme, source.config), found / scheme)
+    return {scheme: found / scheme for scheme in ("int8", "q4_k_s")}
+
+
+@pytest.fixture(scope="module")
+def int8_folder(folders: dict[str, Path]) -> Path:
+    return folders["int8"]
 
 
 @pytest.fixture(scope="module")
@@ -62,24 +70,54 @@ def test_headers_tell_what_is_loaded_of_an_artifact(int8_folder: Path) -> None:
     assert set(found.schemes["conditional"].values()) == {"w8a8", "bf16"}
 
 
-@pytest.mark.parametrize(("text_tokens", "grid"), [(40, (8, 8)), (40, (16, 16)), (300, (24, 16))])
-def test_a_step_peaks_where_it_was_predicted(
-    model: Model, networks: budget.Networks, text_tokens: int, grid: tuple[int, int]
-) -> None:
+def step_peak(model: Model, text_tokens: int, grid: tuple[int, int]) -> int:
+    """Bytes that preparing both branches and one step take at most, with what kernels keep for expanded weights."""
     latents, t = torch.randn(1, grid[0] * grid[1], 64), torch.linspace(0.0, 0.9, 48)
-    texts = {"conditional": torch.zeros(text_tokens, 256), "unconditional": torch.zeros(0, 256)}
+    texts = {
+        "conditional": torch.zeros(text_tokens, 256, dtype=model.dtype),
+        "unconditional": torch.zeros(0, 256, dtype=model.dtype),
+    }
 
     def paint() -> None:
         denoisers = [Denoiser(model.branches[branch], texts[branch], grid, t) for branch in BRANCHES]
         for denoiser in denoisers:
             denoiser.velocity(latents, 0)
 
+    workspace.release()
     with torch.no_grad():
         paint()  # what is allocated once and kept
-        measured = live_bytes.peak(paint)
+        return live_bytes.peak(paint) + workspace.held_bytes()
+
+
+VARIANTS = [("fp8", "bf16"), ("int8", "bf16"), ("q4_k_s", "bf16"), ("q4_k_s", "int8")]
+
+
+@pytest.mark.parametrize(("text_tokens", "grid"), [(40, (8, 8)), (40, (16, 16)), (300, (24, 16))])
+@pytest.mark.parametrize(("variant", "compute"), VARIANTS)
+def test_a_step_peaks_where_it_was_predicted(
+    variant: str, compute: str, folders: dict[str, Path], text_tokens: int, grid: tuple[int, int]
+) -> None:
+    place = folders.get(variant, "pocket")
+    found = describe(open_weights(place), torch.float32, compute)
+    measured = step_peak(load(place, compute=compute), text_tokens, grid)
     size = grid[1] * 16, grid[0] * 16
-    weights = sum(budget.branch_bytes(networks, branch) for branch in BRANCHES) + networks.vae_bytes
-    predicted = budget.denoise_activation_bytes(networks, size, text_tokens, "cpu")
+    weights = sum(budget.branch_bytes(found, branch) for branch in BRANCHES) + found.vae_bytes
+    predicted = budget.denoise_activation_bytes(found, size, text_tokens, "cpu")
+    assert abs((weights + predicted) / (weights + measured) - 1) < 0.05
+
+
+@pytest.mark.parametrize("vnni", [False, True])
+def test_it_is_predicted_for_processors_with_vnni_and_without(
+    vnni: bool, folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the other kind takes can be measured too, slowly: torch falls back to a loop."""
+    monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: vnni)
+    choose_backend.cache_clear()
+    found = describe(open_weights(folders["int8"]), torch.bfloat16)
+    measured = step_peak(load(folders["int8"], dtype=torch.bfloat16), 40, (8, 8))
+    choose_backend.cache_clear()
+    weights = sum(budget.branch_bytes(found, branch) for branch in BRANCHES) + found.vae_bytes
+    predicted = budget.denoise_activation_bytes(found, (128, 128), 40, "cpu")
     assert abs((weights + predicted) / (weights + measured) - 1) < 0.05
 
 
@@ -139,6 +177,52 @@ def test_the_first_plan_that_fits_is_the_fastest() -> None:
     assert [plan.name for plan in budget.plans("cpu")] == ["all resident", "text encoder freed after use"]
 
 
+def test_plans_have_the_names_that_people_type() -> None:
+    assert tuple(plan.key for plan in budget.PLANS) == PLANS
+    for device, keys in (("cuda", PLANS), ("cpu", PLANS[:2])):
+        for key in keys:
+            assert budget.plan_named(key, device).key == key
+    with pytest.raises(RequestError, match="--plan is both, on cpu expected one of auto, resident, freed$"):
+        budget.plan_named("both", "cpu")
+
+
+def test_generate_takes_a_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = [
+        "generate",
+        "pocket",
+        "--caption",
+        "a star",
+        "--size",
+        "64x64",
+        "--preset",
+        "custom-2-g3",
+        "--out",
+        str(tmp_path / "a.png"),
+    ]
+    assert main([*asked, "--plan", "both"]) == 2
+    assert "--plan is both, on cpu expected one of auto, resident, freed" in capsys.readouterr().err
+    assert main([*asked, "--plan", "everything"]) == 2
+    assert main([*asked, "--plan", "freed"]) == 0
+    assert (tmp_path / "a.png").is_file()
+
+
+def test_auto_is_the_first_plan_with_room_for_the_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened, cuda = open_weights("pocket"), torch.device("cuda")
+    found = describe(opened, torch.float32)
+    monkeypatch.setattr(memory, "available_bytes", lambda _: budget.footprint(found, budget.PLANS[2], (128, 128)).peak)
+    assert find_plan("auto", opened, (128, 128), cuda, torch.float32) is budget.PLANS[2]
+    later = find_plan("auto", opened, (1024, 1024), cuda, torch.float32)
+    assert later is None or budget.PLANS.index(later) > 2
+    assert find_plan("unconditional", opened, (128, 128), cuda, torch.float32) is budget.PLANS[3]
+    assert find_plan("auto", opened, (128, 128), torch.device("cpu"), torch.float32) is None
+
+
+def test_the_unconditional_branch_is_counted_without_the_text_projection() -> None:
+    networks = inventory.of_ideogram4("int8")
+    less = budget.branch_bytes(networks, "conditional") - budget.branch_bytes(networks, "unconditional")
+    assert less == 2 * (53_248 + 53_248 * 4608 + 4608)  # bfloat16: norm, weight and bias
+
+
 def test_larger_pictures_and_longer_captions_take_more() -> None:
     int8 = inventory.of_ideogram4("int8")
     for tokens in (1, 512, MAX_TEXT_TOKENS):
@@ -164,7 +248,10 @@ def test_doctor_says_what_fits_and_how(capsys: pytest.CaptureFixture[str]) -> No
 def test_doctor_says_what_does_not_fit(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "available_bytes", lambda _: GB)
     assert main(["doctor", "fp8", "--size", "2048x2048"]) == 0
-    assert "this cpu       1.0 GB free: does not fit; --plan freed (text encoder freed after use) needs text" in capsys.readouterr().out
+    assert (
+        "this cpu       1.0 GB free: does not fit; --plan freed (text encoder freed after use) needs text"
+        in capsys.readouterr().out
+    )
 
 
 def test_doctor_refuses_what_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:

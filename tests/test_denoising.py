@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from diffusers import Ideogram4Pipeline, Ideogram4Transformer2DModel
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ideogram_q8 import text
+from ideogram_q8 import layers, text
+from ideogram_q8.architecture import IDEOGRAM4
+from ideogram_q8.checkpoint import open_source
 from ideogram_q8.denoising import Denoiser, Product, position_ids
-from ideogram_q8.kernels import Prologue
+from ideogram_q8.kernels import BlockProduct, Prologue, block_products, int8_linear
+from ideogram_q8.kernels import choose as choose_backend
 from ideogram_q8.layers import PackedLinear
 from ideogram_q8.loading import Model, load
 from ideogram_q8.pocket import WEIGHTS
 from ideogram_q8.pocket.data import held_out_scenes
 from ideogram_q8.pocket.tokenizer import caption_text
+from ideogram_q8.policies.convrot import convrot
+from ideogram_q8.quantization import quantize
+from ideogram_q8.recipe import choose
 from tests.stock import stock_transformer
 
 GRID = (8, 8)
@@ -126,14 +135,14 @@ def run_counts(model: Model, features: torch.Tensor, monkeypatch: pytest.MonkeyP
 def test_a_step_computes_four_products_a_block_and_no_modulation(
     model: Model, features: torch.Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    layers, rows, tokens = model.config.num_layers, len(features) + 64, 64
+    count, rows, tokens = model.config.num_layers, len(features) + 64, 64
     hidden, ffn, channels = 256, 512, 64
     counts = run_counts(model, features, monkeypatch)
     assert counts == Counter(
         {
-            (3 * hidden, rows): layers,  # q, k and v
-            (hidden, rows): 2 * layers,  # o and w2
-            (2 * ffn, rows): layers,  # w1 and w3
+            (3 * hidden, rows): count,  # q, k and v
+            (hidden, rows): 2 * count,  # o and w2
+            (2 * ffn, rows): count,  # w1 and w3
             (hidden, tokens): 1,  # input_proj
             (channels, tokens): 1,  # final_layer.linear
         }
@@ -152,3 +161,83 @@ def test_watched_layers_run_by_themselves(model: Model) -> None:
     hook.remove()
     assert len(seen) == 1 and seen[0] is x
     assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(together, apart, strict=True))
+
+
+@pytest.fixture(scope="module")
+def builds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder, source = tmp_path_factory.mktemp("builds"), open_source("pocket")
+    recipes = {
+        "int8": choose("int8", source.config),
+        "rotated": convrot(source.config),
+        "q4_k_s": choose("q4_k_s", source.config),
+    }
+    for name, recipe in recipes.items():
+        quantize(source, recipe, folder / name)
+    return {name: folder / name for name in recipes}
+
+
+@torch.no_grad()
+def step(transformer: Ideogram4Transformer2DModel, dtype: torch.dtype) -> torch.Tensor:
+    text_tokens = torch.randn(40, 256, generator=torch.Generator().manual_seed(1)).to(dtype)
+    return Denoiser(transformer, text_tokens, GRID, T).velocity(LATENTS, 1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("variant", "compute"), [("int8", "bf16"), ("rotated", "bf16"), ("q4_k_s", "int8"), ("q4_k_s", "bf16"), ("fp8", "bf16")]
+)
+def test_what_is_folded_into_the_products_is_what_is_computed_one_by_one(
+    builds: dict[str, Path], variant: str, compute: str, dtype: torch.dtype
+) -> None:
+    """To the bit for int8, whose sums know no order. Watched layers are given their inputs as tensors."""
+    transformer = load(builds.get(variant, "pocket"), dtype=dtype, compute=compute).branches["conditional"]
+    folded = step(transformer, dtype)
+    seen: list[int] = []
+    for module in transformer.layers.modules():
+        if isinstance(module, PackedLinear):
+            module.register_forward_pre_hook(lambda layer, inputs: seen.append(inputs[0].shape[-1] == layer.in_features))
+    apart = step(transformer, dtype)
+    assert all(seen) and len(seen) >= len(transformer.layers) * 7
+    if variant in ("int8", "rotated") or compute == "int8":
+        assert torch.equal(apart, folded)
+    else:
+        assert (apart - folded).norm() < (1e-5 if dtype == torch.float32 else 0.02) * folded.norm()
+
+
+def test_a_block_is_four_products_with_what_comes_before_them(builds: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    transformer = load(builds["int8"]).branches["conditional"]
+    seen: list[tuple[str, int, int, int]] = []
+
+    def spied(x: torch.Tensor, codes: torch.Tensor, *others: Any) -> torch.Tensor:
+        seen.append((others[2], x.shape[-1], codes.shape[1], codes.shape[0]))
+        return int8_linear(x, codes, *others)
+
+    monkeypatch.setattr(layers, "int8_linear", spied)
+    step(transformer, torch.float32)
+    hidden, ffn = 256, 512
+    block = [
+        ("rms_norm", hidden, hidden, 3 * hidden),
+        ("", hidden, hidden, hidden),
+        ("rms_norm", hidden, hidden, 2 * ffn),
+        ("swiglu", 2 * ffn, ffn, hidden),
+    ]
+    assert seen == block * len(transformer.layers)
+    planned = [(p.problem.step, p.problem.inputs, p.problem.outputs) for p in model_products(transformer)]
+    assert planned == [(name, inputs, outputs) for name, _, inputs, outputs in block]
+
+
+def model_products(transformer: Ideogram4Transformer2DModel) -> tuple[BlockProduct, ...]:
+    config = dataclasses.replace(IDEOGRAM4, num_attention_heads=transformer.layers[0].attention.num_heads)
+    config = dataclasses.replace(config, attention_head_dim=transformer.layers[0].attention.head_dim, intermediate_size=512)
+    return block_products(config, 64, "cpu", torch.float32)
+
+
+def test_a_model_tries_its_back_ends_when_it_is_loaded(builds: dict[str, Path]) -> None:
+    for name, rotations in (("int8", {0}), ("rotated", {0, 256}), ("q4_k_s", set())):
+        choose_backend.cache_clear()
+        model = load(builds[name])
+        tried = choose_backend.cache_info().currsize
+        products = model.products((128, 128))
+        assert {product.problem.rotation for product in products} <= rotations and len(products) == tried
+        assert len(products) == 0 or name != "q4_k_s"
+    assert len(load(builds["q4_k_s"], compute="int8").products((128, 128))) == 4

@@ -15,8 +15,8 @@ from ideogram_q8.quantization import quantize
 from ideogram_q8.recipe import choose
 
 STATUS = Path("/proc/self/status")
-SWITCHES, SETTLED = 24, 4
-"""A model of the pocket has 10 MB: one that stays behind at each switch would add a third."""
+SWITCHES, SETTLED = 50, 8
+"""A model of the pocket has 10 MB: one that stays behind at each switch would double what is resident."""
 
 
 def resident_kilobytes() -> int:

@@ -155,11 +155,18 @@ def _measure(variant: Variant, scene: Scene, found: _Measured) -> None:
     device, before = scene.device, _held(scene.device)
     built = variant.build(scene)
     found.predicted, found.streamed, found.note = built.predicted_bytes, built.streamed, built.note
+    memory.reset_peak(device)
     first = timing.seconds(lambda: _remember(built, found), device)
+    found.spent += first
+    if device.type == "cpu" and first > scene.settings.patience:  # where nothing compiles for so long
+        found.samples.append(first)
+        found.peak = memory.peak_bytes(device) - before
+        found.note = f"{built.note}; too slow for more than one step".removeprefix("; ")
+        return
     memory.reset_peak(device)
     found.samples += [timing.seconds(lambda i=i: built.step(i), device) for i in range(1, scene.settings.steps + 1)]  # type: ignore[misc]
     found.peak = max(found.peak or 0, memory.peak_bytes(device) - before)
-    found.spent += first + sum(found.samples[-scene.settings.steps :])
+    found.spent += sum(found.samples[-scene.settings.steps :])
     if not found.parts:
         found.parts = built.parts()
 

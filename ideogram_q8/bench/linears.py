@@ -35,14 +35,17 @@ from ideogram_q8.layers import for_int8_compute, from_packed
 from ideogram_q8.numerics.ggml import BLOCKS
 from ideogram_q8.numerics.rotation import GROUP
 
-ROWS = {"cuda": (256, 1024, 4096, 4608), "cpu": (256,)}
+ROWS = {"cuda": (256, 1024, 4096, 4608), "cpu": (64,)}
 """Of activations, where tokens are rows: 1024x1024 has 4096 tokens, with a caption of 512 it has 4608."""
+ROUNDS = {"cuda": 5, "cpu": 3}
 KINDS = {"cuda": None, "cpu": ("attention.o", "feed_forward.w2")}
 """A CPU measures two of the products, one of each width, unless asked for more: that takes a minute or two."""
 _STEPS_AHEAD, _TEXT_TOKENS = 48, 512
 """Rows of what is computed once a picture: modulation for all steps, the caption's projection."""
 _FEW_ROWS = {"llm_cond_proj": _TEXT_TOKENS}
 _BY_STEP = ("adaln_modulation", "t_embedding", "adaln_proj", "final_layer.adaln_modulation")
+_SLOW = 2.0
+"""Seconds of a first call after which a CPU, where nothing compiles for so long, makes no second one."""
 _CHECKED = 64, 256
 """Rows and outputs whose error is looked at."""
 _DEFINITION = BACKENDS[-1]
@@ -243,10 +246,11 @@ def _measure_case(weight: Weight, paths: Sequence[Path], rounds: int) -> Iterato
     x = weight.pool.values(f"x {case}", (case.rows, case.shape.inputs), spread=1.0)
     exact = _exact(weight, x)
     ready = {path.name: _prepare(path, weight, x, exact) for path in paths}
-    samples: dict[str, list[float]] = {name: [] for name, one in ready.items() if one.calls}
+    samples = {name: [one.first] if one.calls == 0 else [] for name, one in ready.items() if one.first is not None}
     for _ in range(rounds):
         for name, taken in samples.items():
-            taken.append(timing.seconds(ready[name].call, device, ready[name].calls))
+            if ready[name].calls:
+                taken.append(timing.seconds(ready[name].call, device, ready[name].calls))
     for path in paths:
         yield LinearRow(
             kind=case.shape.kind,
@@ -264,10 +268,14 @@ def _measure_case(weight: Weight, paths: Sequence[Path], rounds: int) -> Iterato
 
 @dataclass(frozen=True)
 class _Ready:
-    """A path that is to be timed by so many calls at once; none where it cannot be had."""
+    """A path that is to be timed by so many calls at once: none where its first call was slow enough to be all that is taken of it.
+
+    `first` is None where it cannot be had.
+    """
 
     call: Callable[[], object]
     calls: int
+    first: float | None
     error: float | None
     note: str
 
@@ -275,13 +283,22 @@ class _Ready:
 def _prepare(path: Path, weight: Weight, x: torch.Tensor, exact: torch.Tensor) -> _Ready:
     try:
         function, note = path.prepare(weight)
-        error = _error(function(x), exact)
-        return _Ready(lambda: function(x), timing.calls_for(lambda: function(x), weight.pool.device), error, note)
+        device = weight.pool.device
+        outputs: list[torch.Tensor] = []
+
+        def call() -> None:
+            outputs[:] = [function(x)]
+
+        first = timing.seconds(call, device)
+        error = _error(outputs[0], exact)
+        if device.type == "cpu" and first > _SLOW:
+            return _Ready(call, 0, first, error, f"{note}; too slow for more than one call".removeprefix("; "))
+        return _Ready(call, timing.calls_for(call, device), first, error, note)
     except IdeogramQ8Error as problem:
         note = str(problem)
     except Exception as problem:  # noqa: BLE001 (a library, compiler or driver that fails is a row that says so)
         note = f"failed: {type(problem).__name__}: {' '.join(str(problem).split())}"[:300]
-    return _Ready(lambda: None, 0, None, note)
+    return _Ready(lambda: None, 0, None, None, note)
 
 
 def _exact(weight: Weight, x: torch.Tensor) -> torch.Tensor:

@@ -89,7 +89,9 @@ class _Load:
 def load(place: str, device: torch.device, dtype: torch.dtype) -> list[nn.Module]:
     """Both transformers, their weights in memory."""
     opened = open_branches(place)
-    found: list[nn.Module] = [build_transformer(opened.readers[b], opened.config, device, dtype) for b in BRANCHES]
+    found: list[nn.Module] = [
+        build_transformer(opened.readers[b], opened.config, device, dtype, text_projection=b == "conditional") for b in BRANCHES
+    ]
     if device.type == "cpu":
         for module in found:
             _touch(module)
@@ -102,6 +104,12 @@ def _touch(module: nn.Module) -> None:
     for tensor in (*module.parameters(), *module.buffers()):
         if tensor.is_contiguous() and tensor.numel():
             tensor.detach().view(-1).view(torch.uint8)[::_PAGE].sum()
+
+
+def tensor_bytes(modules: Sequence[nn.Module]) -> int:
+    """Of all parameters and buffers. Not `memory.module_bytes`: a tensor that a file maps has all of the file for its storage."""
+    tensors = (tensor for module in modules for tensor in (*module.parameters(), *module.buffers()))
+    return sum({tensor.data_ptr(): tensor.nbytes for tensor in tensors}.values())
 
 
 def measure(
@@ -125,6 +133,8 @@ def measure(
         on_progress(Progress(len(places) + 1, len(places) + 1, ""))
     except KeyboardInterrupt:
         interrupted = True
+    if settings.layers:  # in a folder that is gone by now
+        rows = [replace(row, place=Path(row.place).name) for row in rows]
     return LoadResult(FORMAT_VERSION, "load", started, machine.machine(device), settings, tuple(rows), held, interrupted)
 
 
@@ -163,7 +173,7 @@ def _load_once(place: str, device: str, dtype: str) -> _Load:
     start = time.perf_counter()
     modules = load(place, target, getattr(torch, dtype))
     seconds = time.perf_counter() - start
-    return _Load(seconds, memory.module_bytes(*modules), max(0, memory.peak_bytes(host) - before))
+    return _Load(seconds, tensor_bytes(modules), max(0, memory.peak_bytes(host) - before))
 
 
 def _switches(places: Sequence[str], settings: LoadSettings, device: torch.device) -> tuple[dict[str, Timing], tuple[int, ...]]:

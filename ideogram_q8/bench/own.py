@@ -15,7 +15,7 @@ from ideogram_q8.bench import operations, timing
 from ideogram_q8.bench.random_weights import FP8, Form, RandomBranch
 from ideogram_q8.bench.results import Arithmetic, Part
 from ideogram_q8.bench.scene import Built, Scene, Variant, guided
-from ideogram_q8.budget import Encoder, Networks, Plan
+from ideogram_q8.budget import Encoder, Footprint, Networks
 from ideogram_q8.denoising import Denoiser
 from ideogram_q8.devices import COMPUTES
 from ideogram_q8.errors import ResourceError
@@ -26,12 +26,6 @@ from ideogram_q8.streaming import stream_blocks
 
 Forms = Mapping[str, Form]
 """By a Linear's official name."""
-_PLACEMENTS = (
-    Plan("all resident", (), "freed"),
-    Plan("unconditional branch streamed", ("unconditional",), "freed"),
-    Plan("both branches streamed", ("unconditional", "conditional"), "freed"),
-)
-"""Fastest first; the transformers alone."""
 _PASSES = 3
 
 
@@ -51,20 +45,19 @@ def networks(scene: Scene, chosen: Forms) -> Networks:
     return Networks(scene.config, dict.fromkeys(BRANCHES, schemes), Encoder(0, 0, 0), 0, (1, 1), scene.dtype)
 
 
-def placement(scene: Scene, described: Networks) -> tuple[Plan, int]:
-    """The fastest plan that fits, and the peak that is predicted for it.
+def placement(scene: Scene, described: Networks) -> Footprint:
+    """The fastest plan that fits; its `denoise` is the peak that is predicted.
 
     Raises:
         ResourceError: none fits.
     """
     settings, kind = scene.settings, scene.device.type
     size = settings.width, settings.height
-    candidates = _PLACEMENTS if kind == "cuda" else _PLACEMENTS[:1]
-    found = [(plan, budget.footprint(described, plan, size, settings.text_tokens, kind).denoise) for plan in candidates]
-    for plan, needed in found:
-        if needed <= scene.available:
-            return plan, needed
-    raise ResourceError(f"needs {found[-1][1] / 1e9:.1f} GB, {scene.available / 1e9:.1f} GB are free")
+    found = budget.first_that_fits(described, size, scene.available, settings.text_tokens, kind)
+    if found is None:
+        needed = budget.least(described, size, settings.text_tokens, kind).peak
+        raise ResourceError(f"needs {needed / 1e9:.1f} GB, {scene.available / 1e9:.1f} GB are free")
+    return found
 
 
 def build(scene: Scene, scheme: str, rotated: bool = False, compute: str = COMPUTES[0]) -> Built:
@@ -74,22 +67,22 @@ def build(scene: Scene, scheme: str, rotated: bool = False, compute: str = COMPU
         ResourceError: it does not fit.
     """
     chosen = forms(scene, scheme, rotated)
-    plan, predicted = placement(scene, networks(scene, chosen))
+    footprint = placement(scene, networks(scene, chosen))
+    streamed = footprint.plan.streamed
     transformers = {
         branch: build_transformer(
             RandomBranch(scene.pool, scene.config, branch, chosen),
             scene.config,
-            torch.device("cpu") if branch in plan.streamed else scene.device,
+            torch.device("cpu") if branch in streamed else scene.device,
             scene.dtype,
             compute,
+            text_projection=branch == "conditional",
         )
         for branch in BRANCHES
     }
     enter: dict[Branch, Callable[[int], None]] = {}
-    if plan.streamed:
-        enter = dict(
-            zip(plan.streamed, stream_blocks([transformers[branch] for branch in plan.streamed], scene.device), strict=True)
-        )
+    if streamed:
+        enter = dict(zip(streamed, stream_blocks([transformers[branch] for branch in streamed], scene.device), strict=True))
     projected = text.project(transformers["conditional"], scene.features)
     conditional = Denoiser(transformers["conditional"], projected, scene.grid, scene.t, enter.get("conditional"))
     unconditional = Denoiser(transformers["unconditional"], projected[:0], scene.grid, scene.t, enter.get("unconditional"))
@@ -102,7 +95,8 @@ def build(scene: Scene, scheme: str, rotated: bool = False, compute: str = COMPU
             enter["conditional"](0)
         return measure_parts(scene, transformers["conditional"], chosen, compute)
 
-    return Built(step, parts, predicted, plan.streamed, plan.name if plan.streamed else "")
+    note = f"{' and '.join(streamed)} streamed" if streamed else ""
+    return Built(step, parts, footprint.denoise, streamed, note)
 
 
 # ---- what a step is made of ----
@@ -130,19 +124,15 @@ def _products(block: nn.Module) -> list[tuple[nn.Module, ...]]:
 
 def _time(layers: tuple[nn.Module, ...], scene: Scene, tokens: int, width: int) -> float:
     x = torch.randn(1, tokens, width, device=scene.device, dtype=scene.dtype)
-    return _median(lambda: [layer(x) for layer in layers], scene.device)
+    return timing.typical(lambda: [layer(x) for layer in layers], scene.device, _PASSES)
 
 
 def _time_attention(scene: Scene, tokens: int) -> float:
     config = scene.config
     shape = 1, tokens, config.num_attention_heads, config.attention_head_dim
     query, key, value = (torch.randn(shape, device=scene.device, dtype=scene.dtype).transpose(1, 2) for _ in range(3))
-    return _median(lambda: torch.nn.functional.scaled_dot_product_attention(query, key, value), scene.device)
-
-
-def _median(function: Callable[[], object], device: torch.device) -> float:
-    calls = timing.calls_for(function, device)
-    return timing.Timing.of([timing.seconds(function, device, calls) for _ in range(_PASSES)]).median
+    attend = torch.nn.functional.scaled_dot_product_attention
+    return timing.typical(lambda: attend(query, key, value), scene.device, _PASSES)
 
 
 def _arithmetic(scheme: str, compute: str) -> Arithmetic:

@@ -97,7 +97,7 @@ def project(result: Result, target: Card) -> Projection:
     if machine.device != "cuda":
         raise RequestError(
             f"measured on a CPU ({machine.name}): what it reaches of its peak says nothing about a card's kernels, so nothing can be "
-            f"carried over to a {target.name}; run `bench denoise --device cuda` on an NVIDIA card"
+            f"carried over to the {target.name}; run `bench denoise --device cuda` on an NVIDIA card"
         )
     if not isinstance(result, LinearResult | DenoiseResult):
         raise RequestError(

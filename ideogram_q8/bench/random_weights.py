@@ -1,6 +1,6 @@
 """A random Ideogram 4 of any depth, made on the device in seconds: the same model in every number format.
 
-Rows of every weight are drawn from a pool of some thousand rows for each width, so that only the pool has to be quantized: encoding
+Rows of every weight are drawn from a pool of some hundred rows for each width, so that only the pool has to be quantized: encoding
 all of a Q4_K model would take an hour on a CPU. What is drawn is drawn by name, so all formats hold the same model. The pool is
 e4m3 codes times scales, as the official weights are; the other formats are made from those.
 """
@@ -19,7 +19,7 @@ from ideogram_q8.architecture import Branch, Linear, TransformerConfig, linears,
 from ideogram_q8.artifact.packed import Fp8Weight, GgmlWeight, Int8Weight, Packed
 from ideogram_q8.numerics import fp8, ggml, int8
 
-_VALUES = 1 << 23
+_VALUES = 1 << 21
 """Of a pool, about."""
 _MOST_ROWS, _FEWEST_ROWS = 2048, 64
 _FLOATS = ("bf16", "f16", "f32")
@@ -65,7 +65,7 @@ class Pool:
         return max(_FEWEST_ROWS, min(_MOST_ROWS, _VALUES // width))
 
     def _generator(self, name: str) -> torch.Generator:
-        return torch.Generator().manual_seed(self.seed << 32 | zlib.crc32(name.encode()))
+        return torch.Generator().manual_seed(zlib.crc32(f"{self.seed} {name}".encode()))
 
     def _original(self, width: int) -> Fp8Weight:
         if (width, FP8, 0) not in self._made:

@@ -45,9 +45,22 @@ def seconds(function: Callable[[], object], device: torch.device, calls: int = 1
     return (time.perf_counter() - start) / calls
 
 
-def calls_for(function: Callable[[], object], device: torch.device, least: float = LEAST) -> int:
-    """How many calls make a sample of `least` seconds; the first call, which may compile, does not count."""
-    first = seconds(function, device)
-    if first > 10 * least:
-        return 1
-    return min(_MOST_CALLS, max(1, round(least / max(seconds(function, device), 1e-9))))
+def calls_for(function: Callable[[], object], device: torch.device) -> int:
+    """How many calls make a sample of LEAST seconds; the first call, which may compile, does not count."""
+    if is_slow(seconds(function, device), device):
+        return 1  # a second call would take as long
+    return min(_MOST_CALLS, max(1, round(LEAST / max(seconds(function, device), 1e-9))))
+
+
+def is_slow(taken: float, device: torch.device) -> bool:
+    """Whether a call takes so long that repeating it buys nothing: on a CPU, where no first call compiles for that long."""
+    return device.type == "cpu" and taken > 10 * LEAST
+
+
+def typical(function: Callable[[], object], device: torch.device, passes: int) -> float:
+    """The median of so many samples, of one where a call is slow."""
+    calls = calls_for(function, device)
+    first = seconds(function, device, calls)
+    if is_slow(first, device):
+        return first
+    return Timing.of([first, *(seconds(function, device, calls) for _ in range(passes - 1))]).median

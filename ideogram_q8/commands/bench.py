@@ -1,4 +1,4 @@
-"""`bench linear|denoise|load|quantize|project`: how fast things are here, what the machine would allow, and what that says of a card."""
+"""`bench linear|denoise|load|quantize|project|tune`: how fast things are here, what the machine allows, what that says of a card."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from ideogram_q8.architecture import IDEOGRAM4, MAX_TEXT_TOKENS, parse_size
 from ideogram_q8.bench.cards import CARDS
+from ideogram_q8.commands import tune
 from ideogram_q8.commands.options import BAR_DELAY, add_device, add_source, check_new_file, open_source
 from ideogram_q8.commands.quantize import add_recipe, choose_recipe
 from ideogram_q8.devices import DTYPES, check_device, default_dtype
@@ -36,7 +37,7 @@ class _Denoise:
     patience: float
 
 
-_ON_A_CPU = _Denoise(1, "256x256", 64, rounds=2, steps=1, patience=120.0)
+_ON_A_CPU = _Denoise(1, "64x64", 32, rounds=2, steps=1, patience=30.0)
 _ON_A_CARD = _Denoise(IDEOGRAM4.num_layers, "1024x1024", 512, rounds=3, steps=4, patience=300.0)
 
 
@@ -49,6 +50,7 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     _add_load(actions)
     _add_quantize(actions)
     _add_project(actions)
+    tune.add(actions)
 
 
 def _add_output(parser: argparse.ArgumentParser) -> None:
@@ -69,7 +71,7 @@ def _add_measuring(parser: argparse.ArgumentParser, purpose: str) -> None:
 
 def _add_linear(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = actions.add_parser("linear", help="every product of Ideogram 4, by every way to compute it that is here")
-    parser.add_argument("--rows", metavar="N,N", help="rows of activations (default: 256 on cpu; 256,1024,4096,4608 on cuda)")
+    parser.add_argument("--rows", metavar="N,N", help="rows of activations (default: 64 on cpu; 256,1024,4096,4608 on cuda)")
     parser.add_argument(
         "--products", metavar="NAME,NAME", help="which, or `all` (default: all on cuda; attention.o,feed_forward.w2 on cpu)"
     )
@@ -93,7 +95,7 @@ def run_linear(arguments: argparse.Namespace) -> None:
         dtype=arguments.dtype or default_dtype(device),
         rows=linears.ROWS[device] if arguments.rows is None else _counts(arguments.rows),
         kinds=chosen or (),
-        rounds=_positive(arguments.rounds, "--rounds", 5),
+        rounds=_positive(arguments.rounds, "--rounds", linears.ROUNDS[device]),
         seed=_seed(arguments.seed),
     )
     with _bar("products") as show:
@@ -132,15 +134,15 @@ def _add_denoise(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -
     )
     layers = IDEOGRAM4.num_layers
     parser.add_argument("--layers", type=int, metavar="N", help=f"transformer blocks (default: {layers} on cuda, 1 on cpu)")
-    parser.add_argument("--size", metavar="WxH", help="pixels (default: 1024x1024 on cuda, 256x256 on cpu)")
-    parser.add_argument("--text-tokens", type=int, metavar="N", help="of the caption (default: 512 on cuda, 64 on cpu)")
+    parser.add_argument("--size", metavar="WxH", help="pixels (default: 1024x1024 on cuda, 64x64 on cpu)")
+    parser.add_argument("--text-tokens", type=int, metavar="N", help="of the caption (default: 512 on cuda, 32 on cpu)")
     parser.add_argument("--variants", metavar="NAME,NAME", help="which of them (default: all; an unknown name lists them)")
     parser.add_argument("--steps", type=int, metavar="N", help="measured in each round (default: 4 on cuda, 1 on cpu)")
     parser.add_argument(
         "--patience",
         type=float,
         metavar="SECONDS",
-        help="what took longer in all is left out of later rounds (300; on cpu 120)",
+        help="what took longer in all is left out of later rounds (300; on cpu 30)",
     )
     parser.add_argument("--memory-cap", type=float, metavar="GB", help="on cuda: as if the card had so many (bytes / 10^9)")
     _add_measuring(parser, "the steps run")

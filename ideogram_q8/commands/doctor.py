@@ -84,7 +84,7 @@ def _kernels(networks: Networks, size: tuple[int, int], text_tokens: int, device
     rows = text_tokens + size[0] * size[1] // SIDE_MULTIPLE**2
     found: dict[str, list[str]] = {}
     for product in block_products(networks.config, rows, device, networks.dtype):
-        found.setdefault(str(product.choice), []).append(product.name)
+        found.setdefault(str(product.choose()), []).append(product.name)
     for choice, names in found.items():
         yield f"  INT8 here    {', '.join(names)}: {choice}"
     yield f"  measurements {table.note(device)}"

@@ -70,7 +70,7 @@ def run(arguments: argparse.Namespace) -> None:
     request = Request(caption=caption, seed=arguments.seed, preset=arguments.preset, width=width, height=height)
     request.check(opened.traits)  # before gigabytes are read
     dtype = getattr(torch, arguments.dtype or default_dtype(device))
-    plan = find_plan(arguments.plan, opened, (width, height), torch.device(device), dtype)
+    plan = find_plan(arguments.plan, opened, (width, height), torch.device(device), dtype, arguments.compute)
     model = load(opened, device=device, dtype=dtype, text_encoder=arguments.text_encoder, compute=arguments.compute, plan=plan)
     with tqdm(total=preset(request.preset).steps, unit="step", desc=model.variant, delay=BAR_DELAY) as bar:
         result = generate(model, request, on_step=lambda _: bar.update())

@@ -25,6 +25,8 @@ _log = logging.getLogger(__name__)
 
 FEWEST_ROWS = 32
 """Fewer rows need no integer product: reading the weight is what takes the time, and whole activations are more exact."""
+EXACT_ROWS = 1024
+"""Rows that the definition multiplies together: so many that making float32 of the weight's codes costs little beside."""
 _SELF_TEST_INPUTS = 512
 """More than two steps deep for every tile, and sums below 2^24, which float32 holds exactly."""
 
@@ -93,14 +95,15 @@ def _int_mm_linear(
 def _exact_linear(
     x: torch.Tensor, codes: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor | None, before: Prologue
 ) -> torch.Tensor:
-    """The definition. By tiles of outputs, since its products are of float32 copies."""
-    rows, row_scale = int8.quantize_per_token(before.apply(x))
+    """The definition. By EXACT_ROWS rows and by tiles of outputs, since its products are of float32 copies."""
     y = x.new_empty(len(x), len(codes))
-    step = tiles.rows_of_a_tile(len(x), len(codes), rows.shape[1])
-    for start in range(0, len(codes), step):
-        part = slice(start, start + step)
-        product = int8.matmul(rows, codes[part])
-        y[:, part] = scaled(product, row_scale, scale[part], None if bias is None else bias[part], x.dtype)
+    for part, out in zip(x.split(EXACT_ROWS), y.split(EXACT_ROWS), strict=True):
+        rows, row_scale = int8.quantize_per_token(before.apply(part))
+        step = tiles.rows_of_a_tile(len(part), len(codes), codes.shape[1])
+        for start in range(0, len(codes), step):
+            tile = slice(start, start + step)
+            product = int8.matmul(rows, codes[tile])
+            out[:, tile] = scaled(product, row_scale, scale[tile], None if bias is None else bias[tile], x.dtype)
     return y
 
 

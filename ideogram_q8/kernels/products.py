@@ -25,8 +25,7 @@ class BlockProduct:
     name: str
     problem: Problem
 
-    @property
-    def choice(self) -> Choice:
+    def choose(self) -> Choice:
         """What computes it on its device; tries back ends where that was not done yet."""
         return choose(self.problem)
 

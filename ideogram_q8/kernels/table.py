@@ -126,7 +126,7 @@ def write(device: torch.device, entries: tuple[Entry, ...]) -> Path:
     Raises:
         ResourceError: it cannot be written.
     """
-    known = _entries(str(device)) | {entry.shape: entry for entry in entries}
+    known = {**_entries(str(device)), **{entry.shape: entry for entry in entries}}
     table = Table(FORMAT_VERSION, machine(device), tuple(known.values()))
     path = _path(table.machine)
     temporary = path.with_name(f".{secrets.token_hex(8)}.partial")
@@ -141,7 +141,9 @@ def write(device: torch.device, entries: tuple[Entry, ...]) -> Path:
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
-        raise ResourceError(f"{path}: what was measured cannot be kept ({error}); free some space or set XDG_CACHE_HOME") from error
+        raise ResourceError(
+            f"{path}: what was measured cannot be kept ({error}); free some space or set XDG_CACHE_HOME"
+        ) from error
     forget()
     return path
 
@@ -183,7 +185,9 @@ def _read(device: str) -> tuple[Table | None, str]:
         strict_json.check_version(value, FORMAT_VERSION, str(path), ResourceError, remedy)
         found = strict_json.decode(Table, value, str(path), ResourceError)
         if found.machine != here:
-            raise ResourceError(f"{path}: measured on {found.machine.device} {dict(found.machine.versions)}, this is {here.device}")
+            raise ResourceError(
+                f"{path}: measured on {found.machine.device} {dict(found.machine.versions)}, this is {here.device}"
+            )
     except FileNotFoundError:
         return None, "not measured here: the order of back ends is the built-in one (`bench tune` measures)"
     except (OSError, UnicodeDecodeError, ResourceError) as error:

@@ -1,8 +1,8 @@
-"""Launches the W8A8 programs: rows of activations to int8, and the integer product with both scales, the bias and one rounding.
+"""Launches the W8A8 product: integer sums with both scales, the bias and one rounding. Rows are quantized by `triton_rows`.
 
 Tiles for compute capability 8.x come from machine code compiled for sm_86: no spilled register, at most 99 KiB of shared memory, the
-fewest instructions beside each `IMMA`. Which of them is fastest on a card is for the card to say (`tuning`); until it was asked, `tiles_for`
-counts how well the last wave of tiles fills the processors.
+fewest instructions beside each `IMMA`. Which of them is fastest on a card is for the card to say (`tuning`); until it was asked,
+`tiles_for` counts how well the last wave of tiles fills the processors.
 """
 
 from __future__ import annotations

@@ -23,6 +23,7 @@ SECONDS = 0.2
 _TURNS = 5
 _LEAST_CALLS, _MOST_CALLS = 1, 200
 _Run = Callable[[], object]
+_Arguments = tuple[torch.Tensor, torch.Tensor, torch.Tensor, None, Prologue]
 
 
 def tune(
@@ -72,16 +73,16 @@ def measure(problem: Problem, seconds: float = SECONDS, backends: Sequence[Backe
     return table.Entry(problem.shape, best, min(labels, key=labels.__getitem__, default=None))
 
 
-def _ways(backend: Backend, problem: Problem, arguments: tuple[object, ...]) -> Iterable[tuple[str | None, _Run]]:
+def _ways(backend: Backend, problem: Problem, arguments: _Arguments) -> Iterable[tuple[str | None, _Run]]:
     """How a back end may run: Triton with each of its tiles."""
     if backend.linear is not triton_int8.linear or problem.capability is None:
-        yield None, functools.partial(backend.linear, *arguments)  # type: ignore[arg-type]
+        yield None, functools.partial(backend.linear, *arguments)
         return
     for tiles in triton_int8.configurations(problem.capability[0]):
-        yield tiles.label, functools.partial(triton_int8.linear, *arguments, tiles=tiles)  # type: ignore[arg-type]
+        yield tiles.label, functools.partial(triton_int8.linear, *arguments, tiles)
 
 
-def _arguments(problem: Problem) -> tuple[object, ...]:
+def _arguments(problem: Problem) -> _Arguments:
     """Random operands, as large as the table's shape: x, codes, scale, no bias, prologue."""
     device, shape = torch.device(problem.device), problem.shape
     generator = torch.Generator(device).manual_seed(0)

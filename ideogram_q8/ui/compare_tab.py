@@ -12,10 +12,11 @@ import gradio as gr
 
 from ideogram_q8.ui import comparison, fragments, judge, viewer
 from ideogram_q8.ui.comparison import MOST_SEEDS, Column
-from ideogram_q8.ui.controls import ON_DEVICE, PRIVATE, Controls, build_controls
-from ideogram_q8.ui.form import Desk, Fields, friendly_errors, full_choices, many_variant_cards, owner_of, read_request
+from ideogram_q8.ui.controls import ON_DEVICE, PRIVATE, Controls, afterwards, build_controls
+from ideogram_q8.ui.events import Painting, Picture
+from ideogram_q8.ui.form import Desk, Fields, Painter, failed, friendly_errors, many_variant_cards, owner_of, read_request
 from ideogram_q8.ui.jobs import Job
-from ideogram_q8.ui.studio import Painting, Picture, Studio
+from ideogram_q8.ui.studio import Studio
 
 if TYPE_CHECKING:
     from ideogram_q8.generation import Request
@@ -43,8 +44,8 @@ class _Parts:
     """The columns of the last comparison; None while there is none."""
 
 
-def build_compare_tab(desk: Desk) -> gr.CheckboxGroup:
-    """Adds the tab's components and events to the current Blocks context; returns its cards."""
+def build_compare_tab(desk: Desk) -> Painter:
+    """Adds the tab's components and events to the current Blocks context."""
     parts, studio, form = _layout(desk), desk.studio, desk.form
 
     def compare(
@@ -64,9 +65,8 @@ def build_compare_tab(desk: Desk) -> gr.CheckboxGroup:
         fields = caption, preset, width, height, seed, steps, guidance
         yield from _compare(studio, parts, request.session_hash, variants, fields, int(seeds), owner_of(owner, request))
 
-    def end(columns: list[Column] | None, width: float, height: float, request: gr.Request) -> dict[object, object]:
-        cards = gr.update(choices=full_choices(studio, width, height))
-        return parts.controls.released(request) | _exported(parts, columns) | {parts.chosen: cards}
+    def end(columns: list[Column] | None, request: gr.Request) -> dict[object, object]:
+        return parts.controls.released(request) | _exported(parts, columns)
 
     start = parts.controls.connect(parts.status)
     run = start.then(
@@ -76,10 +76,10 @@ def build_compare_tab(desk: Desk) -> gr.CheckboxGroup:
         api_name="compare",
         **ON_DEVICE,
     )
-    changed = [parts.controls.go, parts.controls.cancel, parts.chosen, parts.preview, parts.sheet, parts.recipe]
-    run.then(end, [parts.columns, form.width, form.height], changed, **PRIVATE)
+    changed = [parts.controls.go, parts.controls.cancel, parts.preview, parts.sheet, parts.recipe]
+    finished = afterwards(run, end, parts.columns, changed)
     parts.seed.input(_show_seed, [parts.columns, parts.seed], parts.shown, **PRIVATE)
-    return parts.chosen
+    return Painter(parts.chosen, finished)
 
 
 def _layout(desk: Desk) -> _Parts:
@@ -129,8 +129,8 @@ def _compare(
             known = {variant.name: variant for variant in studio.variants()}  # their sizes are known now
             columns = comparison.judged(pictures, titles, [known[name].size_bytes for name in names])
             yield _result(parts, columns)
-        except Exception:
-            yield {parts.status: fragments.panel("failed", "That did not work", notes=["The message says why."])}
+        except Exception as error:
+            yield {parts.status: failed(error)}
             raise
 
 

@@ -15,10 +15,10 @@ from PIL import Image
 
 from ideogram_q8.errors import RequestError
 from ideogram_q8.manifest import TOOL_VERSION
+from ideogram_q8.ui.events import Picture
 from ideogram_q8.ui.judge import Scores, Words, score, words_in
 from ideogram_q8.ui.seeds import consecutive
 from ideogram_q8.ui.sheet import Panel, sheet
-from ideogram_q8.ui.studio import Picture
 
 if TYPE_CHECKING:
     from ideogram_q8.generation import Request

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,6 +66,14 @@ class Controls:
         """The updates after the work has ended, well or not, or was turned away."""
         self.jobs.drop(request.session_hash, self.name)
         return {self.go: gr.update(interactive=True), self.cancel: gr.update(interactive=False)}
+
+
+def afterwards(run: Any, do: Callable[..., Any], inputs: Any, outputs: Any) -> list[Any]:
+    """Does something after an event's work, well or not; returns the events after which that is done.
+
+    Gradio 6.31 says that `then` comes after failures too; its page heeds only `failure` there.
+    """
+    return [after(do, inputs, outputs, **PRIVATE) for after in (run.then, run.failure)]
 
 
 def _waiting(ahead: int | None) -> Any:

@@ -6,7 +6,7 @@ import html
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
@@ -67,6 +67,15 @@ class Desk:
     jobs: Jobs
 
 
+@dataclass(frozen=True)
+class Painter:
+    """What the page, and other tabs, use of a tab that paints."""
+
+    cards: gr.Radio | gr.CheckboxGroup
+    finished: list[Any]
+    """The events that come after its work, well or not."""
+
+
 def build_form(traits: Traits) -> RequestForm:
     """Adds the form to the current Blocks context."""
     caption = gr.Textbox(
@@ -103,9 +112,7 @@ def _build_size(traits: Traits) -> tuple[gr.Slider, gr.Slider]:
         area = gr.Slider(low, high, usual, step=low / 4, label="Megapixels", min_width=150, scale=2, buttons=[])
     with gr.Row():
         width, height = (
-            gr.Slider(
-                traits.min_side, traits.max_side, side, step=SIDE_MULTIPLE, label=f"{label}, px", min_width=140, buttons=[]
-            )
+            gr.Slider(traits.min_side, traits.max_side, side, step=SIDE_MULTIPLE, label=label, min_width=130, buttons=[])
             for label, side in zip(("Width", "Height"), traits.default_size, strict=True)
         )
     for component in (ratio, area):
@@ -166,6 +173,12 @@ def read_request(
 def owner_of(owner: str | None, request: gr.Request) -> str:
     """Whose history a request belongs to: the browser's secret, or the session of a program that has none."""
     return owner or f"session-{request.session_hash}"
+
+
+def failed(error: Exception) -> str:
+    """The state of a tab whose work ended with an error: what it was, where it is this package's to say, as `friendly_errors` does."""
+    known = isinstance(error, (IdeogramQ8Error, OSError))
+    return fragments.panel("failed", "That did not work", notes=[str(error) if known else "The server's log says why."])
 
 
 @contextmanager

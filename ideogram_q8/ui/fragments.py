@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from ideogram_q8.architecture import Traits
 from ideogram_q8.evaluation.preference import Standing
 from ideogram_q8.ui.comparison import Column
+from ideogram_q8.ui.events import Building, Event, Loading, Painting, Picture
 from ideogram_q8.ui.library import Entry
-from ideogram_q8.ui.studio import Building, Event, Loading, Painting, Picture
 from ideogram_q8.variants import Variant
 
 if TYPE_CHECKING:
@@ -72,10 +72,11 @@ def seconds(value: float, digits: int = 2) -> str:
 def panel(state: str, head: str, right: str = "", *, fraction: float | None = None, notes: Sequence[str] = ()) -> str:
     """A box with a headline, an optional bar (0..1) and a line of notes; `state` is idle, running, cancelled or failed."""
     bar = "" if fraction is None else f'<div class="q8-bar"><i style="width:{100 * fraction:.1f}%"></i></div>'
-    line = "".join(f"<span>{html.escape(note)}</span>" for note in notes)
+    spans = "".join(f"<span>{html.escape(note)}</span>" for note in notes)
+    line = f'<div class="q8-note">{spans}</div>' if spans or bar else ""
     return (
         f'<div class="q8-panel" data-state="{state}" role="status"><div class="q8-head">{html.escape(head)}'
-        f'<span>{html.escape(right)}</span></div>{bar}<div class="q8-note">{line}</div></div>'
+        f"<span>{html.escape(right)}</span></div>{bar}{line}</div>"
     )
 
 

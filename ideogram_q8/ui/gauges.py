@@ -6,8 +6,8 @@ import html
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from ideogram_q8.ui.events import Picture
 from ideogram_q8.ui.fragments import byte_size, panel
-from ideogram_q8.ui.studio import Picture
 
 if TYPE_CHECKING:
     from ideogram_q8.ui.machine import Gauge, Kernel

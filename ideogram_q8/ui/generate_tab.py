@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from ideogram_q8.ui import fragments
-from ideogram_q8.ui.controls import ON_DEVICE, PRIVATE, Controls, build_controls
-from ideogram_q8.ui.form import Desk, Fields, friendly_errors, full_choices, owner_of, read_request, variant_cards
+from ideogram_q8.ui.controls import ON_DEVICE, Controls, afterwards, build_controls
+from ideogram_q8.ui.events import Painting, Picture
+from ideogram_q8.ui.form import Desk, Fields, Painter, failed, friendly_errors, owner_of, read_request, variant_cards
 from ideogram_q8.ui.jobs import Job
 from ideogram_q8.ui.seeds import consecutive, roll_seed
-from ideogram_q8.ui.studio import Painting, Picture, Studio
+from ideogram_q8.ui.studio import Studio
 
 if TYPE_CHECKING:
     from ideogram_q8.generation import Request
@@ -27,14 +28,6 @@ _IDLE = fragments.panel(
         "Pick a variant and press Generate. The first picture with a variant takes a few seconds more: it is built and loaded."
     ],
 )
-
-
-@dataclass(frozen=True)
-class GenerateTab:
-    """What other tabs use of this one."""
-
-    variant: gr.Radio
-    go: gr.Button
 
 
 @dataclass(frozen=True)
@@ -51,7 +44,7 @@ class _Parts:
     """Path of the finished picture; None while there is none."""
 
 
-def build_generate_tab(desk: Desk, chosen: str) -> GenerateTab:
+def build_generate_tab(desk: Desk, chosen: str) -> Painter:
     """Adds the tab's components and events to the current Blocks context; the variant `chosen` is picked at the start."""
     parts, studio, form = _layout(desk, chosen), desk.studio, desk.form
 
@@ -72,10 +65,9 @@ def build_generate_tab(desk: Desk, chosen: str) -> GenerateTab:
         fields = caption, preset, width, height, seed, steps, guidance
         yield from _generate(studio, parts, request.session_hash, variant, fields, int(count), owner_of(owner, request))
 
-    def end(saved: str | None, keep: bool, width: float, height: float, request: gr.Request) -> dict[object, object]:
+    def end(saved: str | None, keep: bool, request: gr.Request) -> dict[object, object]:
         return {
             **parts.controls.released(request),
-            parts.variant: gr.update(choices=full_choices(studio, width, height)),
             parts.download: gr.update(value=saved, interactive=saved is not None),
             form.seed: gr.skip() if keep else roll_seed(),
         }
@@ -88,9 +80,8 @@ def build_generate_tab(desk: Desk, chosen: str) -> GenerateTab:
         api_name="generate",
         **ON_DEVICE,
     )
-    changed: list[Any] = [parts.controls.go, parts.controls.cancel, parts.variant, parts.download, form.seed]
-    run.then(end, [parts.saved, form.keep_seed, form.width, form.height], changed, **PRIVATE)
-    return GenerateTab(parts.variant, parts.controls.go)
+    changed: list[Any] = [parts.controls.go, parts.controls.cancel, parts.download, form.seed]
+    return Painter(parts.variant, afterwards(run, end, [parts.saved, form.keep_seed], changed))
 
 
 def _layout(desk: Desk, chosen: str) -> _Parts:
@@ -147,8 +138,8 @@ def _generate(
                     return
                 done.append(picture)
                 yield _result(parts, done, label)
-        except Exception:
-            yield {parts.status: fragments.panel("failed", "That did not work", notes=["The message says why."])}
+        except Exception as error:
+            yield {parts.status: failed(error)}
             raise
 
 

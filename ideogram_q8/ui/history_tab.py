@@ -8,12 +8,11 @@ from typing import Any
 
 import gradio as gr
 
-from ideogram_q8.errors import RequestError
+from ideogram_q8.errors import IdeogramQ8Error, RequestError
 from ideogram_q8.png import read_metadata
 from ideogram_q8.ui import fragments
 from ideogram_q8.ui.controls import PRIVATE
-from ideogram_q8.ui.form import Desk, RequestForm, friendly_errors, owner_of
-from ideogram_q8.ui.generate_tab import GenerateTab
+from ideogram_q8.ui.form import Desk, Painter, RequestForm, friendly_errors, owner_of
 from ideogram_q8.ui.library import Entry
 from ideogram_q8.ui.studio import Studio, warm_up
 
@@ -42,7 +41,7 @@ class _Parts:
         return [self.use, self.again, self.favourite, self.remove]
 
 
-def build_history_tab(desk: Desk, generate: GenerateTab, tabs: gr.Tabs, tab: gr.Tab) -> None:
+def build_history_tab(desk: Desk, generate: Painter, tabs: gr.Tabs, tab: gr.Tab) -> None:
     """Adds the tab's components and events to the current Blocks context.
 
     Args:
@@ -62,9 +61,7 @@ def build_history_tab(desk: Desk, generate: GenerateTab, tabs: gr.Tabs, tab: gr.
 
     looked = [parts.search, parts.favourites, parts.chosen, desk.owner]
     found = [parts.gallery, parts.entries, parts.chosen, parts.details, *parts.buttons]
-    gr.on(
-        [tab.select, parts.search.submit, parts.favourites.input], look, looked, found, **PRIVATE, trigger_mode="always_last"
-    )
+    gr.on([tab.select, parts.search.submit, parts.favourites.input], look, looked, found, **PRIVATE, trigger_mode="always_last")
 
     def choose(entries: list[Entry] | None, event: gr.SelectData) -> dict[object, object]:
         known = entries or []
@@ -88,8 +85,8 @@ def build_history_tab(desk: Desk, generate: GenerateTab, tabs: gr.Tabs, tab: gr.
     _connect_restoring(studio, parts, form, generate, tabs)
 
 
-def _connect_restoring(studio: Studio, parts: _Parts, form: RequestForm, generate: GenerateTab, tabs: gr.Tabs) -> None:
-    filled = [*form.inputs, generate.variant, tabs]
+def _connect_restoring(studio: Studio, parts: _Parts, form: RequestForm, generate: Painter, tabs: gr.Tabs) -> None:
+    filled = [*form.inputs, generate.cards, tabs]
 
     def use(chosen: Entry | None) -> list[object]:
         return _filled(studio, form, chosen.metadata if chosen else {}, chosen.variant if chosen else "")
@@ -98,8 +95,7 @@ def _connect_restoring(studio: Studio, parts: _Parts, form: RequestForm, generat
         return _filled(studio, form, chosen.metadata if chosen else {}, variant)
 
     def restore(upload: str | None) -> list[object]:
-        with friendly_errors():
-            metadata = read_metadata(Path(upload)) if upload else {}
+        metadata = _read_upload(Path(upload)) if upload else {}
         return _filled(studio, form, metadata, str(metadata.get("variant", "")))
 
     parts.use.click(use, parts.chosen, filled, **PRIVATE)
@@ -108,16 +104,20 @@ def _connect_restoring(studio: Studio, parts: _Parts, form: RequestForm, generat
     parts.again.click(again, [parts.chosen, parts.variant], filled, **PRIVATE).then(None, js=press)
 
 
+def _read_upload(path: Path) -> dict[str, Any]:
+    with friendly_errors():
+        try:
+            return read_metadata(path)
+        except IdeogramQ8Error as error:
+            raise RequestError(
+                str(error).replace(f"{path.parent}/", "")
+            ) from error  # the visitor's name for it, not the server's
+
+
 def _layout(studio: Studio) -> _Parts:
-    with gr.Row(equal_height=True):
-        search = gr.Textbox(
-            label="Search",
-            info="words of the caption, a variant, a seed; Enter looks",
-            scale=3,
-            min_width=220,
-            elem_id="q8-search",
-        )
-        favourites = gr.Checkbox(False, label="Favourites only", scale=1, min_width=140, elem_id="q8-favourites")
+    with gr.Group():
+        search = gr.Textbox(label="Search", info="words of the caption, a variant, a seed; Enter looks", elem_id="q8-search")
+        favourites = gr.Checkbox(False, label="Favourites only", elem_id="q8-favourites")
     with gr.Row(equal_height=False):
         with gr.Column(scale=11, min_width=320):
             gallery = gr.Gallery(

@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read by Gradio when it is imported
-
 import gradio as gr
 
 from ideogram_q8.errors import RequestError
@@ -18,7 +16,7 @@ from ideogram_q8.ui import fragments, style
 from ideogram_q8.ui.caption_tab import build_caption_tab
 from ideogram_q8.ui.compare_tab import build_compare_tab
 from ideogram_q8.ui.controls import PRIVATE
-from ideogram_q8.ui.form import Desk, build_form, full_choices
+from ideogram_q8.ui.form import Desk, Painter, build_form, full_choices
 from ideogram_q8.ui.generate_tab import build_generate_tab
 from ideogram_q8.ui.history_tab import build_history_tab
 from ideogram_q8.ui.jobs import Jobs
@@ -27,6 +25,7 @@ from ideogram_q8.ui.studio import Studio
 from ideogram_q8.ui.viewer import asset
 from ideogram_q8.ui.vote_tab import build_vote_tab
 
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # Gradio asks whenever it would tell its makers something
 MAX_UPLOAD = "64mb"
 """A PNG of the largest size; Gradio's route for uploads is always open."""
 _OWNER_BYTES = 16
@@ -74,21 +73,25 @@ def build_page(studio: Studio, chosen: str = "fp8", max_waiting: int = 8, *, own
                 with gr.Tab("Machine", id="machine") as machine:
                     build_machine_tab(desk, tabs, machine, everything=own_machine)
         gr.api(variants, api_name="variants", queue=False)
-        _keep_cards(desk, [generate.variant, compared, voted], page)
+        _keep_cards(desk, [generate, compared, voted], page, tabs)
         page.unload(leave)
     page.queue(max_size=max_waiting)
     return page
 
 
-def _keep_cards(desk: Desk, groups: list[gr.components.Component], page: gr.Blocks) -> None:
-    """The cards say what a picture of the chosen size takes: when the page opens, and when the size changes."""
-    size = [desk.form.width, desk.form.height]
+def _keep_cards(desk: Desk, painters: Sequence[Painter], page: gr.Blocks, tabs: gr.Tabs) -> None:
+    """The cards say what is built and what a picture of the chosen size takes: anew with each tab, size and finished work."""
+    size, groups = [desk.form.width, desk.form.height], [painter.cards for painter in painters]
 
     def look(width: float, height: float) -> list[object]:
         choices = full_choices(desk.studio, width, height)
         return [gr.update(choices=choices) for _ in groups]
 
-    gr.on([page.load, *(side.change for side in size)], look, size, groups, **PRIVATE, trigger_mode="always_last")
+    triggers = [page.load, tabs.select, *(side.change for side in size)]
+    gr.on(triggers, look, size, groups, **PRIVATE, trigger_mode="always_last")
+    for painter in painters:
+        for finished in painter.finished:
+            finished.then(look, size, groups, **PRIVATE)
 
 
 def _build_owner(page: gr.Blocks) -> gr.State:

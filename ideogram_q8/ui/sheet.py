@@ -6,7 +6,9 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
+
+from ideogram_q8.evaluation.lettering import font
 
 _MARGIN, _LINE = 24, 24
 _INK, _PAPER, _FAINT = "#111827", "#ffffff", "#4b5563"
@@ -34,12 +36,12 @@ def sheet(rows: Sequence[Sequence[Panel]], caption: str, foot: str) -> Image.Ima
     made = Image.new("RGB", (width, top + sum(heights) + _LINE + _MARGIN), _PAPER)
     draw = ImageDraw.Draw(made)
     for i, line in enumerate(above):
-        draw.text((_MARGIN, _MARGIN + i * _LINE), line, _INK, _font(_TEXT_SIZE))
+        draw.text((_MARGIN, _MARGIN + i * _LINE), line, _INK, font(_TEXT_SIZE))
     for row, height in zip(rows, heights, strict=True):
         for column, panel in enumerate(row):
             _place(made, panel, _MARGIN + column * (cell_width + _MARGIN), top)
         top += height
-    draw.text((_MARGIN, top), foot, _FAINT, _font(_TEXT_SIZE))
+    draw.text((_MARGIN, top), foot, _FAINT, font(_TEXT_SIZE))
     return made
 
 
@@ -49,18 +51,14 @@ def _row_height(row: Sequence[Panel]) -> int:
 
 def _place(made: Image.Image, panel: Panel, left: int, top: int) -> None:
     draw = ImageDraw.Draw(made)
-    draw.text((left, top), panel.title, _INK, _font(_TITLE_SIZE))
+    draw.text((left, top), panel.title, _INK, font(_TITLE_SIZE))
     made.paste(panel.picture, (left, top + _LINE + 6))
     below = top + _LINE + panel.picture.height + 14
     for i, fact in enumerate(panel.facts):
-        draw.text((left, below + i * _LINE), fact, _FAINT, _font(_TEXT_SIZE))
+        draw.text((left, below + i * _LINE), fact, _FAINT, font(_TEXT_SIZE))
 
 
 def _wrapped(text: str, width: int, limit: int) -> list[str]:
     """Lines that fit about `width` pixels; cut after `limit` of them."""
     lines = textwrap.wrap(text, max(20, int(width / (0.55 * _TEXT_SIZE))), max_lines=limit, placeholder=" …")
     return lines or [""]
-
-
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size)

@@ -12,14 +12,12 @@ import secrets
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from PIL import Image
 
 from ideogram_q8 import memory, variants
 from ideogram_q8.architecture import Traits, TransformerConfig
@@ -28,13 +26,14 @@ from ideogram_q8.checkpoint import open_source
 from ideogram_q8.errors import RequestError, ResourceError
 from ideogram_q8.png import write_png
 from ideogram_q8.quantization import Progress
+from ideogram_q8.ui.events import Building, Event, Loading, Picture, StepTracker
 from ideogram_q8.ui.library import Library
 from ideogram_q8.ui.streaming import Cancelled, Emit, stream
 from ideogram_q8.variants import Variant
 
 if TYPE_CHECKING:
     from ideogram_q8.budget import Networks
-    from ideogram_q8.generation import Request, Step
+    from ideogram_q8.generation import Request
     from ideogram_q8.loading import Model
     from ideogram_q8.report import Report
     from ideogram_q8.ui.fitting import Fit
@@ -49,56 +48,6 @@ def warm_up() -> None:
         import ideogram_q8.evaluation.metrics
         import ideogram_q8.generation
         import ideogram_q8.inventory  # noqa: F401
-
-
-@dataclass(frozen=True)
-class Building:
-    """The variant is being quantized, which happens once."""
-
-    variant: str
-    fraction: float
-
-
-@dataclass(frozen=True)
-class Loading:
-    """The variant's weights and the text encoder are being read."""
-
-    variant: str
-
-
-@dataclass(frozen=True)
-class Painting:
-    """A denoising step is done. `index` counts from 1; times in seconds."""
-
-    variant: str
-    index: int
-    total: int
-    seconds_per_step: float
-    seconds_left: float
-    preview: Image.Image
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A finished picture. `reused` says that it was painted earlier, with the times and memory of then.
-
-    `entry` is its number in the library. `total_seconds` leaves out encoding the caption, which all variants share; `stages` has the
-    peak bytes of each stage of the work.
-    """
-
-    variant: str
-    request: Request
-    path: Path
-    metadata: dict[str, object]
-    seconds_per_step: float
-    total_seconds: float
-    peak_bytes: int
-    entry: int
-    reused: bool = False
-    stages: Mapping[str, int] = field(default_factory=dict)
-
-
-Event = Building | Loading | Painting | Picture
 
 
 class Studio:
@@ -233,7 +182,7 @@ class Studio:
 
         try:
             model = self._load(variant, emit)
-            tracker = _StepTracker(variant, model, emit)
+            tracker = StepTracker(variant, model, emit)
             tracker.encode(request)
             result = generation.generate(model, request, on_step=tracker)
         except (torch.OutOfMemoryError, MemoryError) as error:
@@ -288,35 +237,6 @@ class Studio:
         self._pictures.move_to_end(key)
         while len(self._pictures) > REMEMBERED_PICTURES:
             self._pictures.popitem(last=False)
-
-
-class _StepTracker:
-    """Turns steps into `Painting` events with the mean time so far."""
-
-    def __init__(self, variant: str, model: Model, emit: Emit[Event]) -> None:
-        self.variant, self.model, self.emit = variant, model, emit
-        self.seconds = 0.0
-        self.stages: dict[str, int] = {}
-        """Peak bytes of the stages that are over."""
-
-    def encode(self, request: Request) -> None:
-        """The first stage by itself, where its result is kept for the others."""
-        from ideogram_q8.generation import encode_caption
-
-        memory.reset_peak(self.model.device)
-        if self.model.captions is not None:
-            encode_caption(self.model, request.caption)
-            self.stages["Caption"] = memory.peak_bytes(self.model.device)
-
-    def __call__(self, step: Step) -> None:
-        if step.is_last:
-            self.stages["Denoising"] = memory.peak_bytes(self.model.device)
-            memory.reset_peak(self.model.device)
-        done = step.index + 1
-        self.seconds += step.seconds
-        mean = self.seconds / done
-        left = mean * (step.total - done)
-        self.emit(Painting(self.variant, done, step.total, mean, left, step.preview()))
 
 
 def _file_name(variant: str, request: Request) -> str:

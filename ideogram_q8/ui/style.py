@@ -82,6 +82,7 @@ html:has(body.dark) { background: var(--neutral-950, #0b0f19); }
 
 /* The form. */
 #q8-caption textarea { font-family: var(--font-mono); font-size: 12.5px; line-height: 1.55; }
+.gradio-container input[type=range] { min-width: 0; } /* else its largest value stands outside of a narrow card */
 #q8-preset .wrap { display: grid !important; grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 8px; }
 #q8-preset label { justify-content: center; padding: 8px 6px !important; border-radius: 10px !important; box-shadow: none !important;
   border: 1px solid var(--border-color-primary); }
@@ -101,6 +102,14 @@ html:has(body.dark) { background: var(--neutral-950, #0b0f19); }
 #q8-roll { height: auto; font-size: 15px; box-shadow: none; border: 1px solid var(--border-color-primary); border-radius: 12px; }
 #q8-roll::before { content: ""; width: 16px; height: 16px; margin-right: 7px; background: currentColor;
   mask: DIE center / contain no-repeat; }
+
+/* What went wrong, over everything. */
+.q8-alerts { position: fixed; z-index: 1100; top: 16px; right: 16px; left: 16px; pointer-events: none; }
+.q8-alerts > div { display: grid; grid-template-columns: 1fr auto; gap: 4px 12px; max-width: 440px; margin-left: auto; padding: 12px 16px;
+  pointer-events: auto; overflow-wrap: anywhere; font-size: 14px; border: 1px solid #ef4444; border-left-width: 5px; border-radius: 12px;
+  color: var(--body-text-color); background: var(--background-fill-primary); box-shadow: 0 6px 24px rgb(0 0 0 / 20%); }
+.q8-alerts span { grid-column: 1 / -1; }
+.q8-alerts button { font-size: 18px; line-height: 1; }
 
 /* Progress, results, tables. */
 .q8-panel { border: 1px solid var(--border-color-primary); border-radius: 12px; padding: 14px 16px;
@@ -163,6 +172,8 @@ footer { display: none !important; }
   .q8-cards label { padding: 9px 10px !important; }
   .q8-title .q8-chip { margin-left: 0; }
   #q8-preset label { padding: 8px 4px !important; font-size: 13px; white-space: nowrap; }
+  .q8-table:not(.q8-facts) { table-layout: auto; }
+  .q8-table:not(.q8-facts) :is(th, td) { white-space: nowrap; padding: 8px 7px !important; }
   #q8-picture { height: auto !important; aspect-ratio: 1; }
 }
 """

@@ -17,11 +17,12 @@ from ideogram_q8.evaluation import preference
 from ideogram_q8.evaluation.preference import Choice
 from ideogram_q8.ui import fragments, viewer
 from ideogram_q8.ui.blind import Round, Rounds, Side, draw_pair, nameless
-from ideogram_q8.ui.controls import ON_DEVICE, PRIVATE, Controls, build_controls
-from ideogram_q8.ui.form import Desk, Fields, friendly_errors, many_variant_cards, owner_of, read_request
+from ideogram_q8.ui.controls import ON_DEVICE, PRIVATE, Controls, afterwards, build_controls
+from ideogram_q8.ui.events import Painting, Picture
+from ideogram_q8.ui.form import Desk, Fields, Painter, failed, friendly_errors, many_variant_cards, owner_of, read_request
 from ideogram_q8.ui.jobs import Job
 from ideogram_q8.ui.seeds import roll_seed
-from ideogram_q8.ui.studio import Painting, Picture, Studio
+from ideogram_q8.ui.studio import Studio
 
 if TYPE_CHECKING:
     from ideogram_q8.generation import Request
@@ -55,8 +56,8 @@ class _Parts:
     export: gr.DownloadButton
 
 
-def build_vote_tab(desk: Desk, page: gr.Blocks) -> gr.CheckboxGroup:
-    """Adds the tab's components and events to the current Blocks context, `page`; returns its cards."""
+def build_vote_tab(desk: Desk, page: gr.Blocks) -> Painter:
+    """Adds the tab's components and events to the current Blocks context, `page`."""
     parts, rounds, studio, form = _layout(desk), Rounds(), desk.studio, desk.form
 
     def blind(
@@ -86,13 +87,13 @@ def build_vote_tab(desk: Desk, page: gr.Blocks) -> gr.CheckboxGroup:
         api_name="blind",
         **ON_DEVICE,
     )
-    run.then(parts.controls.released, None, [parts.controls.go, parts.controls.cancel], **PRIVATE)
+    finished = afterwards(run, parts.controls.released, None, [parts.controls.go, parts.controls.cancel])
     outputs = [parts.status, parts.shown, parts.token, parts.standings, parts.export, *parts.votes]
     for button, (_, choice) in zip(parts.votes, _BUTTONS, strict=True):
         button.click(functools.partial(_vote, studio, parts, rounds, choice), parts.token, outputs, **PRIVATE)
     page.load(lambda: _counted(studio, parts), None, [parts.standings, parts.export], **PRIVATE)
     _add_endpoints(studio, rounds)
-    return parts.chosen
+    return Painter(parts.chosen, finished)
 
 
 def _add_endpoints(studio: Studio, rounds: Rounds) -> None:
@@ -158,8 +159,8 @@ def _blind(
             by_name = {picture.variant: picture for picture in pictures}
             left, right = (_side(studio, by_name[name]) for name in pair)
             yield _opened(parts, rounds, Round(left, right, request, category))
-        except Exception:
-            yield {parts.status: fragments.panel("failed", "That did not work", notes=["The message says why."])}
+        except Exception as error:
+            yield {parts.status: failed(error)}
             raise
 
 

@@ -18,8 +18,7 @@ from typing import Any
 import gradio as gr
 import spaces  # before torch, for which it stands in
 import torch
-from huggingface_hub import auth_check, snapshot_download
-from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
+from huggingface_hub import HfApi, errors, snapshot_download
 
 from ideogram_q8.architecture import PRESETS
 from ideogram_q8.caption import to_caption
@@ -54,7 +53,6 @@ def painter(models: dict[str, Model]) -> Callable[[str, str, float, str], str]:
     """What needs the GPU: (build, caption, seed, preset) -> the path of a PNG, which holds how it was made."""
     outputs = Path(tempfile.mkdtemp())
 
-    @spaces.GPU(duration=seconds)
     def paint(name: str, caption: str, seed: float, preset: str) -> str:
         model = models[name]
         width, height = model.traits.default_size
@@ -68,7 +66,8 @@ def painter(models: dict[str, Model]) -> Callable[[str, str, float, str], str]:
         write_png(path, result.image, metadata(result))
         return str(path)
 
-    return paint  # type: ignore[no-any-return, unused-ignore]
+    lent: Callable[[str, str, float, str], str] = spaces.GPU(duration=seconds)(paint)
+    return lent
 
 
 def check_visitor(token: str | None) -> None:
@@ -83,10 +82,10 @@ def check_visitor(token: str | None) -> None:
     if token is None:
         raise gr.Error("log in first: the terms of the weights are accepted by each visitor")
     try:
-        auth_check(base, token=token)
-    except (GatedRepoError, RepositoryNotFoundError):
+        HfApi().auth_check(base, token=token)
+    except (errors.GatedRepoError, errors.RepositoryNotFoundError):
         raise gr.Error(f"accept the terms at https://huggingface.co/{base} first, then try again") from None
-    except HfHubHTTPError:
+    except (OSError, errors.HTTPError):  # type: ignore[attr-defined]  # of the httpx that the installed version uses
         raise gr.Error("the Hub does not say whether you have accepted the terms; try again in a minute") from None
 
 

@@ -101,7 +101,9 @@ def test_the_report_survives_and_holds_what_its_statistics_need(result: Report) 
 
 def test_the_tables_have_a_line_a_variant(result: Report) -> None:
     lines = markdown(result).splitlines()
-    assert len(lines) == 2 + 3 and lines[2].startswith("| FP8 (the original) | 0.00 MB | – | – | – | – | 100.0 % (79.4 to 100.0) |")
+    assert len(lines) == 2 + 3 and lines[2].startswith(
+        "| FP8 (the original) | 0.00 MB | – | – | – | – | 100.0 % (79.4 to 100.0) |"
+    )
     assert "| 50.0 % (" in lines[4] and "| worse |" in lines[4] and "| 200 ms |" in lines[4]
     assert len({line.count("|") for line in lines}) == 1
     assert len(terminal(result).splitlines()) == 1 + 3

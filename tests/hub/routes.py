@@ -71,7 +71,8 @@ def info(request: Request, kind: str, id: str, revision: str = "main") -> Answer
     repository = repository_of(request, kind, id)
     commit = repository.at(revision)
     siblings = [{"rfilename": path} for path in sorted(commit.files)]
-    values = {"id": id, "modelId": id, "sha": commit.oid, "private": repository.private, "gated": False, "disabled": False}
+    values = {"id": id, "modelId": id, "sha": commit.oid, "private": repository.private, "disabled": False}
+    values["gated"] = repository.gated
     values |= {"tags": [], "downloads": 0, "likes": 0, "lastModified": DATE, "createdAt": DATE, "siblings": siblings}
     return as_json(values)
 
@@ -164,6 +165,19 @@ def branch(request: Request, kind: str, id: str, revision: str) -> Answer:  # no
     return as_json({})
 
 
+def settings(request: Request, kind: str, id: str) -> Answer:  # noqa: A002
+    repository, wanted = repository_of(request, kind, id, write=True), request.body.json()
+    repository.gated = wanted.get("gated", repository.gated)
+    return as_json(wanted)
+
+
+def auth_check(request: Request, kind: str, id: str) -> Answer:  # noqa: A002
+    repository, account = repository_of(request, kind, id), account_of(request)
+    if repository.gated and account.name not in repository.accepted | {id.split("/")[0]}:
+        raise Refusal(403, f"Access to model {id} is restricted", "GatedRepo")
+    return as_json({})
+
+
 def hardware(request: Request, kind: str, id: str) -> Answer:  # noqa: A002
     repository, wanted = repository_of(request, kind, id, write=True), request.body.json()["flavor"]
     repository.settings = {**repository.settings, "hardware": wanted}
@@ -229,6 +243,8 @@ ROUTES: tuple[tuple[str, str, Callable[..., Answer]], ...] = (
     ("POST", f"/api/{ID}/preupload/{REVISION}", preupload),
     ("POST", f"/api/{ID}/commit/{REVISION}", commit),
     ("GET", f"/api/{ID}/refs", refs),
+    ("PUT", f"/api/{ID}/settings", settings),
+    ("GET", f"/api/{ID}/auth-check", auth_check),
     ("POST", f"/api/{ID}/hardware", hardware),
     ("GET", f"/api/{ID}/commits/{REVISION}", commits),
     ("POST", f"/api/{ID}/tag/{REVISION}", tag),

@@ -53,12 +53,14 @@ class Commit:
 
 @dataclass
 class Repository:
-    """`commits` by oid; `branches` and `tags` name some of them."""
+    """`commits` by oid; `branches` and `tags` name some of them. `accepted` are the accounts that a gated one lets in."""
 
     kind: str
     name: str
     private: bool
     settings: Mapping[str, object]
+    gated: str | bool = False
+    accepted: set[str] = field(default_factory=set)
     commits: dict[str, Commit] = field(default_factory=dict)
     branches: dict[str, str] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)

@@ -5,10 +5,17 @@ from __future__ import annotations
 import pytest
 import torch
 
+from ideogram_q8.checkpoint import open_source
+from ideogram_q8.denoising import Denoiser
 from ideogram_q8.kernels import BACKENDS, Backend, Problem, Prologue, kitchen
+from ideogram_q8.kernels import int8 as kernel
 from ideogram_q8.kernels.int8 import self_test
 from ideogram_q8.kernels.prologue import STEPS
+from ideogram_q8.loading import load
 from ideogram_q8.numerics import int8
+from ideogram_q8.policies.convrot import convrot
+from ideogram_q8.quantization import quantize
+from ideogram_q8.recipe import choose
 
 comfy_kitchen = pytest.importorskip("comfy_kitchen", reason="pip install --no-deps comfy-kitchen==0.2.40")
 
@@ -37,6 +44,35 @@ def test_it_passes_the_self_test(step, rotation, dtype):
     """Whose numbers come out the same wherever it rounds: it does what the prologue says, in our layout of gate and rotation."""
     problem = Problem("cpu", None, dtype, 64, 512, 64, step, rotation)
     assert self_test(Backend("comfy-kitchen on a CPU", kitchen.linear, lambda _: None), problem) is None
+
+
+@pytest.mark.parametrize("rotated", [False, True])
+def test_a_step_through_it_is_a_step_through_ours(rotated, tmp_path, monkeypatch):
+    """Its arguments as the loop gives them: norm and modulation before qkv and w1, SwiGLU before w2."""
+    source = open_source("pocket")
+    quantize(source, convrot(source.config) if rotated else choose("int8", source.config), tmp_path / "int8")
+    transformer = load(tmp_path / "int8", dtype=torch.bfloat16).branches["conditional"]
+    latents, text = torch.randn(1, 16, 64), torch.randn(16, 256).to(torch.bfloat16)
+    seen = []
+
+    def step():
+        kernel.choose.cache_clear()
+        with torch.no_grad():
+            return Denoiser(transformer, text, (4, 4), torch.tensor([0.3])).velocity(latents, 0)
+
+    def spied(x, codes, scale, bias, before):
+        seen.append(before.kind)
+        with comfy_kitchen.use_backend("eager"):
+            return kitchen.linear(x, codes, scale, bias, before)
+
+    monkeypatch.setattr(kernel, "BACKENDS", (BACKENDS[-1],))
+    ours = step()
+    monkeypatch.setattr(kernel, "BACKENDS", (Backend("comfy-kitchen on a CPU", spied, lambda _: None, is_definition=True),))
+    theirs = step()
+    kernel.choose.cache_clear()
+    group = 256 if rotated else 0
+    assert {("rms_norm", group), ("", group), ("swiglu", group)} <= set(seen)
+    assert (theirs - ours).norm() < 0.05 * ours.norm()
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="has a CUDA device")

@@ -124,9 +124,7 @@ def _over_rows(
 ) -> MachineCode:
     block = triton_rows.row_block(width)
     types = {**pointers, "width": "i32", **numbers}
-    return compile_for(
-        target, program, types, {"BLOCK": block}, (*pointers, "width"), num_warps=triton_rows.row_warps(block)
-    )
+    return compile_for(target, program, types, {"BLOCK": block}, (*pointers, "width"), num_warps=triton_rows.row_warps(block))
 
 
 def norm_quantizer(target: int, width: int) -> MachineCode:

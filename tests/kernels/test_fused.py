@@ -70,7 +70,9 @@ def test_a_triton_that_fails_is_refused(monkeypatch: pytest.MonkeyPatch) -> None
     fused._broken.cache_clear()
     assert "place_heads is not its definition" in str(fused._broken(torch.device("cpu")))
     monkeypatch.setattr(
-        triton_rows, "place_heads", lambda x, factor, cos, sin, eps: place_heads(x[None], factor, cos[:, None], sin[:, None], eps)
+        triton_rows,
+        "place_heads",
+        lambda x, factor, cos, sin, eps: place_heads(x[None], factor, cos[:, None], sin[:, None], eps),
     )
     fused._broken.cache_clear()
     assert fused._broken(torch.device("cpu")) is None

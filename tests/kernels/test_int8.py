@@ -178,7 +178,12 @@ def test_back_ends_that_run_here_pass_the_self_test(linear: Linear, dtype: torch
 
 @pytest.mark.parametrize(
     ("step", "rotation", "forgotten"),
-    [(step, rotation, what) for step, rotation in BEFORE for what in ("step" if step else "", "rotation" if rotation else "") if what],
+    [
+        (step, rotation, what)
+        for step, rotation in BEFORE
+        for what in ("step" if step else "", "rotation" if rotation else "")
+        if what
+    ],
 )
 def test_the_self_test_finds_a_prologue_that_is_left_out(step: str, rotation: int, forgotten: str) -> None:
     def forgetful(x: torch.Tensor, *others: object) -> torch.Tensor:

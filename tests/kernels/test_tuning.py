@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from ideogram_q8.__main__ import main
 from ideogram_q8.errors import RequestError, ResourceError
 from ideogram_q8.kernels import BACKENDS, Backend, Problem, block_products, choose, int8, table, tuning
 from ideogram_q8.kernels.triton_int8 import AMPERE
@@ -202,4 +203,24 @@ def test_a_block_has_four_products() -> None:
         (hidden, 2 * ffn, "rms_norm"),
         (ffn, hidden, "swiglu"),
     ]
-    assert all(each.choice.backend in BACKENDS for each in found)
+    assert all(each.choose().backend in BACKENDS for each in found)
+
+
+def test_bench_tune_measures_the_products_of_a_model_and_keeps_them(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "tune", "pocket", "--size", "128x128", "--text-tokens", "40", "--seconds", "0.001"]) == 0
+    *lines, note, last = capsys.readouterr().out.splitlines()
+    assert [each.split(":")[0].split()[0] for each in lines[:4]] == [
+        "attention.qkv",
+        "attention.o",
+        "feed_forward.w1,",
+        "feed_forward.w2",
+    ]
+    assert len(lines) == 8 and ", rotated: " in lines[-1] and " us" in lines[0]
+    assert note.startswith("8 products measured on")
+    assert len(json.loads(last)["entries"]) == 8
+
+
+@pytest.mark.parametrize("option", [("--text-tokens", "0"), ("--seconds", "0"), ("--size", "9x9"), ("--seconds", "nan")])
+def test_bench_tune_refuses_what_makes_no_sense(option: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "tune", *option]) == 2
+    assert (option[0] if option[0] != "--size" else "9") in capsys.readouterr().err

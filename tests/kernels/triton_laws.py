@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from ideogram_q8.checkpoint import open_source
+from ideogram_q8.denoising import Denoiser
 from ideogram_q8.kernels import Prologue, fused, triton_ggml, triton_int8, triton_rows
+from ideogram_q8.kernels import int8 as kernel
 from ideogram_q8.kernels.epilogue import scaled
+from ideogram_q8.loading import load
 from ideogram_q8.numerics import ggml, int8
+from ideogram_q8.quantization import quantize
+from ideogram_q8.recipe import choose
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 DEVICE = "cpu" if INTERPRETED else "cuda"
@@ -99,7 +108,8 @@ def test_the_linear_is_the_definition() -> None:
     weight, scale = int8.quantize_per_channel(normal(48, 320, seed=5).to(DEVICE))
     codes, row_scale = int8.quantize_per_token(x)
     assert torch.equal(
-        triton_int8.linear(x, weight, scale, bias, Prologue()), scaled(int8.matmul(codes, weight), row_scale, scale, bias, x.dtype)
+        triton_int8.linear(x, weight, scale, bias, Prologue()),
+        scaled(int8.matmul(codes, weight), row_scale, scale, bias, x.dtype),
     )
 
 
@@ -215,3 +225,48 @@ def test_the_trial_at_load_accepts_the_programs_and_finds_what_is_wrong(monkeypa
         assert fused.wrong(torch.device(DEVICE)) is None
     monkeypatch.setattr(triton_rows, "add_normalized", lambda *_: None)
     assert "add_normalized is not its definition" in str(fused.wrong(torch.device(DEVICE)))
+
+
+@torch.no_grad()
+def test_a_step_by_the_programs_is_a_step_by_the_definitions(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Everything wired as on a GPU: the W8A8 products with what comes before them, norms, gates and rotary positions."""
+    source = open_source("pocket")
+    quantize(source, choose("int8", source.config), tmp_path / "int8")
+    transformer = load(tmp_path / "int8", device=DEVICE).branches["conditional"]
+    transformer.layers = transformer.layers[:1]
+    x = normal(1, 16, 64).to(DEVICE)
+
+    def step() -> torch.Tensor:
+        text = normal(16, 256, seed=1).to(DEVICE)
+        return Denoiser(transformer, text, (4, 4), torch.tensor([0.3], device=DEVICE)).velocity(x, 0)
+
+    plain = kernel.Backend("plain", kernel.BACKENDS[-1].linear, lambda _: None, is_definition=True)
+    exact = replaced(monkeypatch, step, plain, "switched off")
+    ran: list[str] = []
+    triton = kernel.Backend("Triton", spy(ran, triton_int8.linear), lambda _: None, is_definition=True)
+    for name in ("add_normalized", "place_heads"):
+        monkeypatch.setattr(triton_rows, name, spy(ran, getattr(triton_rows, name)))
+    found = replaced(monkeypatch, step, triton, None)
+    products, places = ["linear"], ["place_heads"] * 2
+    assert ran == [*products, *places, *products, "add_normalized", *products, *products, "add_normalized"]
+    assert (found - exact).norm() < 2e-3 * exact.norm()  # a code may be the next one; int8 itself is 1 to 2 % off
+
+
+def replaced(
+    monkeypatch: pytest.MonkeyPatch, step: Callable[[], torch.Tensor], backend: kernel.Backend, refusal: str | None
+) -> torch.Tensor:
+    """A step where this back end computes all W8A8 products."""
+    kernel.choose.cache_clear()
+    monkeypatch.setattr(kernel, "BACKENDS", (backend,))
+    monkeypatch.setattr(fused, "refusal", lambda *_: refusal)
+    found = step()
+    kernel.choose.cache_clear()
+    return found
+
+
+def spy(ran: list[str], function: Callable[..., Any]) -> Callable[..., Any]:
+    def call(*arguments: Any) -> Any:
+        ran.append(function.__name__)
+        return function(*arguments)
+
+    return call

@@ -8,6 +8,8 @@ import json
 import struct
 from pathlib import Path
 
+import yaml
+
 from ideogram_q8.architecture import BRANCHES, IDEOGRAM4_TRAITS, Traits
 from ideogram_q8.manifest import FORMAT_VERSION as MANIFEST_VERSION
 from ideogram_q8.manifest import FileRecord, Manifest, SourceRecord, TensorRecord
@@ -24,6 +26,9 @@ from ideogram_q8.report import (
     VariantFile,
     VariantReport,
 )
+from publish.card import Figures, render
+from publish.licence import licence_of
+from publish.release import measured_variant
 
 SAMPLE = b"not really a picture"
 AGREEMENT = (
@@ -162,3 +167,18 @@ REPORT = Report(
         ),
     ),
 )
+
+
+REPO = "someone/pocket-int8"
+FOLDER = "/home/person/ideogram-4-fp8"
+"""Where a checkpoint may be on somebody's machine."""
+
+
+def card_of(build: Manifest, report: Report | None = None) -> str:
+    """Its README.md in REPO."""
+    return render(build, Figures(report, measured_variant(build, report)), licence_of(build), REPO)
+
+
+def metadata(card: str) -> dict:
+    """What stands between its lines of ---."""
+    return yaml.safe_load(card.split("---\n")[1])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -57,6 +56,19 @@ def test_what_is_downloaded_is_what_was_built(hub: Hub, build: Path, tmp_path: P
     (collection,) = hub.state.collections.values()
     assert collection["title"] == "Quantized posters"
     assert [item["id"] for item in collection["items"]] == [REPO]  # type: ignore[attr-defined]
+
+
+def test_a_gate_is_there_before_the_files_are(hub: Hub, build: Path) -> None:
+    assert push(build, "--gated", "manual").code == 0
+    repository = hub.state.repositories["model", REPO]
+    assert repository.gated == "manual"
+    order = [request.path.rsplit("/", 2)[-2:] for request in hub.script.seen if request.method in ("PUT", "POST")]
+    settings = next(i for i, path in enumerate(order) if path[1] == "settings")
+    assert settings < next(i for i, path in enumerate(order) if path[0] in ("storage", "preupload"))
+    assert push(build).code == 0 and repository.gated == "manual"  # left as it is
+    before = len(hub.script.seen)
+    assert push(build, "--gated", "auto").code == 0 and repository.gated == "auto"  # also of what is there already
+    assert [request.method for request in hub.script.seen[before:] if request.method not in ("GET", "HEAD")] == ["PUT"]
 
 
 def test_the_receipt_is_beside_the_build_and_says_what_is_there(hub: Hub, build: Path) -> None:
@@ -214,30 +226,6 @@ def test_the_folder_of_the_source_does_not_become_public(hub: Hub, tmp_path: Pat
         "location": "ideogram-ai/ideogram-4-fp8",
     }
     assert receipt.artifacts[""] == manifest(str(source)).artifact_sha256
-
-
-def test_files_far_larger_than_a_buffer_are_streamed(hub: Hub, tmp_path: Path) -> None:
-    """300 MB of zeros, sparse on both sides. Not 3 GB: the server hashes every byte, and two busy cores take 4 s for these.
-    What is shown is that memory does not grow with the file."""
-    import resource
-
-    from publish import hub as client
-    from publish.plan import ReleaseFile
-    from publish.sending import Order
-    from publish.sending import push as send
-
-    path, size = tmp_path / "big.safetensors", 300_000_000
-    with path.open("wb") as file:
-        file.truncate(size)
-    digest = hashlib.sha256(bytes(1_000_000))
-    for _ in range(299):
-        digest.update(bytes(1_000_000))
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    seen = []
-    send(client.Hub(REPO), Order((ReleaseFile(path.name, size, digest.hexdigest(), path),), "big"), seen.append)
-    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
-    assert hub.received == size and grown < size / 3
-    assert seen[-1].sent == size and seen[-1].rate and seen[-1].seconds_left == 0
 
 
 def test_xet_stores_the_large_files_and_one_commit_names_them(build: Path, tmp_path: Path) -> None:

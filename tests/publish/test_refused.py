@@ -130,6 +130,14 @@ def test_a_tag_does_not_move(hub: Hub, build: Path) -> None:
     assert push(build, "--tag", "v2").code == 0
 
 
+def test_an_address_that_is_none_is_refused(hub: Hub, build: Path) -> None:
+    for address in ("https://example.org/a; rm -rf .", "file:///etc/passwd", "example.org/tool"):
+        result = push(build, "--code", address)
+        assert result.code == 2 and "expected an address that `git clone` takes" in result.err
+    assert "use a name as in" in push(build, "--new-version", "nowhere").err
+    assert hub.script.seen == []
+
+
 def test_private_is_not_promised_of_a_public_repository(hub: Hub, build: Path) -> None:
     assert push(build).code == 0
     assert "is public; leave out --private" in push(build, "--private").err

@@ -5,9 +5,13 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import json
+import re
 import subprocess
 import sys
+import types
+import urllib.request
 from pathlib import Path
+from typing import Any
 
 import gradio
 import pytest
@@ -22,9 +26,10 @@ from publish import hub as client
 from publish.sending import Order, push
 from publish.space import HARDWARE, UNMEASURED_SECONDS, SpaceBuild, assemble, files_of, lending, requirements
 from publish.space_command import read_build
-from publish.space_start import check_fresh, check_start
+from publish.space_start import check_fresh, check_start, running, wait_for
 from tests.hub.scene import command
 from tests.hub.server import Hub
+from tests.hub.state import Account, Repository
 from tests.publish.example import AGREEMENT, REPORT, manifest, report_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=")
@@ -64,6 +69,7 @@ def test_requirements_suit_the_hardware(hardware: str) -> None:
     lines = requirements(hardware).splitlines()
     assert not any(line.startswith("gradio") for line in lines)  # the Space's metadata name it
     torch = [line for line in lines if line.startswith("torch") and not line.startswith("torchmetrics")]
+    assert ("spaces>=0.51,<1" in lines) == (hardware == "zero-a10g")
     expected = {"zero-a10g": "torch==2.11.0", "cpu-basic": "torch==2.13.0+cpu", "cpu-upgrade": "torch==2.13.0+cpu"}
     assert len(torch) == 1 and torch[0].startswith(expected.get(hardware, "torch>=2.13"))
     assert any(line.startswith("diffusers") for line in lines)
@@ -119,27 +125,110 @@ def test_a_space_is_pushed_whole_and_moves_to_other_hardware(hub: Hub, tmp_path:
     assert repository.settings["hardware"] == "cpu-upgrade"
 
 
+LENDER = """
+import sys
+from pathlib import Path
+
+assert "torch" not in sys.modules  # for which the real one stands in until a call
+
+
+def GPU(duration):
+    def decorate(function):
+        def lent(*arguments):
+            Path(__file__).with_name("asked.txt").write_text(str(duration(*arguments)))
+            return function(*arguments)
+
+        return lent
+
+    return decorate
+"""
+"""In place of the package `spaces`: lends nothing, and notes for how long it was asked."""
+
+
+def call(address: str, *arguments: object) -> str:
+    """What a page's `paint` answers, through its API: the stream's last event and its data."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    url, body = f"{address}/gradio_api/call/paint", json.dumps({"data": arguments}).encode()
+    with opener.open(urllib.request.Request(url, body, {"Content-Type": "application/json"}), timeout=60) as answer:
+        event = json.load(answer)["event_id"]
+    with opener.open(f"{url}/{event}", timeout=60) as answer:
+        return str(answer.read().decode())
+
+
 def test_the_page_of_zero_gpu_paints_with_the_published_build(
     hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = open_source("pocket")
     build = quantize(source, choose("q8_0", source.config), tmp_path / "build")
-    (tmp_path / "build" / "report.json").write_text(report_of(build).to_json(), encoding="utf-8")
+    report = report_of(build)
+    report = dataclasses.replace(report, hardware=dataclasses.replace(report.hardware, device="cuda", accelerator="some GPU"))
+    (tmp_path / "build" / "report.json").write_text(report.to_json(), encoding="utf-8")
     assert command("push", tmp_path / "build", "--repo", "someone/pocket-q8_0").code == 0
     revision = hub.state.repositories["model", "someone/pocket-q8_0"].branches["main"]
-    assemble(tmp_path / "space", "zero-a10g", [read_build("someone/pocket-q8_0@main")])
-    settings = json.loads((tmp_path / "space" / "space.json").read_text(encoding="utf-8"))
+    folder = tmp_path / "space"
+    assemble(folder, "zero-a10g", [read_build("someone/pocket-q8_0@main")])
+    settings = json.loads((folder / "space.json").read_text(encoding="utf-8"))
     assert settings["variants"] == [{"repo": "someone/pocket-q8_0", "revision": revision, "name": "q8_0"}]
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
-    specification = importlib.util.spec_from_file_location("zero", tmp_path / "space" / "zero.py")
+    (folder / "spaces.py").write_text(LENDER, encoding="utf-8")
+    places = {"HF_ENDPOINT": hub.endpoint, "HF_HUB_CACHE": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "0"}
+    for name, value in (places | {"HF_HUB_DISABLE_XET": "1", "NO_PROXY": "*"}).items():
+        monkeypatch.setenv(name, value)
+    with running(folder, "zero.py") as space:
+        wait_for(space)
+        assert "q8_0 is on cpu, 0.02 GB" in space.said()  # text encoder included: what is loaded in a call is lost with it
+        said = call(space.address, "q8_0", "a red star on a blue background", 4, "turbo-12")
+        refused = call(space.address, "q8_0", "{", 4, "turbo-12")
+    found = re.search(r'event: complete\ndata: \[\{"path": "([^"]+)"', said)
+    assert found, said
+    with Image.open(found[1]) as picture:
+        assert picture.size == (128, 128) and len(set(picture.tobytes())) > 10
+    assert "event: error" in refused
+    assert (folder / "asked.txt").read_text() == "12"  # 2 x 12 steps x 0.0512 s, rounded up, and 10 s beside
+
+
+def page_of(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The module zero.py of an assembled Space, with nobody to lend a GPU."""
+    monkeypatch.setitem(sys.modules, "spaces", types.ModuleType("spaces"))
+    specification = importlib.util.spec_from_file_location("zero", folder / "zero.py")
     assert specification and specification.loader
     zero = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(zero)
-    paint = zero.painter(zero.load_models())
-    with Image.open(paint("q8_0", "a red star on a blue background", 4, "turbo-12")) as picture:
-        assert picture.size == (128, 128) and len(set(picture.tobytes())) > 10
-    with pytest.raises(gradio.Error, match="unknown preset"):
-        paint("q8_0", "a red star", 4, "turbo-13")
+    return zero
+
+
+@pytest.fixture
+def gated(hub: Hub) -> Repository:
+    """The repository of the weights, gated as it is, and a visitor's token."""
+    repository = hub.state.create("model", "ideogram-ai/ideogram-4-fp8")
+    repository.gated = "auto"
+    hub.state.accounts["hf_visitor"] = Account("visitor")
+    return repository
+
+
+def test_visitors_have_accepted_the_terms_themselves(
+    gated: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assemble(tmp_path / "space", "zero-a10g", [IDEOGRAM], visitors_log_in=True)
+    values = metadata(tmp_path / "space")
+    assert values["hf_oauth"] is True and values["hf_oauth_scopes"] == ["gated-repos"]
+    check = page_of(tmp_path / "space", monkeypatch).check_visitor
+    with pytest.raises(gradio.Error, match="log in first"):
+        check(None)
+    with pytest.raises(gradio.Error, match="accept the terms at https://huggingface.co/ideogram-ai/ideogram-4-fp8"):
+        check("hf_visitor")
+    with pytest.raises(gradio.Error, match="the Hub does not say"):
+        check("hf_nobody")
+    gated.accepted.add("visitor")
+    check("hf_visitor")
+
+
+def test_without_a_reason_nobody_logs_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for hardware, builds in (("zero-a10g", [POCKET]), ("l4x1", [IDEOGRAM])):
+        with pytest.raises(PublishError, match="leave out --visitors-log-in"):
+            assemble(tmp_path / "space", hardware, builds, visitors_log_in=True)
+    assemble(tmp_path / "space", "zero-a10g", [POCKET])
+    assert "hf_oauth" not in metadata(tmp_path / "space")
+    page_of(tmp_path / "space", monkeypatch).check_visitor(None)
 
 
 def test_a_space_that_does_not_start_is_told(tmp_path: Path) -> None:
@@ -153,7 +242,7 @@ def test_a_space_that_does_not_start_is_told(tmp_path: Path) -> None:
 
 def test_the_python_of_the_space_must_be_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(PublishError, match=r"there is no python3\.12, .* or use --check here"):
+    with pytest.raises(PublishError, match=r"there is no python3\.12 that runs, .* or use --check here"):
         check_fresh(tmp_path, "start.py", "6.31.0")
 
 

@@ -1,4 +1,4 @@
-"""The real server in a child process, with temporary cache and outputs folders."""
+"""The real server in a child process, with temporary cache and outputs folders; a browser on it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 import pytest
+
+from tests.conftest import CHROMIUM
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, BrowserContext, Page
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 300
 """Importing torch takes long on a busy machine."""
+
+
+SWITCHES = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-dev-shm-usage", "--no-first-run"]
 
 
 @dataclass(frozen=True)
@@ -62,7 +70,7 @@ def serving(folder: Path, *options: str) -> Iterator[Server]:
         watchdog.cancel()
         process.send_signal(signal.SIGINT)
         try:
-            code = process.wait(60)
+            code = process.wait(START_SECONDS)
         finally:
             process.kill()
             if reader.is_alive():
@@ -85,3 +93,33 @@ def _address(output: IO[str]) -> str:
         if found:
             return found[1]
     raise AssertionError("the server ended before it was ready:\n" + "".join(printed))
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """One for each file: between them no event loop runs."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=SWITCHES, timeout=START_SECONDS * 1000)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    """One visitor."""
+    context = browser.new_context(viewport={"width": 1440, "height": 1000})
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def page(context: BrowserContext, server: Server) -> Iterator[Page]:
+    """The visitor's freshly loaded page that paints 64x64 in a few steps."""
+    from tests.ui.browsing import paint_small, visit
+
+    page = visit(context, server)
+    paint_small(page)
+    yield page
+    page.close()

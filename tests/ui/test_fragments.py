@@ -11,11 +11,11 @@ from ideogram_q8.evaluation.preference import Ballot, standings
 from ideogram_q8.generation import Request
 from ideogram_q8.ui import fragments
 from ideogram_q8.ui.comparison import Cell, Column
+from ideogram_q8.ui.events import Building, Picture
 from ideogram_q8.ui.fitting import Fit
 from ideogram_q8.ui.judge import Scores, Words
 from ideogram_q8.ui.library import Entry
 from ideogram_q8.ui.measured import Figures, figures, read_report
-from ideogram_q8.ui.studio import Building, Picture
 from ideogram_q8.variants import Variant
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -15,8 +15,9 @@ from ideogram_q8.caption import to_caption
 from ideogram_q8.errors import RequestError, ResourceError
 from ideogram_q8.generation import Request
 from ideogram_q8.png import read_metadata
+from ideogram_q8.ui.events import Building, Loading, Painting, Picture
 from ideogram_q8.ui.fitting import fit
-from ideogram_q8.ui.studio import Building, Loading, Painting, Picture, Studio
+from ideogram_q8.ui.studio import Studio
 
 REQUEST = Request(to_caption("a red heart on a white background"), 3, "turbo-12", 64, 80)
 

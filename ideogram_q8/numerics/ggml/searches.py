@@ -2,6 +2,8 @@
 
 Read from ggml-quants.c (MIT). Columns are blocks (see c_float); all numbers are float32. What a search keeps of a try is its scale,
 not its codes: they are computed once more at the end, which is cheaper than choosing among them at every try.
+
+`compiled` is imported where it is used: numba takes half a second, and most programs only read blocks.
 """
 
 from __future__ import annotations
@@ -10,7 +12,6 @@ from collections.abc import Iterable, Sequence
 
 import torch
 
-from ideogram_q8.numerics.ggml import compiled
 from ideogram_q8.numerics.ggml.c_float import EPSILON, divide, least, nearest, nearest_, ordered_sum, signed_peak
 
 
@@ -49,6 +50,8 @@ def _improve_affine(
     x: torch.Tensor, weights: torch.Tensor, top: int, tries: Sequence[float], fixed: torch.Tensor, start: torch.Tensor
 ) -> torch.Tensor:
     """What is best after all tries; `fixed` and `start` are those of `compiled.improve_affine`, which this gives the result of."""
+    from ideogram_q8.numerics.ggml import compiled
+
     if compiled.available(x):
         state = start.clone()
         if compiled.improve_affine(x, weights, top, tries, fixed, state):
@@ -131,6 +134,8 @@ def _improve_symmetric(
     state: torch.Tensor,
 ) -> torch.Tensor:
     """`state` after all tries, as `compiled.improve_symmetric` has it."""
+    from ideogram_q8.numerics.ggml import compiled
+
     if compiled.available(x):
         compiled.improve_symmetric(x, weights, top, tries, peak, state)
         return state
@@ -162,6 +167,8 @@ def fit_scales(x: torch.Tensor, weights: torch.Tensor, top: int) -> tuple[torch.
     [m, n] twice -> scale [n], codes [m, n].
     """
     tries = numerators(top, 0.0, 0.1, [*range(-4, 0), *range(1, 5)])
+    from ideogram_q8.numerics.ggml import compiled
+
     if compiled.available(x):
         found = compiled.fit_scales(x, weights, top, tries)
         if found is not None:

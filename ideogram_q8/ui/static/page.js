@@ -1,8 +1,39 @@
-// Run by Gradio when the page is there: mends roles that its own components lack, as they appear.
+// Run by Gradio when the page is there: mends roles and names that its own components lack, as they appear, and says what went wrong in events
+// that take no turn in the queue, of which Gradio itself shows nothing.
 () => {
   const mend = () => {
     for (const shown of document.querySelectorAll('div.empty[aria-label]:not([role])')) shown.setAttribute("role", "img");
+    for (const button of document.querySelectorAll("button:not([aria-label])"))
+      if (button.querySelector("img") && !button.textContent.trim()) button.setAttribute("aria-label", "Picture");
   };
   new MutationObserver(mend).observe(document.body, { childList: true, subtree: true });
   mend();
+
+  const SECONDS = 10;
+  const alerts = document.createElement("div");
+  alerts.className = "q8-alerts";
+  alerts.setAttribute("role", "alert");
+  document.querySelector(".gradio-container").append(alerts);
+  const text = (escaped) => new DOMParser().parseFromString(escaped, "text/html").body.textContent;
+  const say = (title, message) => {
+    const alert = document.createElement("div");
+    const [head, body, close] = ["strong", "span", "button"].map((tag) => document.createElement(tag));
+    head.textContent = title;
+    body.textContent = text(message);
+    close.textContent = "×";
+    close.setAttribute("aria-label", "Close");
+    close.onclick = () => alert.remove();
+    alert.append(head, close, body);
+    alerts.replaceChildren(alert);
+    setTimeout(() => alert.remove(), SECONDS * 1000);
+  };
+  const plain = window.fetch;
+  window.fetch = async (...request) => {
+    const answer = await plain(...request);
+    if (answer.status === 500 && new URL(answer.url).pathname.includes("/gradio_api/run/")) {
+      const { title, error } = await answer.clone().json().catch(() => ({}));
+      say(title || "Error", error || "Something went wrong; the server's log says what.");
+    }
+    return answer;
+  };
 }

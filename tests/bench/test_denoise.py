@@ -1,0 +1,278 @@
+"""`bench denoise` on a narrow model: every variant and peer is a row, computes the same model, and takes its turn."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+import torch
+
+from ideogram_q8 import fusing
+from ideogram_q8.bench import comfy, denoise, own, peers
+from ideogram_q8.bench.random_weights import Pool
+from ideogram_q8.bench.results import DenoiseSettings, from_json, to_json
+from ideogram_q8.bench.scene import Built, Scene, Variant
+from ideogram_q8.errors import RequestError, ResourceError
+from ideogram_q8.kernels import workspace
+from tests.second_device import second_device
+from tests.synthetic import TINY
+
+CPU = torch.device("cpu")
+SETTINGS = DenoiseSettings(1, 64, 64, 8, 12, "float32", 1, 1, 100.0, None, 0, tuple(denoise.VARIANTS))
+ERRORS = {"unquantized": 0, "fp8": 1e-6, "int8": 0.02, "int8-rotated": 0.02, "q8_0": 0.01, "q8_0-int8": 0.02}
+ERRORS |= {"q4_k_s": 0.1, "q4_k_s-int8": 0.1, "diffusers": 1e-5, "torchao": 0.02, "sdnq": 0.02, "comfy": 0.02}
+INSTALLED = {name: importlib.util.find_spec(name) is not None for name in ("comfy_kitchen", "torchao", "sdnq", "accelerate")}
+
+
+@pytest.fixture(scope="module")
+def result():
+    with pytest.MonkeyPatch.context() as patch:
+        from ideogram_q8.bench import machine, random_weights, timing
+
+        patch.setattr(timing, "LEAST", 0.0)
+        patch.setattr(machine, "_SIDE", {"cpu": 64})
+        patch.setattr(machine, "_COPY_BYTES", {"cpu": 1 << 16})
+        patch.setattr(random_weights, "_VALUES", 1 << 15)
+        patch.setattr(denoise.gc, "collect", lambda: None)
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        yield denoise.measure(SETTINGS, CPU, TINY)
+        torch.set_num_threads(threads)
+
+
+def test_every_variant_is_a_row_that_was_measured_or_says_why_not(result):
+    assert [row.variant for row in result.rows] == list(denoise.VARIANTS)
+    for row in result.rows:
+        if row.peer and row.timing is None:
+            assert row.note.startswith(("compiled on CUDA only", "torchao is", "sdnq is", "accelerate", "comfy-kitchen is")), (
+                row
+            )
+        else:
+            assert row.timing is not None and row.timing.median > 0, row
+    assert not result.interrupted
+
+
+def test_all_compute_the_same_model(result):
+    """Other people's programs too: their errors are those of the format, not of another model."""
+    for row in result.rows:
+        if row.timing is not None:
+            assert row.error is not None and row.error <= ERRORS[row.variant], row
+            assert row.error > 0 or row.variant in ("unquantized", "fp8"), row
+
+
+def test_parts_are_told_apart_and_fit_the_arithmetic(result):
+    rows = {row.variant: row for row in result.rows}
+    for row in result.rows:
+        assert bool(row.parts) == (not row.peer)
+    for name, arithmetic in (
+        ("unquantized", "float"),
+        ("fp8", "float"),
+        ("int8", "int8"),
+        ("q4_k_s", "float"),
+        ("q4_k_s-int8", "int8"),
+    ):
+        found = {part.kind: part for part in rows[name].parts}
+        assert {found[kind].arithmetic for kind in found if kind != "attention"} == {arithmetic}
+        assert found["attention"].arithmetic == "float"
+        assert {kind: part.operations for kind, part in found.items()} | {
+            "outside": result.operations["outside"]
+        } == result.operations
+
+
+def test_a_result_is_json(result):
+    assert from_json(to_json(result)) == result
+    assert result.settings.layers == 1 and result.machine.device == "cpu" and result.peaks.floating.rate > 0
+
+
+@pytest.mark.parametrize(("module", "name"), [("comfy_kitchen", "comfy"), ("torchao", "torchao"), ("sdnq", "sdnq")])
+def test_a_peer_that_is_not_installed_says_so(module, name, monkeypatch, quick):
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda each, *rest: None if each == module else found(each, *rest))
+    monkeypatch.setitem(sys.modules, module, None)
+    (row,) = denoise.measure(replace(SETTINGS, variants=(name,)), CPU, TINY).rows
+    assert row.timing is None and row.note.endswith("is not installed")
+
+
+def a_variant(name, step, **options):
+    return Variant(name, name, "float", lambda scene: Built(step), **options)
+
+
+def test_variants_take_turns(monkeypatch, quick):
+    order = []
+
+    def build(name):
+        def step(index):
+            order.append((name, index))
+            return torch.zeros(1)
+
+        return a_variant(name, step)
+
+    monkeypatch.setattr(denoise, "VARIANTS", {name: build(name) for name in "ab"})
+    settings = replace(SETTINGS, variants=("a", "b"), rounds=2, steps=2)
+    progress = []
+    found = denoise.measure(settings, CPU, TINY, progress.append)
+    assert order == [(name, index) for name in "abab" for index in range(3)]
+    assert [len(row.timing.samples) for row in found.rows] == [4, 4]
+    assert [(p.done, p.total) for p in progress] == [(i, 4) for i in range(5)]
+
+
+def test_what_fails_is_a_row_and_is_not_tried_again(monkeypatch, quick):
+    calls = []
+
+    def broken(index):
+        calls.append(index)
+        raise ValueError("a kernel\nis missing")
+
+    monkeypatch.setattr(denoise, "VARIANTS", {"a": a_variant("a", broken), "b": a_variant("b", lambda _: torch.zeros(1))})
+    rows = denoise.measure(replace(SETTINGS, variants=("a", "b"), rounds=3), CPU, TINY).rows
+    assert rows[0].timing is None and rows[0].note == "failed: ValueError: a kernel is missing" and calls == [0]
+    assert len(rows[1].timing.samples) == 3
+
+
+def test_what_takes_too_long_in_all_is_left_out_of_later_rounds(monkeypatch, quick):
+    """A step of 30 ms and one that does not count are more than 50."""
+    monkeypatch.setattr(denoise, "VARIANTS", {"a": a_variant("a", lambda _: time.sleep(0.03) or torch.zeros(1))})
+    (row,) = denoise.measure(replace(SETTINGS, variants=("a",), rounds=3, patience=0.05), CPU, TINY).rows
+    assert len(row.timing.samples) == 1 and row.note == ""
+
+
+def test_a_step_that_takes_too_long_is_the_only_one(monkeypatch, quick):
+    steps = []
+    monkeypatch.setattr(denoise, "VARIANTS", {"a": a_variant("a", lambda index: steps.append(index) or torch.zeros(1))})
+    (row,) = denoise.measure(replace(SETTINGS, variants=("a",), rounds=3, patience=0.0), CPU, TINY).rows
+    assert steps == [0] and len(row.timing.samples) == 1 and row.note == "too slow for more than one step"
+
+
+def test_control_c_leaves_what_was_measured(monkeypatch, quick):
+    def stop(index):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(denoise, "VARIANTS", {"a": a_variant("a", lambda _: torch.zeros(1)), "b": a_variant("b", stop)})
+    found = denoise.measure(replace(SETTINGS, variants=("a", "b")), CPU, TINY)
+    assert found.interrupted and found.rows[0].timing is not None
+    assert found.rows[1].timing is None and found.rows[1].note == "not reached"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"variants": ("int9",)}, "unknown variant 'int9'; expected unquantized, fp8, int8"),
+        ({"width": 100}, "a side is 100; expected multiples of 16 up to 4096"),
+        ({"steps": 48}, "got 48 steps a round; expected 1 to 47"),
+        ({"memory_cap": 24 * 10**9}, "a memory cap needs CUDA"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_at_once(change, message):
+    with pytest.raises(RequestError, match=message):
+        denoise.measure(replace(SETTINGS, **change), CPU, TINY)
+
+
+# ---- as on a card ----
+
+
+def scene(device: torch.device, available: int = 1 << 40, dtype: torch.dtype = torch.float32, **changes: object) -> Scene:
+    return Scene(replace(SETTINGS, **changes), replace(TINY, num_layers=2), Pool(0, device, dtype), available)
+
+
+@pytest.fixture
+def without_addresses(monkeypatch, quick):
+    """Tensors of the second device have none: nothing is joined by them, here and on the CPU."""
+    monkeypatch.setattr(fusing, "_neighbours", lambda _: False)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    "variant", [v for v in denoise.VARIANTS.values() if v.name not in ("torchao", "sdnq")], ids=lambda v: v.name
+)
+def test_no_tensor_is_on_another_device(variant, without_addresses):
+    """On a second device that mixes with no other, every variant gives what it gives on the CPU."""
+    if variant.name == "comfy" and not INSTALLED["comfy_kitchen"]:
+        pytest.skip("comfy-kitchen is not installed")
+    if variant.name == "diffusers-compiled":
+        variant = replace(variant, build=denoise.VARIANTS["diffusers"].build)
+    expected = variant.build(scene(CPU)).step(1)
+    workspace.release()
+    with second_device() as far:
+        found = variant.build(scene(far)).step(1).cpu()
+    # a sum in another order may turn a value to the next code
+    assert (found - expected).norm() < (0.01 if variant.arithmetic == "int8" else 1e-5) * expected.norm()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("streamed", [("unconditional",), ("unconditional", "conditional")], ids="+".join)
+def test_streamed_branches_give_the_same(streamed, monkeypatch, quick):
+    expected = own.build(scene(CPU), "int8").step(1)
+    place = own.placement
+
+    def some_streamed(where, described):
+        found = place(where, described)
+        return replace(found, plan=replace(found.plan, streamed=streamed))
+
+    monkeypatch.setattr(own, "placement", some_streamed)
+    built = own.build(scene(CPU), "int8")
+    assert torch.equal(built.step(1), expected)
+    assert len(built.parts()) == 5
+    assert built.streamed == streamed and built.note == f"{' and '.join(streamed)} streamed"
+
+
+def test_less_memory_streams_more_and_then_refuses():
+    """By numbers alone: no tensor is made on the card."""
+    where = scene(torch.device("cuda"), dtype=torch.bfloat16)
+    where = replace(where, config=replace(TINY, num_layers=8))
+    described = own.networks(where, own.forms(where, "bf16"))
+    found = [own.placement(where, described)]
+    with pytest.raises(ResourceError, match=r"needs 0\.0 GB, 0\.0 GB are free"):
+        while True:
+            found.append(own.placement(replace(where, available=found[-1].peak - 1), described))
+    assert [each.plan.streamed for each in found] == [(), ("unconditional",), ("unconditional", "conditional")]
+
+
+def test_a_cap_is_set_and_lifted(monkeypatch):
+    calls = []
+    properties = type("Properties", (), {"total_memory": 80 * 10**9})
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: properties)
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda share, device: calls.append(share))
+    with pytest.raises(ValueError, match="stop"), denoise._capped(torch.device("cuda"), 24 * 10**9):
+        raise ValueError("stop")
+    assert calls == [pytest.approx(0.3), 1.0]
+
+
+@torch.no_grad()
+def test_compiled_peers_compile_their_blocks(monkeypatch, without_addresses):
+    """As far as a CPU shows it: which modules are compiled, and how."""
+    from diffusers import Ideogram4Transformer2DModel
+
+    calls = []
+    monkeypatch.setattr(Ideogram4Transformer2DModel, "compile_repeated_blocks", lambda self, **options: calls.append(options))
+    with second_device() as far:
+        built = peers._build(scene(far), padded=False, mode="default")
+    assert calls == [{"mode": "default", "dynamic": False}] * 2 and built.note == "compiled (default)"
+    with pytest.raises(ResourceError, match="compiled on CUDA only"):
+        peers._build(scene(CPU), padded=False, mode="default")
+
+
+def test_the_pipelines_padding_changes_nothing_but_time(quick):
+    with torch.no_grad():
+        plain, padded = (peers._build(scene(CPU), padded=padded).step(1) for padded in (False, True))
+    assert torch.allclose(plain, padded, rtol=1e-3, atol=1e-3)
+
+
+@torch.no_grad()
+@pytest.mark.skipif(not INSTALLED["comfy_kitchen"], reason="comfy-kitchen is not installed")
+def test_comfy_computes_every_linear_of_a_block_and_no_mask(quick, monkeypatch):
+    import comfy_kitchen
+
+    widths = []
+    linear = comfy_kitchen.int8_linear
+
+    def counted(x, weight, *rest, **options):
+        widths.append((tuple(weight.shape), options.get("convrot", False)))
+        return linear(x, weight, *rest, **options)
+
+    monkeypatch.setattr(comfy_kitchen, "int8_linear", counted)
+    comfy.build(scene(CPU)).step(0)
+    block = [(768, 256), (256, 256), (256, 256), (256, 256), (256, 256)]  # qkv, o, w1, w3, w2
+    assert sorted(widths) == sorted((shape, True) for shape in block * 4)

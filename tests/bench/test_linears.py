@@ -1,0 +1,94 @@
+"""`bench linear` on narrow products: every way is a row, errors are those of the formats, refusals are shown."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from ideogram_q8.architecture import IDEOGRAM4, linears
+from ideogram_q8.bench import linears as bench
+from ideogram_q8.bench.results import LinearSettings, from_json, to_json
+from ideogram_q8.errors import RequestError
+from ideogram_q8.kernels import BACKENDS
+from tests.synthetic import TINY
+
+CPU = torch.device("cpu")
+SETTINGS = LinearSettings("float32", (48,), ("attention.o", "input_proj"), 2, 0)
+
+
+@pytest.fixture
+def result(quick):
+    return bench.measure(SETTINGS, CPU, TINY)
+
+
+def test_every_way_is_a_row_that_was_measured_or_says_why_not(result):
+    for kind in SETTINGS.kinds:
+        rows = [row for row in result.rows if row.kind == kind]
+        assert [row.path for row in rows] == [path.name for path in bench.PATHS]
+        for row in rows:
+            assert (row.timing is None) == (row.error is None)
+            if row.timing is None:
+                assert row.note and not row.note.startswith("failed"), row
+            else:
+                assert len(row.timing.samples) == SETTINGS.rounds and row.operations == 2 * 48 * row.outputs * row.inputs
+    assert from_json(to_json(result)) == result
+
+
+def test_every_back_end_is_measured_or_says_why_not(result):
+    rows = {row.path: row for row in result.rows if row.kind == "attention.o"}
+    for backend in BACKENDS:
+        if backend.name != "dequantize":
+            row = rows[f"INT8, {backend.name}"]
+            assert row.timing is not None or "needs" in row.note or "definition" in row.note or "slow" in row.note, row
+    assert sum(row.note == "the one that runs" for row in rows.values()) == 1
+
+
+def test_errors_are_those_of_the_formats(result):
+    errors = {row.path: row.error for row in result.rows if row.kind == "attention.o" and row.error is not None}
+    assert errors["not quantized"] < 1e-6 and errors["FP8, weight only"] < 1e-6
+    assert errors["INT8, weight only"] < errors["INT8, rotated"] < 0.015
+    assert 0.002 < errors["Q8_0"] < 0.01 < errors["Q4_K"] < 0.1
+
+
+def test_a_width_that_a_format_cannot_have_is_said(result):
+    notes = {row.path: row.note for row in result.rows if row.kind == "input_proj"}
+    assert notes["Q4_K"] == "16 inputs are no multiple of 256" and notes["Q8_0"] == "16 inputs are no multiple of 32"
+    assert notes["INT8, rotated"] == "16 inputs are no multiple of 256"
+
+
+def test_all_linears_of_the_model_are_cases():
+    found = bench.cases(IDEOGRAM4, (256, 4096), None)
+    sizes = {(case.shape.outputs, case.shape.inputs) for case in found}
+    for linear in linears(IDEOGRAM4):
+        assert (linear.out_features * (2 if linear.name.endswith((".w1", ".w3")) else 1), linear.in_features) in sizes
+    rows = {case.shape.kind: case.rows for case in found}
+    assert rows["adaln_modulation"] == 48 and rows["llm_cond_proj"] == 512 and rows["input_proj"] == 4096
+
+
+def test_an_unknown_product_is_refused():
+    with pytest.raises(RequestError, match=r"unknown product 'attention\.k'; expected attention\.qkv, attention\.o"):
+        bench.measure(replace(SETTINGS, kinds=("attention.k",)), CPU, TINY)
+
+
+def test_a_way_that_fails_is_a_row(quick):
+    def broken(weight):
+        raise ValueError("no such kernel")
+
+    paths = [bench.Path("broken", "int8", broken), bench.PATHS[0]]
+    rows = bench.measure(replace(SETTINGS, kinds=("attention.o",)), CPU, TINY, paths).rows
+    assert rows[0].note == "failed: ValueError: no such kernel" and rows[0].timing is None and rows[1].timing is not None
+
+
+def test_control_c_leaves_what_was_measured(quick):
+    calls = []
+
+    def stop(weight):
+        calls.append(weight.case.shape.kind)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return bench.PATHS[0].prepare(weight)
+
+    found = bench.measure(SETTINGS, CPU, TINY, [bench.Path("one", "float", stop)])
+    assert found.interrupted and [row.kind for row in found.rows] == ["attention.o"]
