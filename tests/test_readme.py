@@ -6,6 +6,8 @@ import json
 import re
 from pathlib import Path
 
+from ideogram_q8.bench import results, tables
+from ideogram_q8.bench.results import DenoiseResult
 from ideogram_q8.evaluation import table
 from ideogram_q8.evaluation.ablation import Ablation, Row
 from ideogram_q8.report import Figure, Measured, Report
@@ -70,6 +72,11 @@ def test_the_full_size_runs_are_the_measured_ones() -> None:
             f"{run['written_bytes']:,}",
         )
         assert f"(model_cards/{path.name}) | {' | '.join(cells)} |" in README, path.name
+
+
+def test_the_speed_table_is_the_measured_one() -> None:
+    measured = results.read(ROOT / "model_cards" / "bench-cpu-denoise.json")
+    assert isinstance(measured, DenoiseResult) and tables.denoise_rows(measured).strip() in README
 
 
 def test_the_tree_and_the_links_name_what_exists() -> None:
