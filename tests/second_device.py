@@ -41,6 +41,13 @@ class _Backend(_DummyBackendModule):
     def get_amp_supported_dtype(self) -> list[torch.dtype]:
         return [torch.bfloat16]
 
+    def get_rng_state(self, _device: object = None) -> torch.Tensor:
+        """What torch's own checks of operators keep and put back, for as long as the process has seen this device."""
+        return torch.get_rng_state()
+
+    def set_rng_state(self, state: torch.Tensor, _device: object = None) -> None:
+        torch.set_rng_state(state)
+
 
 class FarTensor(torch.Tensor):
     """Shows the shape and type of `near`, which has the values, and another device."""

@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import tempfile
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ideogram_q8.architecture import IDEOGRAM4, MAX_TEXT_TOKENS, parse_size
 from ideogram_q8.bench.cards import CARDS
-from ideogram_q8.commands import tune
-from ideogram_q8.commands.options import BAR_DELAY, add_device, add_source, check_new_file, open_source
-from ideogram_q8.commands.quantize import add_recipe, choose_recipe
+from ideogram_q8.commands import bench_quantize, bench_tune
+from ideogram_q8.commands.bench_output import add_output, check_output, finish, progress_bar, tell
+from ideogram_q8.commands.options import add_device
 from ideogram_q8.devices import DTYPES, check_device, default_dtype
 from ideogram_q8.errors import RequestError
 
 if TYPE_CHECKING:
-    from ideogram_q8.bench.encoders import EncoderRate
-    from ideogram_q8.bench.quantizing import Measured
-    from ideogram_q8.bench.results import Progress, Result
+    pass
 
 
 @dataclass(frozen=True)
@@ -48,14 +44,9 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     _add_linear(actions)
     _add_denoise(actions)
     _add_load(actions)
-    _add_quantize(actions)
+    bench_quantize.add(actions)
     _add_project(actions)
-    tune.add(actions)
-
-
-def _add_output(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="print the line of JSON alone")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="keep that line in a .json file")
+    bench_tune.add(actions)
 
 
 def _add_measuring(parser: argparse.ArgumentParser, purpose: str) -> None:
@@ -63,7 +54,7 @@ def _add_measuring(parser: argparse.ArgumentParser, purpose: str) -> None:
     parser.add_argument("--dtype", choices=DTYPES, help="of activations (default: float32 on cpu, bfloat16 on cuda)")
     parser.add_argument("--rounds", type=int, metavar="N", help="how often all take their turn")
     parser.add_argument("--seed", type=int, default=0, help="of the random weights (default 0)")
-    _add_output(parser)
+    add_output(parser)
 
 
 # ---- linear ----
@@ -98,9 +89,9 @@ def run_linear(arguments: argparse.Namespace) -> None:
         rounds=_positive(arguments.rounds, "--rounds", linears.ROUNDS[device]),
         seed=_seed(arguments.seed),
     )
-    with _bar("products") as show:
+    with progress_bar("products") as show:
         result = linears.measure(settings, torch.device(device), on_progress=show)
-    _finish(arguments, result)
+    finish(arguments, result)
 
 
 def _counts(text: str) -> tuple[int, ...]:
@@ -179,9 +170,9 @@ def run_denoise(arguments: argparse.Namespace) -> None:
         seed=_seed(arguments.seed),
         variants=tuple(denoise.VARIANTS) if arguments.variants is None else tuple(arguments.variants.split(",")),
     )
-    with _bar("variants") as show:
+    with progress_bar("variants") as show:
         result = denoise.measure(settings, torch.device(device), on_progress=show)
-    _finish(arguments, result)
+    finish(arguments, result)
 
 
 # ---- load ----
@@ -226,8 +217,8 @@ def run_load(arguments: argparse.Namespace) -> None:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-", dir=arguments.folder)))
             source = loads.write_random(folder / "random", layers, settings.seed)
             places = loads.write_variants(folder, source, loads.SCHEMES)
-        result = loads.measure(places, settings, torch.device(device), on_progress=stack.enter_context(_bar("places")))
-    _finish(arguments, result)
+        result = loads.measure(places, settings, torch.device(device), on_progress=stack.enter_context(progress_bar("places")))
+    finish(arguments, result)
 
 
 # ---- project ----
@@ -237,7 +228,7 @@ def _add_project(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser = actions.add_parser("project", help="what a measurement on one card says about another, and how it is worked out")
     parser.add_argument("file", type=Path, metavar="FILE", help="what `bench denoise --out` or `bench linear --out` wrote")
     parser.add_argument("--card", choices=CARDS, default="rtx-3090", help="the other card (default rtx-3090)")
-    _add_output(parser)
+    add_output(parser)
     parser.set_defaults(verb=run_project)
 
 
@@ -252,106 +243,4 @@ def run_project(arguments: argparse.Namespace) -> None:
         found = project(results.read(arguments.file), CARDS[arguments.card])
     except RequestError as error:
         raise RequestError(f"{arguments.file}: {error}") from None
-    _print(arguments, tables.projection_table(found), results.to_json(found))
-
-
-# ---- what they share ----
-
-
-def check_output(arguments: argparse.Namespace) -> None:
-    """Raises RequestError: `--out` cannot be written."""
-    if arguments.out is not None:
-        check_new_file(arguments.out, ".json")
-
-
-@contextlib.contextmanager
-def _bar(unit: str) -> Iterator[Callable[[Progress], None]]:
-    """Progress with rate and time left, on standard error."""
-    from tqdm import tqdm
-
-    with tqdm(unit=f" {unit}", delay=BAR_DELAY) as bar:
-
-        def show(progress: Progress) -> None:
-            bar.total = progress.total
-            bar.set_postfix_str(progress.label)
-            bar.update(progress.done - bar.n)
-
-        yield show
-
-
-def _finish(arguments: argparse.Namespace, result: Result) -> None:
-    """Prints and keeps a result. Raises KeyboardInterrupt where Ctrl-C ended it, so that the exit code says so."""
-    from ideogram_q8.bench import results, tables
-
-    _print(arguments, tables.table(result), results.to_json(result))
-    if result.interrupted:
-        raise KeyboardInterrupt
-
-
-def _print(arguments: argparse.Namespace, table: str, line: str) -> None:
-    from ideogram_q8.bench import results
-
-    if arguments.out is not None:
-        results.write(arguments.out, line)
-    if not arguments.json:
-        print(f"{table}\n")
-    print(line)
-
-
-# ---- quantize ----
-
-
-def _add_quantize(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = actions.add_parser("quantize", help="against a plain copy of the source, and one pass over memory")
-    add_source(parser)
-    add_recipe(parser)
-    parser.add_argument(
-        "--folder", type=Path, metavar="DIR", default=Path(), help="where to write, for a while (default: the current folder)"
-    )
-    parser.add_argument(
-        "--ggml",
-        type=Path,
-        metavar="FILE",
-        help="GGUF: ggml's library to compare with (default: llama-cpp-python's, if installed)",
-    )
-    add_device(parser, "the arithmetic runs")
-    _add_output(parser)
-    parser.set_defaults(verb=run_quantize)
-
-
-def run_quantize(arguments: argparse.Namespace) -> None:
-    """Raises IdeogramQ8Error."""
-    check_output(arguments)
-    device = check_device(arguments.device)
-
-    from ideogram_q8.bench.quantizing import measure
-
-    source = open_source(arguments)
-    recipe, importance = choose_recipe(arguments, source)
-    found = measure(source, recipe, arguments.folder, device=device, importance=importance, ggml_library=arguments.ggml)
-    _print(arguments, quantizing_table(found), json.dumps(asdict(found), ensure_ascii=False))
-
-
-def _encoder_line(rate: EncoderRate) -> str:
-    label = f"encode {rate.type}{', weighted' if rate.weighted else ''}"
-    beside = rate.note if rate.ggml is None else f"ggml's C {rate.ggml / 1e6:.1f}: ours is {rate.ours / rate.ggml:.2f} of it"
-    return f"{label:<24}{rate.ours / 1e6:8.1f} M/s    weights a core; {beside}"
-
-
-def quantizing_table(found: Measured) -> str:
-    """The figures for people; a rate is GB (10^9 bytes) of source a second."""
-    rows = [
-        (
-            f"quantize to {found.variant}",
-            found.quantize_rate,
-            f"{found.seconds:.1f} s, {found.peak_bytes / 1e9:.2f} GB at most",
-        ),
-        ("copy of the source", found.copy_rate, f"quantize reaches {found.share_of_copy:.0%} of it"),
-        ("one pass over memory", found.memory_rate, f"quantize reaches {found.share_of_memory:.1%} of it"),
-    ]
-    lines = [f"{label:<24}{rate:8.3f} GB/s   {note}" for label, rate, note in rows]
-    versions = ", ".join(f"{name} {version}" for name, version in found.versions.items())
-    amounts = f"{found.source_bytes / 1e9:.2f} GB read, {found.written_bytes / 1e9:.2f} GB written"
-    machine = f"{found.processor}, {found.cores} cores, {found.system}; {versions}"
-    lines += [_encoder_line(rate) for rate in found.encoders]
-    return "\n".join([f"{amounts}; the source in the system's cache: {found.source_cache}", *lines, machine])
+    tell(arguments, tables.projection_table(found), results.to_json(found))

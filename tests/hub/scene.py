@@ -122,6 +122,7 @@ class Scene:
 
     def restore(self) -> None:
         """The Hub with the old release only, and no faults."""
+        self.hub.settle()
         self.hub.script, self.hub.received = Script(), 0
         self.repository.commits, self.repository.branches = dict(self._head[0]), dict(self._head[1])
         self.repository.tags = {}

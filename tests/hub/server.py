@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 from tests.hub import routes
 from tests.hub.faults import Fault, Script
@@ -49,6 +49,25 @@ class Hub:
         self.xet: Path | None = None
         self.hang = 1.0
         self.lock = threading.Lock()
+        self._carried_out = threading.Condition()
+        self._under_way = 0
+
+    @contextlib.contextmanager
+    def carrying_out(self) -> Iterator[None]:
+        """Around what changes the Hub."""
+        with self._carried_out:
+            self._under_way += 1
+        try:
+            yield
+        finally:
+            with self._carried_out:
+                self._under_way -= 1
+                self._carried_out.notify_all()
+
+    def settle(self, seconds: float = 60.0) -> None:
+        """Waits for what is still being carried out: a client that lost patience leaves its request behind."""
+        with self._carried_out:
+            assert self._carried_out.wait_for(lambda: self._under_way == 0, seconds), "a request does not end"
 
 
 class Body:
@@ -90,20 +109,27 @@ class Handler(BaseHTTPRequestHandler):
         if self.headers.get("Transfer-Encoding"):
             raise NotImplementedError("no chunked bodies: the client knows the sizes of what it sends")
         body = Body(self, cut=fault is not None and fault.kind in ("truncate", "short"))
-        try:
-            if fault and self._happens(fault, body):
-                return
-            query = {key: values[0] for key, values in parse_qs(url.query, keep_blank_values=True).items()}
-            request = Request(self.hub, self.command, unquote(url.path), query, body, self._account(), self.headers)
-            answer = routes.answer(request)
-        except Refusal as refusal:
-            answer = refused(refusal)
+        hangs = fault is not None and fault.kind == "hang"  # which changes nothing, so nobody need wait for it
+        with contextlib.nullcontext() if hangs else self.hub.carrying_out():
+            answer = self._carry_out(fault, url, body)
+        if answer is None:
+            return
         if fault and fault.kind in ("truncate", "lose answer"):
             self._cut_off()
         else:
             self.send(answer, rest=body)
 
     do_GET = do_POST = do_PUT = do_HEAD = do_DELETE = handle_one  # noqa: N815
+
+    def _carry_out(self, fault: Fault | None, url: SplitResult, body: Body) -> Answer | None:
+        """None where a fault took the place of what was asked for."""
+        try:
+            if fault and self._happens(fault, body):
+                return None
+            query = {key: values[0] for key, values in parse_qs(url.query, keep_blank_values=True).items()}
+            return routes.answer(Request(self.hub, self.command, unquote(url.path), query, body, self._account(), self.headers))
+        except Refusal as refusal:
+            return refused(refusal)
 
     def _happens(self, fault: Fault, body: Body) -> bool:
         """Whether the fault takes the place of what was asked for."""
