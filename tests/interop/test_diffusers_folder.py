@@ -183,6 +183,7 @@ def test_a_layer_computes_what_ours_does(artifact, stock, monkeypatch, dtype):
         assert ((theirs - ours).abs() <= 4 * half_step * ours.abs() + 1e-30).all(), name
 
 
+@torch.no_grad()
 def test_a_token_is_quantized_elsewhere_by_half_a_step_of_each_rule_at_most(artifact, stock):
     """Each by its own rule, float32: inputs are off by half of either's scale, so an output by what that adds up to over its weights."""
     x = torch.randn(5, 256, generator=torch.Generator().manual_seed(1))
