@@ -3,6 +3,7 @@
 python app.py                                                the embedded model on the CPU, or on CUDA where there is one
 python app.py --source ideogram-4-fp8 --device cuda          another checkpoint; its builds are made on first use
 python app.py --artifact int8-paper --artifact q4_k_m-imatrix    artifacts made elsewhere, beside their source's own variants
+python app.py --artifact someone/ideogram-4-int8             a build on the Hub: downloaded when it is first used
 """
 
 from __future__ import annotations
@@ -34,11 +35,11 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--source", help=f"{SOURCE_HELP} (default: that of the first --artifact, else pocket)")
     parser.add_argument(
         "--artifact",
-        metavar="DIR|FILE",
-        type=Path,
+        metavar="DIR|FILE|ID",
         action="append",
         default=[],
-        help="an artifact to offer too, or a GGUF file of a pair for --source; repeatable",
+        help="an artifact to offer too: a folder, a GGUF file of a pair for --source, or a Hub id org/name[/folder][@revision], which "
+        "is downloaded when it is first used; repeatable",
     )
     parser.add_argument(
         "--report",
@@ -113,18 +114,13 @@ def read_accounts(path: Path) -> list[tuple[str, str]]:
 
 def open_studio(options: argparse.Namespace) -> Studio:
     """Raises IdeogramQ8Error: the source, an artifact, the device or the variant is not there."""
-    from ideogram_q8.artifact import open_artifact  # here and below: help and refusals come before torch is imported
-    from ideogram_q8.artifact.gguf_build import is_gguf
-    from ideogram_q8.ui.measured import read_report
+    from ideogram_q8.ui.measured import read_report  # here and below: help and refusals come before torch is imported
     from ideogram_q8.ui.studio import Studio
+    from ideogram_q8.variants import source_of
 
     device = check_device(options.device)
-    source = options.source
-    if source is None:
-        made = next((place for place in options.artifact if not is_gguf(place)), None)  # a GGUF file names no source
-        source = open_artifact(made).manifest.source.location if made else "pocket"
     studio = Studio(
-        source,
+        options.source or source_of(options.artifact),
         options.outputs.resolve(),
         artifacts=options.artifact,
         report=read_report(options.report) if options.report else None,
@@ -148,10 +144,10 @@ def main() -> int:
     """Serves until Ctrl-C; returns the exit code: 2 for a refusal, 130 for Ctrl-C."""
     try:
         options = parse()
+        from ideogram_q8.ui.imports import import_gradio, postpone
+
+        postpone("torch")
         studio = open_studio(options)
-
-        from ideogram_q8.ui.gradio_import import import_gradio
-
         import_gradio()
         from ideogram_q8.ui.page import Serving, build_page, find_port, serve
         from ideogram_q8.ui.studio import warm_up

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from ideogram_q8.caption import to_caption
     from ideogram_q8.checkpoint import open_source
     from ideogram_q8.errors import IdeogramQ8Error
-    from ideogram_q8.generation import Request, Result, generate, steps
-    from ideogram_q8.loading import Model, load
+    from ideogram_q8.generation.sampling import Request, Result, generate, steps
+    from ideogram_q8.loading.model import Model, load
     from ideogram_q8.manifest import Manifest
     from ideogram_q8.png import read_metadata, write_png
     from ideogram_q8.quantization import quantize
@@ -40,16 +40,16 @@ __all__ = [
 _HOMES = {
     "IdeogramQ8Error": "errors",
     "Manifest": "manifest",
-    "Model": "loading",
-    "Request": "generation",
-    "Result": "generation",
-    "generate": "generation",
-    "load": "loading",
+    "Model": "loading.model",
+    "Request": "generation.sampling",
+    "Result": "generation.sampling",
+    "generate": "generation.sampling",
+    "load": "loading.model",
     "open_artifact": "artifact",
     "open_source": "checkpoint",
     "quantize": "quantization",
     "read_metadata": "png",
-    "steps": "generation",
+    "steps": "generation.sampling",
     "to_caption": "caption",
     "write_png": "png",
 }

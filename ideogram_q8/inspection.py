@@ -13,27 +13,28 @@ from pathlib import Path
 
 from ideogram_q8.architecture import BRANCHES, Traits, linears, tensor_shapes
 from ideogram_q8.errors import printable
-from ideogram_q8.latent_norm import SAID, latent_norm
+from ideogram_q8.generation.latent_norm import SAID, latent_norm
+from ideogram_q8.manifest import Manifest
 
 
 def describe(location: str, *, unconditional: str | None = None, revision: str | None = None) -> dict[str, object]:
     """What `pocket`, a folder, a Hub repository, a GGUF file or a PNG is; `kind` says "source", "artifact", "gguf" or "picture".
 
-    Values are JSON. `unconditional` and `revision` are those of `open_source`, for a checkpoint alone.
+    Values are JSON. `unconditional` and `revision` are those of `open_weights`. Of a build on the Hub only small files are downloaded.
 
     Raises:
         SourceError, ArtifactError, RequestError: nothing is there, or it is not what it claims to be.
     """
     path = Path(location)
-    if location == "pocket" or unconditional is not None or revision is not None:  # whatever lies here under that name
-        return _describe_source(location, unconditional, revision)
+    if location == "pocket" or unconditional is not None or (revision is not None and path.exists()):
+        return _describe_source(location, unconditional, revision)  # whatever lies here under that name
     if path.suffix.lower() == ".gguf":
         return _describe_gguf(path)
     if path.is_file():
         return _describe_picture(path)
     if (path / "manifest.json").is_file():
         return _describe_artifact(path)
-    return _describe_source(location, None, None)
+    return (None if path.exists() else _describe_published(location, revision)) or _describe_source(location, None, revision)
 
 
 def to_json(found: Mapping[str, object]) -> str:
@@ -81,11 +82,25 @@ def _describe_source(location: str, unconditional: str | None, revision: str | N
 def _describe_artifact(folder: Path) -> dict[str, object]:
     from ideogram_q8.artifact import open_artifact
 
-    manifest = open_artifact(folder).manifest
+    return _describe_manifest(open_artifact(folder).manifest, {"folder": str(folder)})
+
+
+def _describe_published(location: str, revision: str | None) -> dict[str, object] | None:
+    """A build on the Hub; None of anything else."""
+    from ideogram_q8.loading.opening import find_build
+
+    build = find_build(location, revision)
+    if build is None:
+        return None
+    where = {"repository": build.place.repository, "revision": build.place.revision, "bytes_to_download": build.missing_bytes}
+    return _describe_manifest(build.manifest, where)
+
+
+def _describe_manifest(manifest: Manifest, where: Mapping[str, object]) -> dict[str, object]:
     return {
         "kind": "artifact",
         **_describe_traits(manifest.traits),
-        "folder": str(folder),
+        **where,
         "variant": manifest.variant,
         "scheme": manifest.scheme,
         "artifact_sha256": manifest.artifact_sha256,

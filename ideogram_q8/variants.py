@@ -1,4 +1,4 @@
-"""The variants of a source that a person can choose from: builds in the user's cache folder, and artifacts made elsewhere.
+"""The variants of a source that a person can choose from: builds in the user's cache folder, artifacts made elsewhere, builds on the Hub.
 
 A build is made on first use and kept: it is found again by the sha256 of the source's files in its manifest, so a changed
 source is built anew. Nothing is ever written into the source folder or the working tree. What this module does not know:
@@ -19,8 +19,10 @@ from ideogram_q8.architecture import BRANCHES, TransformerConfig
 from ideogram_q8.artifact import layout, open_artifact
 from ideogram_q8.artifact.gguf_build import is_gguf, open_transformers
 from ideogram_q8.artifact.reader import read_manifest
-from ideogram_q8.checkpoint import Source, open_source
+from ideogram_q8.checkpoint import Source, hub, open_source
+from ideogram_q8.checkpoint.hub import Place
 from ideogram_q8.errors import ArtifactError, RequestError
+from ideogram_q8.loading.published import Published, find, find_one
 from ideogram_q8.manifest import TOOL_VERSION, Manifest
 from ideogram_q8.quantization import OnProgress, quantize
 from ideogram_q8.recipe import Recipe, choose
@@ -33,8 +35,10 @@ class Variant:
     Attributes:
         name: "fp8", "int8", "q8_0", "q4_k_s", ...; of an artifact made elsewhere, its own name ("int8-paper").
         title, format: what people read, for example "INT8" and "safetensors, W8A8".
-        location: what `loading.load` takes; None until the variant is built.
-        size_bytes: size of both transformers' files; of a variant that is not built yet, the size of its tensors.
+        location: what `loading.load` takes; None until the variant is built or downloaded.
+        size_bytes: size of both transformers' files; of a variant that is not built yet, the size of its tensors; 0: not known.
+        place: of a variant on the Hub, where.
+        published: the same, as far as the Hub or the cache tells; None where they tell nothing, which `problem` explains.
     """
 
     name: str
@@ -42,6 +46,19 @@ class Variant:
     format: str
     location: str | None
     size_bytes: int
+    place: Place | None = None
+    published: Published | None = None
+    problem: str = ""
+
+    @property
+    def described_in(self) -> str | None:
+        """The folder with its manifest and report: its own, or that of the small files of a build that is not downloaded yet."""
+        return self.location if self.published is None else str(self.published.folder)
+
+    @property
+    def missing_bytes(self) -> int:
+        """Of a variant on the Hub: bytes that are still to be downloaded."""
+        return 0 if self.published is None else self.published.missing_bytes
 
 
 _TITLES = {
@@ -108,26 +125,120 @@ def prepare(name: str, source: str = "pocket", cache: Path | None = None, on_pro
     return str(folder)
 
 
-def given(artifacts: Sequence[Path], source: str = "pocket") -> list[Variant]:
-    """Artifact folders and GGUF files made elsewhere, as variants beside those of `catalogue`, each with a name of its own.
+def given(artifacts: Sequence[Path | str], source: str = "pocket") -> list[Variant]:
+    """Artifact folders and GGUF files made elsewhere, and builds on the Hub, as variants beside those of `catalogue`.
 
-    Of two GGUF files the conditional one is named; the other is found beside it.
+    Each has a name of its own. Of two GGUF files the conditional one is named; the other is found beside it. Of the Hub only small
+    files are fetched; what it does not give now is offered with its problem, and `look_again` asks once more.
+
+    Args:
+        artifacts: paths; what is no path and has the form `org/name[/folder][@revision]` is on the Hub.
 
     Raises:
+        SourceError: the Hub has no such repository.
         ArtifactError: a folder is not an artifact, or a file is not of a pair for a model of these dimensions.
         RequestError: it was made from another source, so that nothing could be compared, or a folder is given twice.
     """
     opened = open_source(source)
     found: dict[str, Variant] = {}
-    for place in artifacts:
-        variant = _gguf_pair(place, opened) if is_gguf(place) else _artifact(place, opened)
-        name = variant.name
-        if name in _TITLES or name in found:
-            name = f"{name}-{_label(place.resolve().name)}"
-        if name in found:
-            raise RequestError(f"artifact {place} is given twice, or two of one name hold the same variant")
-        found[name] = replace(variant, name=name)
+    for artifact in artifacts:
+        for variant in _given(artifact, opened):
+            name = variant.name
+            if name in _TITLES or name in found:
+                name = f"{name}-{_label(_own_name(artifact))}"
+            if name in found:
+                raise RequestError(f"artifact {artifact} is given twice, or two of one name hold the same variant")
+            found[name] = replace(variant, name=name)
     return list(found.values())
+
+
+def source_of(artifacts: Sequence[Path | str]) -> str:
+    """What the first artifact that says so was made from, as `open_source` takes it; the pocket where none does.
+
+    Raises:
+        SourceError, ArtifactError: as `given`.
+    """
+    for artifact in artifacts:
+        for manifest in _manifests(artifact):
+            location, revision = manifest.source.location, manifest.source.revision
+            return f"{location}@{revision}" if revision and hub.is_repository(location) else location
+    return "pocket"
+
+
+def _manifests(artifact: Path | str) -> list[Manifest]:
+    """Of a folder, or of what is on the Hub; a GGUF file has none, nor has what the Hub does not give now."""
+    path = Path(artifact).expanduser()
+    place = None if path.exists() else hub.parse(str(artifact))
+    if place is None:
+        return [] if is_gguf(path) else [open_artifact(path).manifest]
+    try:
+        return [build.manifest for build in find(place)]
+    except hub.Unavailable:
+        return []
+
+
+def look_again(variant: Variant, source: str) -> Variant:
+    """A variant of the Hub that had a problem, as it is now, under its old name. Raises as `given`; Unavailable: it still has it."""
+    assert variant.place is not None
+    build = find_one(variant.place)
+    if build is None:
+        raise ArtifactError(f"{variant.place} on the Hugging Face Hub holds a checkpoint; expected what `quantize` wrote")
+    return replace(_published(build, open_source(source)), name=variant.name)
+
+
+def download(variant: Variant, on_progress: hub.OnProgress | None = None) -> Variant:
+    """A variant of the Hub with all of its files here. Raises SourceError, ResourceError: as `Published.download`."""
+    assert variant.published is not None
+    return replace(variant, location=str(variant.published.download(on_progress)))
+
+
+def _given(artifact: Path | str, source: Source) -> list[Variant]:
+    path = Path(artifact).expanduser()
+    place = None if path.exists() else hub.parse(str(artifact))
+    if place is not None:
+        return _on_the_hub(place, source)
+    return [_gguf_pair(path, source) if is_gguf(path) else _artifact(path, source)]
+
+
+def _own_name(artifact: Path | str) -> str:
+    place = hub.parse(str(artifact))
+    return Path(artifact).resolve().name if place is None or Path(artifact).exists() else place.repository.replace("/", "-")
+
+
+def _on_the_hub(place: Place, source: Source) -> list[Variant]:
+    owner, name = place.repository.split("/")
+    try:
+        builds = find(place)
+    except hub.Unavailable as error:
+        return [
+            Variant(_label(place.folder or name), place.folder or name, f"from {owner}", None, 0, place, problem=error.brief)
+        ]
+    if not builds:
+        raise ArtifactError(
+            f"{place} on the Hugging Face Hub holds a checkpoint; expected a build, and checkpoints as --source"
+        )
+    return [_published(build, source) for build in builds]
+
+
+def _published(build: Published, source: Source) -> Variant:
+    _check_origin(str(build.place), build.manifest, source)
+    title, size = _title(build.manifest.variant), sum(record.size for record in build.manifest.files)
+    location = None if build.missing_bytes else str(build.folder)
+    form = f"from {build.place.repository}"
+    return Variant(_label(build.manifest.variant), title, form, location, size, build.place, build)
+
+
+def _check_origin(name: str, manifest: Manifest, source: Source) -> None:
+    """Raises RequestError unless it is a pair of transformers made from this source."""
+    if {file.branch for file in manifest.files} != set(BRANCHES):
+        raise RequestError(f"{name} holds a text encoder, which is no variant to paint with; name folders with transformers")
+    made_from = manifest.source
+    if made_from.location != source.location and made_from.files != source.record().files:
+        raise RequestError(f"{name} was made from {made_from.location}, not from {source.location}; leave out one of them")
+
+
+def _title(variant: str) -> str:
+    return variant.upper().replace("-", " · ", 1)
 
 
 def _gguf_pair(path: Path, source: Source) -> Variant:
@@ -138,14 +249,10 @@ def _gguf_pair(path: Path, source: Source) -> Variant:
 
 def _artifact(folder: Path, source: Source) -> Variant:
     artifact = open_artifact(folder)
-    if not isinstance(artifact.config, TransformerConfig):
-        raise RequestError(f"{folder} holds a text encoder, which is no variant to paint with; name folders with transformers")
-    made_from = artifact.manifest.source
-    if made_from.location != source.location and made_from.files != source.record().files:
-        raise RequestError(f"{folder} was made from {made_from.location}, not from {source.location}; leave out one of them")
+    _check_origin(str(folder), artifact.manifest, source)
     size = sum(record.size for record in artifact.manifest.files)
-    title, form = artifact.variant.upper().replace("-", " · ", 1), f"from {folder.resolve().name}"
-    return Variant(_label(artifact.variant), title, form, str(folder.resolve()), size)
+    form = f"from {folder.resolve().name}"
+    return Variant(_label(artifact.variant), _title(artifact.variant), form, str(folder.resolve()), size)
 
 
 def expected_bytes(name: str, config: TransformerConfig) -> int:

@@ -28,7 +28,7 @@ import torch
 from tqdm import tqdm
 
 from ideogram_q8.architecture import BRANCHES, COMPONENT_FOLDERS, IDEOGRAM4, TransformerConfig, linears, tensor_shapes
-from ideogram_q8.folding import fold_points
+from ideogram_q8.layers.folding import fold_points
 from ideogram_q8.numerics.smoothing import encode
 from ideogram_q8.recipe import Recipe, Smoothing, choose
 

@@ -243,7 +243,7 @@ def test_a_wish_that_cannot_be_honoured_is_refused_before_anything_is_loaded(
     options, expected, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
     source = write_source(tmp_path / "source")  # of transformers alone: loading it fails
-    monkeypatch.setattr("ideogram_q8.loading.build_transformer", lambda *_: None)
+    monkeypatch.setattr("ideogram_q8.loading.model.build_transformer", lambda *_: None)
     assert expected in refusal(capsys, "generate", source, "--caption", "a star", "--out", tmp_path / "x.png", *options)
     assert run("quantize", source, "--scheme", "int8", "--out", tmp_path / "artifact") == 0
     capsys.readouterr()

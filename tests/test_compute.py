@@ -9,8 +9,8 @@ from ideogram_q8.__main__ import main
 from ideogram_q8.artifact import open_artifact
 from ideogram_q8.devices import COMPUTES
 from ideogram_q8.kernels import row_scale
-from ideogram_q8.layers import GgmlLinear, Int8Linear
-from ideogram_q8.networks import build_transformer
+from ideogram_q8.layers.packed import GgmlLinear, Int8Linear
+from ideogram_q8.loading.networks import build_transformer
 from tests.synthetic import TINY
 
 CPU = torch.device("cpu")

@@ -9,7 +9,7 @@ from safetensors.torch import save
 
 from ideogram_q8.architecture import IDEOGRAM4
 from ideogram_q8.checkpoint import open_source
-from ideogram_q8.folding import Folding, fold_points
+from ideogram_q8.layers.folding import Folding, fold_points
 from tests import full_size
 from tests.synthetic import TINY, TINY_TRAITS, fp8_tensors
 

@@ -9,15 +9,16 @@ import pytest
 import torch
 from torch import nn
 
-from ideogram_q8 import fusing, memory
 from ideogram_q8.architecture import PartName
 from ideogram_q8.artifact.layout import Packaging
 from ideogram_q8.calibration.offloading import offload_blocks
 from ideogram_q8.calibration.recorder import Recorder
 from ideogram_q8.calibration.statistics import Statistics
 from ideogram_q8.checkpoint import Source
-from ideogram_q8.generation import steps
-from ideogram_q8.loading import Model
+from ideogram_q8.generation.sampling import steps
+from ideogram_q8.layers import fusing
+from ideogram_q8.loading.model import Model
+from ideogram_q8.memory import usage
 from ideogram_q8.policies.convrot import convrot
 from ideogram_q8.policies.measurement import recipe_errors
 from ideogram_q8.policies.paper import paper
@@ -71,7 +72,7 @@ def _without_addresses() -> Iterator[None]:
     """These tensors have none: nothing is counted or joined by them, here and on the CPU."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fusing, "_neighbours", lambda _: False)
-        patch.setattr(memory, "module_bytes", lambda *_: 0)
+        patch.setattr(usage, "module_bytes", lambda *_: 0)
         yield
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from ideogram_q8.checkpoint import open_source
-from ideogram_q8.generation import Request, steps
-from ideogram_q8.loading import load
+from ideogram_q8.generation.sampling import Request, steps
+from ideogram_q8.loading.model import load
 from ideogram_q8.quantization import quantize
 from ideogram_q8.recipe import choose
 

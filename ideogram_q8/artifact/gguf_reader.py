@@ -15,10 +15,11 @@ import torch
 
 from ideogram_q8.artifact.gguf_header import GgufTensor, Header, Value, read_header
 from ideogram_q8.errors import ArtifactError
+from ideogram_q8.numerics.dtypes import torch_dtype
 
 _SHARD = re.compile(r"(?s)(.+)-(\d{5})-of-(\d{5})\.gguf")
 _SHARD_LIMIT = 1000
-_DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+_FLOATS = ("F32", "F16", "BF16")
 
 
 class GgufFile:
@@ -56,8 +57,8 @@ class GgufFile:
         """float32, float16 or bfloat16 values; uint8 [..., bytes of a row] for blocks. A view of the mapped file."""
         tensor = self.stored[name]
         data = self._data[tensor.path][tensor.offset : tensor.offset + tensor.nbytes]
-        if tensor.dtype in _DTYPES:
-            return data.view(_DTYPES[tensor.dtype]).view(tensor.shape)
+        if tensor.dtype in _FLOATS:
+            return data.view(torch_dtype(tensor.dtype)).view(tensor.shape)
         *rows, width = tensor.shape
         return data.view(*rows, tensor.block.row_bytes(width))
 

@@ -27,6 +27,7 @@ from ideogram_q8.artifact.placement import Placement
 from ideogram_q8.components import LANGUAGE_MODEL, Dimensions, component
 from ideogram_q8.manifest import TensorRecord
 from ideogram_q8.numerics import ggml, int8
+from ideogram_q8.numerics.dtypes import torch_dtype
 from ideogram_q8.recipe import LayerPlan, Recipe
 from ideogram_q8.schemes import FILE_TYPES, GGUF_SCHEMES, INT8_SCHEMES, PRESETS
 
@@ -187,7 +188,4 @@ def pack(
         return (*int8.quantize_per_channel(tensor, plan.rotation), marker)
     if scheme in ggml.BLOCKS:
         return (ggml.encode(tensor.float(), ggml.BLOCKS[scheme], importance),)
-    return (tensor.to(_FLOATS[scheme]),)
-
-
-_FLOATS: Mapping[str, torch.dtype] = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
+    return (tensor.to(torch_dtype(scheme.upper())),)

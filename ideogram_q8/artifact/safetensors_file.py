@@ -18,13 +18,12 @@ from safetensors import SafetensorError, safe_open
 from ideogram_q8.artifact.placement import Placement
 from ideogram_q8.errors import ArtifactError
 from ideogram_q8.manifest import TensorRecord
-
-_TYPES: Mapping[str, torch.dtype] = {"F32": torch.float32, "BF16": torch.bfloat16, "I8": torch.int8, "U8": torch.uint8}
+from ideogram_q8.numerics.dtypes import BITS, torch_dtype
 
 
 def stored_bytes(record: TensorRecord) -> int:
     """Bytes of a tensor's data."""
-    return math.prod(record.shape) * _TYPES[record.dtype].itemsize
+    return math.prod(record.shape) * BITS[record.dtype] // 8
 
 
 def write(
@@ -41,7 +40,7 @@ def write(
         file.write(placement.header)
         for name, tensor in tensors:
             record = expected.pop(name)
-            if tensor.dtype != _TYPES[record.dtype] or tuple(tensor.shape) != record.shape:
+            if tensor.dtype != torch_dtype(record.dtype) or tuple(tensor.shape) != record.shape:
                 raise ValueError(f"{name} is {tensor.dtype} {list(tensor.shape)}, planned {record.dtype} {list(record.shape)}")
             file.seek(placement.offsets[name])
             file.write(tensor.contiguous().view(torch.uint8).numpy().data)
@@ -56,7 +55,7 @@ def place(records: Sequence[TensorRecord], metadata: Mapping[str, str]) -> Place
     texts = {"format": "pt", **metadata}
     entries: dict[str, object] = {"__metadata__": dict(sorted(texts.items()))}  # readers may lose their order
     begins, end = {}, 0
-    for record in sorted(records, key=lambda record: (-_TYPES[record.dtype].itemsize, record.name)):
+    for record in sorted(records, key=lambda record: (-BITS[record.dtype], record.name)):
         begin, end = end, end + stored_bytes(record)
         begins[record.name] = begin
         entries[record.name] = {"dtype": record.dtype, "shape": list(record.shape), "data_offsets": [begin, end]}

@@ -20,8 +20,8 @@ from ideogram_q8.artifact.packed import Int8Weight
 from ideogram_q8.bench.peer_linears import kitchen, require
 from ideogram_q8.bench.random_weights import Form, RandomBranch
 from ideogram_q8.bench.scene import Built, Scene, guided
-from ideogram_q8.denoising import position_ids
-from ideogram_q8.networks import build_transformer
+from ideogram_q8.generation.denoising import position_ids
+from ideogram_q8.loading.networks import build_transformer
 from ideogram_q8.numerics.rotation import GROUP
 
 _TEXT, _IMAGE = 0, 1

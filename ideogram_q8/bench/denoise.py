@@ -14,7 +14,6 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
-from ideogram_q8 import memory
 from ideogram_q8.architecture import IDEOGRAM4, SIDE_MULTIPLE, TransformerConfig
 from ideogram_q8.bench import machine, timing
 from ideogram_q8.bench.own import UNQUANTIZED
@@ -34,6 +33,7 @@ from ideogram_q8.bench.results import (
 from ideogram_q8.bench.scene import PRESET, Built, Scene, Variant
 from ideogram_q8.errors import IdeogramQ8Error, RequestError
 from ideogram_q8.kernels import workspace
+from ideogram_q8.memory import usage
 
 VARIANTS: Mapping[str, Variant] = {variant.name: variant for variant in (*OWN, *PEERS)}
 _LARGEST_SIDE = 4096
@@ -120,7 +120,7 @@ def _check(settings: DenoiseSettings, device: torch.device) -> list[Variant]:
 
 
 def _available(device: torch.device, cap: int | None) -> int:
-    free = memory.available_bytes(device)
+    free = usage.available_bytes(device)
     return free if cap is None else min(free, cap)
 
 
@@ -155,17 +155,17 @@ def _measure(variant: Variant, scene: Scene, found: _Measured) -> None:
     device, before = scene.device, _held(scene.device)
     built = variant.build(scene)
     found.predicted, found.streamed, found.note = built.predicted_bytes, built.streamed, built.note
-    memory.reset_peak(device)
+    usage.reset_peak(device)
     first = timing.seconds(lambda: _remember(built, found), device)
     found.spent += first
     if device.type == "cpu" and first > scene.settings.patience:  # where nothing compiles for so long
         found.samples.append(first)
-        found.peak = memory.peak_bytes(device) - before
+        found.peak = usage.peak_bytes(device) - before
         found.note = f"{built.note}; too slow for more than one step".removeprefix("; ")
         return
-    memory.reset_peak(device)
+    usage.reset_peak(device)
     found.samples += [timing.seconds(lambda i=i: built.step(i), device) for i in range(1, scene.settings.steps + 1)]  # type: ignore[misc]
-    found.peak = max(found.peak or 0, memory.peak_bytes(device) - before)
+    found.peak = max(found.peak or 0, usage.peak_bytes(device) - before)
     found.spent += sum(found.samples[-scene.settings.steps :])
     if not found.parts:
         found.parts = built.parts()
@@ -180,7 +180,7 @@ def _remember(built: Built, found: _Measured) -> None:
 
 def _held(device: torch.device) -> int:
     """Bytes, in the terms of `memory.peak_bytes`."""
-    return torch.cuda.memory_allocated(device) if device.type == "cuda" else memory.host_bytes()[2]
+    return torch.cuda.memory_allocated(device) if device.type == "cuda" else usage.host_bytes()[2]
 
 
 def _release(device: torch.device) -> None:

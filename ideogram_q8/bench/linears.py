@@ -31,7 +31,7 @@ from ideogram_q8.errors import IdeogramQ8Error, RequestError, ResourceError
 from ideogram_q8.kernels import BACKENDS, Backend, Problem, choose, workspace
 from ideogram_q8.kernels.int8 import self_test
 from ideogram_q8.kernels.prologue import NOTHING
-from ideogram_q8.layers import for_int8_compute, from_packed
+from ideogram_q8.layers.packed import for_int8_compute, from_packed
 from ideogram_q8.numerics.ggml import BLOCKS
 from ideogram_q8.numerics.rotation import GROUP
 

@@ -20,7 +20,6 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from ideogram_q8 import memory
 from ideogram_q8.architecture import (
     BRANCHES,
     COMPONENT_FOLDERS,
@@ -40,8 +39,9 @@ from ideogram_q8.bench.results import FORMAT_VERSION, LoadResult, LoadRow, LoadS
 from ideogram_q8.bench.timing import Timing
 from ideogram_q8.checkpoint import open_source
 from ideogram_q8.errors import IdeogramQ8Error, ResourceError
+from ideogram_q8.loading.networks import SourceWeights, WeightReader, build_transformer
 from ideogram_q8.manifest import FILE_NAME
-from ideogram_q8.networks import SourceWeights, WeightReader, build_transformer
+from ideogram_q8.memory import usage
 from ideogram_q8.quantization import quantize
 from ideogram_q8.recipe import choose
 
@@ -168,12 +168,12 @@ def _load_once(place: str, device: str, dtype: str) -> _Load:
     """In a fresh process."""
     target, host = torch.device(device), torch.device("cpu")
     torch.zeros(1, device=target)  # CUDA's own start is not the variant's
-    before = memory.host_bytes()[2]
-    memory.reset_peak(host)
+    before = usage.host_bytes()[2]
+    usage.reset_peak(host)
     start = time.perf_counter()
     modules = load(place, target, getattr(torch, dtype))
     seconds = time.perf_counter() - start
-    return _Load(seconds, tensor_bytes(modules), max(0, memory.peak_bytes(host) - before))
+    return _Load(seconds, tensor_bytes(modules), max(0, usage.peak_bytes(host) - before))
 
 
 def _switches(places: Sequence[str], settings: LoadSettings, device: torch.device) -> tuple[dict[str, Timing], tuple[int, ...]]:
@@ -198,7 +198,7 @@ def _switch(places: list[str], device: str, dtype: str, rounds: int) -> tuple[di
                 torch.cuda.empty_cache()
             current = load(place, target, getattr(torch, dtype))
             samples[place].append(time.perf_counter() - start)
-        held.append(memory.host_bytes()[2])
+        held.append(usage.host_bytes()[2])
     return samples, tuple(held)
 
 

@@ -17,10 +17,10 @@ from pathlib import Path
 
 import torch
 
-from ideogram_q8 import memory
 from ideogram_q8.bench import timing
 from ideogram_q8.kernels import cpu, triton_int8
 from ideogram_q8.manifest import TOOL_VERSION
+from ideogram_q8.memory import usage
 
 _PACKAGES = ("torch", "diffusers", "transformers", "triton", "comfy-kitchen", "torchao", "sdnq", "numba")
 _INSTRUCTIONS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_int8", "amx_bf16", "asimddp", "i8mm")
@@ -93,7 +93,7 @@ def machine(device: torch.device) -> Machine:
         device=device.type,
         name=processor_name() if properties is None else properties.name,
         capability=None if properties is None else f"{properties.major}.{properties.minor}",
-        memory_bytes=memory.host_bytes()[0] if properties is None else properties.total_memory,
+        memory_bytes=usage.host_bytes()[0] if properties is None else properties.total_memory,
         cores=os.cpu_count() or 1,
         threads=torch.get_num_threads(),
         instructions=_instructions(),

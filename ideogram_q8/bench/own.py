@@ -9,20 +9,22 @@ import torch
 from diffusers import Ideogram4Transformer2DModel
 from torch import nn
 
-from ideogram_q8 import budget, fusing, text
 from ideogram_q8.architecture import BRANCHES, Branch, linears
 from ideogram_q8.bench import operations, timing
 from ideogram_q8.bench.random_weights import FP8, Form, RandomBranch
 from ideogram_q8.bench.results import Arithmetic, Part
 from ideogram_q8.bench.scene import Built, Scene, Variant, guided
-from ideogram_q8.budget import Encoder, Footprint, Networks
-from ideogram_q8.denoising import Denoiser
 from ideogram_q8.devices import COMPUTES
 from ideogram_q8.errors import ResourceError
-from ideogram_q8.networks import build_transformer
+from ideogram_q8.generation.denoising import Denoiser
+from ideogram_q8.layers import fusing
+from ideogram_q8.loading.networks import build_transformer
+from ideogram_q8.loading.streaming import stream_blocks
+from ideogram_q8.memory import budget
+from ideogram_q8.memory.budget import Encoder, Footprint, Networks
 from ideogram_q8.numerics.rotation import GROUP
 from ideogram_q8.recipe import choose
-from ideogram_q8.streaming import stream_blocks
+from ideogram_q8.text import encoding
 
 Forms = Mapping[str, Form]
 """By a Linear's official name."""
@@ -83,7 +85,7 @@ def build(scene: Scene, scheme: str, rotated: bool = False, compute: str = COMPU
     enter: dict[Branch, Callable[[int], None]] = {}
     if streamed:
         enter = dict(zip(streamed, stream_blocks([transformers[branch] for branch in streamed], scene.device), strict=True))
-    projected = text.project(transformers["conditional"], scene.features)
+    projected = encoding.project(transformers["conditional"], scene.features)
     conditional = Denoiser(transformers["conditional"], projected, scene.grid, scene.t, enter.get("conditional"))
     unconditional = Denoiser(transformers["unconditional"], projected[:0], scene.grid, scene.t, enter.get("unconditional"))
 

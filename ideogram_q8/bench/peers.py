@@ -18,9 +18,9 @@ from ideogram_q8.bench import comfy
 from ideogram_q8.bench.peer_linears import Convert, to_sdnq, to_torchao
 from ideogram_q8.bench.random_weights import RandomBranch
 from ideogram_q8.bench.scene import Built, Scene, Variant, guided
-from ideogram_q8.denoising import position_ids
 from ideogram_q8.errors import ResourceError
-from ideogram_q8.networks import build_transformer
+from ideogram_q8.generation.denoising import position_ids
+from ideogram_q8.loading.networks import build_transformer
 
 _BLOCK_LINEARS = (
     *(f"attention.to_{name}" for name in ("q", "k", "v", "out.0")),

@@ -31,7 +31,7 @@ from ideogram_q8.bench.machine import processor_name
 from ideogram_q8.calibration.importance import Importance
 from ideogram_q8.checkpoint import Source
 from ideogram_q8.errors import IdeogramQ8Error, RequestError, ResourceError
-from ideogram_q8.memory import available_bytes, peak_bytes
+from ideogram_q8.memory.usage import available_bytes, peak_bytes
 from ideogram_q8.numerics.ggml import BLOCKS
 from ideogram_q8.quantization import HEADER_ALLOWANCE, quantize
 from ideogram_q8.recipe import Recipe

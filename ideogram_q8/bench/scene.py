@@ -12,7 +12,7 @@ from ideogram_q8.architecture import PRESETS, SIDE_MULTIPLE, TransformerConfig
 from ideogram_q8.bench import operations
 from ideogram_q8.bench.random_weights import Pool
 from ideogram_q8.bench.results import Arithmetic, DenoiseSettings, Part
-from ideogram_q8.generation import sigmas, timesteps
+from ideogram_q8.generation.sampling import sigmas, timesteps
 
 PRESET = PRESETS["quality-48"]
 GUIDANCE = 7.0

@@ -23,10 +23,11 @@ from ideogram_q8.calibration.recorder import Recorder
 from ideogram_q8.calibration.statistics import Calibration, Statistics
 from ideogram_q8.components import LANGUAGE_MODEL, Dimensions, TextEncoderConfig
 from ideogram_q8.errors import ArtifactError, RequestError
-from ideogram_q8.generation import MAX_SEED, Request, steps
-from ideogram_q8.loading import Model, TextEncoder
+from ideogram_q8.generation.sampling import MAX_SEED, Request, steps
+from ideogram_q8.loading.model import Model
+from ideogram_q8.loading.text_encoder import TextEncoder
 from ideogram_q8.manifest import SourceRecord
-from ideogram_q8.text import text_features
+from ideogram_q8.text.encoding import text_features
 
 DEFAULT_SAMPLE_ROWS = 128
 OnStep = Callable[[int], None]

@@ -19,7 +19,6 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from ideogram_q8.architecture import COMPONENT_FOLDERS, PartName
 from ideogram_q8.components import Dimensions, component
@@ -88,17 +87,17 @@ class LinearStatistics:
         return self.step_peak_sum / self.step_count.clamp_min(1)
 
 
-_FIELDS: Mapping[str, torch.dtype] = {
-    "amax": torch.float32,
-    "square_sum": torch.float64,
-    "count": torch.int64,
-    "step_peak_sum": torch.float64,
-    "step_peak_max": torch.float32,
-    "step_count": torch.int64,
-    "sample": torch.float32,
-    "sample_key": torch.int64,
+_FIELDS: Mapping[str, str] = {
+    "amax": "F32",
+    "square_sum": "F64",
+    "count": "I64",
+    "step_peak_sum": "F64",
+    "step_peak_max": "F32",
+    "step_count": "I64",
+    "sample": "F32",
+    "sample_key": "I64",
 }
-_STORED_TYPES: Mapping[str, torch.dtype] = {"F32": torch.float32, "F64": torch.float64, "I64": torch.int64}
+"""By the names of their types in the file."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,6 +205,8 @@ def write(path: Path, statistics: Statistics) -> None:
         for (branch, linear), entry in statistics.entries.items()
         for name in _FIELDS
     }
+    from safetensors.torch import save_file  # imports torch, for which the app's page does not wait
+
     text = json.dumps(dataclasses.asdict(statistics.calibration), ensure_ascii=False)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -254,7 +255,7 @@ def _read(path: Path, file: Any) -> Statistics:
         if branch not in COMPONENT_FOLDERS or not linear or name not in _FIELDS or linear != shared_input(linear):
             raise ArtifactError(f"{path}: {key[:200]!r} is no part of a stats file; expected BRANCH/LINEAR/FIELD")
         dtype = file.get_slice(key).get_dtype()
-        if _STORED_TYPES.get(dtype) != _FIELDS[name]:
+        if dtype != _FIELDS[name]:
             raise ArtifactError(f"{path}: {key} is {dtype}, expected {_FIELDS[name]}; calibrate again")
         groups.setdefault((branch, linear), set()).add(name)
     entries = {}

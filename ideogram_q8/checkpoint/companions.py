@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ideogram_q8.architecture import COMPONENT_FOLDERS, Traits, TransformerConfig
-from ideogram_q8.checkpoint import dimensions
+from ideogram_q8.checkpoint import dimensions, hub
 from ideogram_q8.checkpoint.source import find_tree, origin, read_traits
 from ideogram_q8.errors import SourceError
 
@@ -29,7 +29,7 @@ def open_companions(location: str | Path, *, revision: str | None = None) -> Com
     Raises:
         SourceError: the folder is missing, lacks one of the parts, or the Hub refuses.
     """
-    folder = find_tree(str(location), revision, f"a folder with {', '.join(_FOLDERS)}")
+    folder = find_tree(str(location), revision, f"a folder with {', '.join(_FOLDERS)}", hub.COMPANIONS)
     for name in _FOLDERS:
         if not (folder / name).is_dir():
             raise SourceError(

@@ -1,33 +1,123 @@
-"""A checkpoint from the Hugging Face Hub, in huggingface_hub's own cache. The token, if any, is its affair and never read here."""
+"""Repositories of the Hugging Face Hub, in huggingface_hub's own cache. The token, if any, is its affair and never read here."""
 
 from __future__ import annotations
 
+import errno
 import re
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from ideogram_q8.errors import SourceError
+from tqdm import tqdm
 
+from ideogram_q8.checkpoint import transfer
+from ideogram_q8.checkpoint.transfer import Blob
+from ideogram_q8.errors import IdeogramQ8Error, ResourceError, SourceError
+
+COMPANIONS = (
+    *("model_index.json", "traits.json", "LICENSE*", "*Notice*", "README.md", "transformer/config.json"),
+    *("scheduler/*.json", "tokenizer/*"),
+    *("text_encoder/*.json", "text_encoder/*.safetensors"),
+    *("vae/*.json", "vae/*.safetensors"),
+)
+"""What a build needs of the repository that it was made from: everything but the transformers."""
 NEEDED = (
-    *("model_index.json", "traits.json", "LICENSE*", "*Notice*", "README.md"),
-    *(
-        "scheduler/*.json",
-        "tokenizer/*",
-        "text_encoder/*.json",
-        "text_encoder/*.safetensors",
-        "vae/*.json",
-        "vae/*.safetensors",
-    ),
+    *COMPANIONS,
     *("transformer/*.json", "transformer/*.safetensors"),
     *("unconditional_transformer/*.json", "unconditional_transformer/*.safetensors"),
 )
-"""What is downloaded of a repository: the pipeline, and the licence papers that a build of it must carry."""
-_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
+"""What is downloaded of a checkpoint: the pipeline, and the licence papers that a build of it must carry."""
+MANIFEST = "manifest.json"
+"""What makes a repository one of builds; a checkpoint has none."""
+OnProgress = Callable[[int, int], None]
+"""Called several times a second with the bytes that are here and all that are wanted; what it raises cancels."""
+ANSWER_SECONDS = 10.0
+"""For the first answer of the Hub, before what is in the cache is used."""
+BAR_DELAY = 1.0
+"""Seconds before a bar shows."""
+_REPOSITORY = r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}"
+_PLACE = re.compile(rf"({_REPOSITORY})(?:/([A-Za-z0-9][\w.-]{{0,95}}))?(?:@([\w./-]{{1,200}}))?", re.ASCII)
 _SNAPSHOT = re.compile(r"models--([\w.-]+?)--([\w.-]+)/snapshots/([0-9a-f]{40})")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_UNREACHABLE = "the Hub cannot be reached"
+
+
+class Unavailable(SourceError):
+    """The Hub cannot be reached, or does not let this user in: another time, or after a login, it may. `brief` says it in short."""
+
+    def __init__(self, message: str, brief: str) -> None:
+        super().__init__(message)
+        self.brief = brief
+
+
+@dataclass(frozen=True)
+class Place:
+    """`org/name[/folder][@revision]`: a repository, of several builds one, and a branch, tag or commit."""
+
+    repository: str
+    folder: str = ""
+    revision: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.repository} at {self.revision}" if self.revision else self.repository
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file of a repository: size in bytes, and the sha256 of what the Hub keeps as a large file, else None."""
+
+    path: str
+    size: int
+    sha256: str | None
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What a repository holds at a commit."""
+
+    place: Place
+    commit: str
+    files: Mapping[str, RemoteFile]
+
+    @property
+    def folder(self) -> Path:
+        """Where its files are once they are here."""
+        return _cache(self.place.repository) / "snapshots" / self.commit
+
+    def missing_bytes(self, paths: Iterable[str]) -> int:
+        """Bytes of these files that are still to be downloaded."""
+        return sum(self.files[path].size - self._arrived(self.files[path]) for path in paths)
+
+    def _arrived(self, file: RemoteFile) -> int:
+        if (self.folder / file.path).is_file():
+            return file.size
+        return 0 if file.sha256 is None else self._blob(file, file.sha256).arrived
+
+    def _blob(self, file: RemoteFile, sha256: str) -> Blob:
+        from huggingface_hub import constants, hf_hub_url
+
+        cache, url = _cache(self.place.repository), hf_hub_url(self.place.repository, file.path, revision=self.commit)
+        lock = Path(constants.HF_HUB_CACHE) / ".locks" / cache.name / f"{sha256}.lock"
+        return Blob(url, file.size, sha256, cache / "blobs" / sha256, lock)
+
+    def large(self, paths: Iterable[str]) -> list[Blob]:
+        """Those of these files that are fetched by `transfer`: large ones that are not here yet."""
+        wanted = [self.files[path] for path in paths if not (self.folder / path).is_file()]
+        return [self._blob(file, file.sha256) for file in wanted if file.sha256 is not None]
+
+
+def parse(location: str) -> Place | None:
+    """The parts of a text of the form `org/name[/folder][@revision]`; None of any other."""
+    match = _PLACE.fullmatch(location)
+    return None if match is None or ".." in location else Place(match[1], match[2] or "", match[3])
 
 
 def is_repository(location: str) -> bool:
     """Whether a text has the form `org/name`."""
-    return _REPOSITORY.fullmatch(location) is not None
+    return re.fullmatch(_REPOSITORY, location) is not None
 
 
 def origin(folder: Path) -> tuple[str, str] | None:
@@ -36,32 +126,184 @@ def origin(folder: Path) -> tuple[str, str] | None:
     return None if match is None else (f"{match[1]}/{match[2]}", match[3])
 
 
-def download(repository: str, revision: str | None = None) -> Path:
-    """The snapshot of a repository at a branch, tag or commit (`main` without one); what is in the cache is not fetched again.
+def look(place: Place) -> Snapshot:
+    """What the repository holds at a branch, tag or commit (`main` without one). Downloads nothing.
 
     Raises:
-        SourceError: the Hub refuses or cannot be reached; the message says what to do.
+        Unavailable: the Hub cannot be reached, or wants a login.
+        SourceError: it has no such repository or revision.
     """
-    from huggingface_hub import errors, snapshot_download
+    from huggingface_hub import HfApi
+    from huggingface_hub.hf_api import RepoFile
 
-    at = f"{repository} at {revision}" if revision else repository
-    known = False  # to the Hub; else it may as well be a folder's name that was mistyped
-    page = f"https://huggingface.co/{repository}"
+    api = HfApi()
+    with refusals(place):
+        commit = str(api.repo_info(place.repository, revision=place.revision, timeout=ANSWER_SECONDS).sha)
+        entries = api.list_repo_tree(place.repository, recursive=True, revision=commit)
+        files = [entry for entry in entries if isinstance(entry, RepoFile)]
+    inside = [file for file in files if not {"", ".", ".."} & set(file.path.split("/"))]
+    found = {file.path: RemoteFile(file.path, file.size, _sha256(file.lfs.sha256 if file.lfs else None)) for file in inside}
+    return Snapshot(place, commit, found)
+
+
+def cached(place: Place) -> Path | None:
+    """The folder of what is in the cache of a repository, whole or in part, as it was when the Hub was last asked; None: nothing."""
+    cache = _cache(place.repository)
+    reference = cache / "refs" / (place.revision or "main")
+    commit = reference.read_text(encoding="utf-8").strip() if reference.is_file() else place.revision or ""
+    folder = cache / "snapshots" / commit
+    return folder if re.fullmatch(r"[0-9a-f]{40}", commit) and folder.is_dir() else None
+
+
+def fetch(snapshot: Snapshot, paths: Iterable[str], on_progress: OnProgress | None = None) -> Path:
+    """Downloads files of a snapshot that are not here yet, and returns its folder. What was interrupted goes on where it was.
+
+    Args:
+        paths: keys of `snapshot.files`.
+        on_progress: without it a bar shows in the terminal.
+
+    Raises:
+        SourceError: the Hub refuses, cannot be reached, or gave other bytes than it says.
+        ResourceError: the disk is too small.
+    """
+    if on_progress is None:
+        with _bar(str(snapshot.place)) as show:
+            return fetch(snapshot, paths, show)
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # not in __all__
+
+    wanted = sorted(paths)
+    total, left = sum(snapshot.files[path].size for path in wanted), snapshot.missing_bytes(wanted)
+    _check_disk(snapshot, left)
+    on_progress(total - left, total)
+    place, large = snapshot.place, snapshot.large(wanted)
+    with refusals(place):
+        for blob in large:
+            blob.place.parent.mkdir(parents=True, exist_ok=True)
+            here = total - snapshot.missing_bytes(wanted) - blob.arrived
+            transfer.fetch(blob, build_hf_headers(), lambda arrived, here=here: on_progress(here + arrived, total))  # type: ignore[misc]
+        for path in wanted:
+            hf_hub_download(place.repository, path, revision=snapshot.commit, tqdm_class=_Silent)
+            on_progress(total - snapshot.missing_bytes(wanted), total)
+    return snapshot.folder
+
+
+def download(place: Place, wanted: Iterable[str] = NEEDED, on_progress: OnProgress | None = None) -> Path:
+    """The snapshot of a checkpoint; what is in the cache is not fetched again.
+
+    Args:
+        wanted: patterns of the files.
+        on_progress: as `fetch`.
+
+    Raises:
+        SourceError: the Hub refuses or cannot be reached, or the repository holds a build; the message says what to do.
+        ResourceError: the disk is too small.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.utils import filter_repo_objects  # type: ignore[attr-defined]  # not in __all__
+
+    patterns = list(wanted)
     try:
-        return Path(snapshot_download(repository, revision=revision, allow_patterns=list(NEEDED)))
-    except errors.GatedRepoError:
-        known, reason = True, f"is gated: accept its terms at {page} and log in with `hf auth login`"
-    except errors.RevisionNotFoundError:
-        known, reason = True, f"has no such revision: see {page}/commits/main"
-    except errors.RepositoryNotFoundError:
-        reason = f"does not exist or is private: check the name, or log in with `hf auth login` if {page} opens in your browser"
-    except (errors.OfflineModeIsEnabled, errors.LocalEntryNotFoundError):
-        reason = "is not in the cache and the Hub cannot be reached: connect, unset HF_HUB_OFFLINE, or name a downloaded folder"
-    except errors.HfHubHTTPError as error:
-        reason = f"cannot be downloaded: the Hub answers {error.response.status_code}; try again later"
-    except errors.HFValidationError:
-        reason = "cannot exist: the Hub has no such names; expected org/name, or a folder on this disk"
-    except (OSError, errors.HTTPError) as error:  # type: ignore[attr-defined]  # of the httpx that the installed version uses
-        reason = f"cannot be downloaded ({type(error).__name__}): check the connection and the space on the disk"
-    here = "" if known else f"there is no folder {repository} here, and "
-    raise SourceError(f"{here}{at} on the Hugging Face Hub {reason}")
+        snapshot = look(place)
+    except Unavailable:
+        pass  # whole in the cache, or refused below
+    else:
+        if MANIFEST in snapshot.files:
+            raise SourceError(f"{place} on the Hugging Face Hub holds a build and no checkpoint; name what it was made from")
+        fetch(snapshot, filter_repo_objects(snapshot.files, allow_patterns=patterns), on_progress)
+    with refusals(place):  # and it notes what belongs to the revision, for when there is no network
+        found = snapshot_download(place.repository, revision=place.revision, allow_patterns=patterns, tqdm_class=_Silent)
+    return Path(found)
+
+
+@contextmanager
+def refusals(place: Place) -> Iterator[None]:
+    """Turns what huggingface_hub raises into this package's errors, which say what to do and nothing of what was sent."""
+    from huggingface_hub import errors
+
+    try:
+        yield
+    except (OSError, errors.HTTPError, errors.HFValidationError) as error:  # type: ignore[attr-defined]  # of the httpx in use
+        raise _refusal(place, error) from None  # so that no traceback shows the request
+
+
+def _refusal(place: Place, error: Exception) -> IdeogramQ8Error:
+    """Gated and unreachable are `Unavailable`. A name that the Hub does not know may as well be a folder's, mistyped."""
+    from huggingface_hub import errors
+
+    page, where = f"https://huggingface.co/{place.repository}", f"{place} on the Hugging Face Hub"
+    unless = f"there is no folder {place.repository} here, and {where}"
+    if isinstance(error, errors.GatedRepoError):
+        todo = f"is gated: accept its terms at {page} and log in with `hf auth login`"
+        return Unavailable(f"{where} {todo}", "gated: its terms are to be accepted")
+    if isinstance(error, errors.RevisionNotFoundError):
+        return SourceError(f"{where} has no such revision: see {page}/commits/main")
+    if isinstance(error, errors.RepositoryNotFoundError):
+        todo = f"check the name, or log in with `hf auth login` if {page} opens in your browser"
+        return SourceError(f"{unless} does not exist or is private: {todo}")
+    if isinstance(error, errors.OfflineModeIsEnabled | errors.LocalEntryNotFoundError):
+        todo = "connect, unset HF_HUB_OFFLINE, or name a downloaded folder"
+        return Unavailable(f"{unless} is not in the cache and the Hub cannot be reached: {todo}", _UNREACHABLE)
+    if isinstance(error, errors.HfHubHTTPError):
+        status = error.response.status_code
+        return Unavailable(
+            f"{unless} cannot be downloaded: the Hub answers {status}; try again later", f"the Hub answers {status}"
+        )
+    if isinstance(error, errors.HFValidationError):
+        return SourceError(f"{unless} cannot exist: the Hub has no such names; expected org/name, or a folder on this disk")
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        disk = _cache(place.repository).parent
+        return ResourceError(f"the disk of {disk} is full; what arrived of {where} is kept: make room, and try again")
+    kind, todo = type(error).__name__, "and try again: it goes on where it was"
+    if isinstance(error, errors.HTTPError):  # type: ignore[attr-defined]  # of the httpx in use
+        return Unavailable(f"{unless} cannot be reached ({kind}): check the connection, {todo}", _UNREACHABLE)
+    return Unavailable(f"{unless} cannot be downloaded ({kind}): check the disk and the connection, {todo}", _UNREACHABLE)
+
+
+def _check_disk(snapshot: Snapshot, needed: int) -> None:
+    """Raises ResourceError."""
+    cache = _cache(snapshot.place.repository)
+    while not cache.exists():
+        cache = cache.parent
+    free = shutil.disk_usage(cache).free
+    if needed > free:
+        raise ResourceError(
+            f"{snapshot.place} needs {_size(needed)} more, {_size(free)} are free on the disk of {cache}: make room, or name another "
+            "place with HF_HOME"
+        )
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+
+
+def _cache(repository: str) -> Path:
+    """The folder of a repository in huggingface_hub's cache."""
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE).expanduser() / f"models--{repository.replace('/', '--')}"
+
+
+def _sha256(text: str | None) -> str | None:
+    """It becomes a file's name, so it must be one."""
+    return text if text is not None and _SHA256.fullmatch(text) else None
+
+
+class _Silent(tqdm):  # type: ignore[type-arg]  # not generic at run time
+    """A progress bar that shows nothing."""
+
+    def __init__(self, *values: Any, **options: Any) -> None:
+        super().__init__(*values, **options | {"disable": True})
+
+
+@contextmanager
+def _bar(what: str) -> Iterator[OnProgress]:
+    with tqdm(unit="B", unit_scale=True, desc=what, delay=BAR_DELAY) as bar:
+
+        def show(here: int, total: int) -> None:
+            bar.total = total
+            if not bar.n:  # what an earlier run brought says nothing about the rate of this one
+                bar.initial = bar.n = here
+            bar.update(here - bar.n)
+
+        yield show

@@ -6,6 +6,7 @@ missing tensor at its end. What the layouts are is known to `layouts`, how value
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -129,7 +130,7 @@ def open_source(location: str | Path, *, unconditional: str | Path | None = None
     Layout and encoding are found in the tensors' names, shapes and types (`checkpoint.layouts`), never in file names.
 
     Args:
-        location: a path that exists is taken as one; else `org/name` is a repository, which is downloaded.
+        location: a path that exists is taken as one; else `org/name[@revision]` is a repository, which is downloaded.
         unconditional: the second file, where `location` is a single file with the conditional transformer.
         revision: branch, tag or commit of a repository.
 
@@ -178,16 +179,22 @@ def open_text_encoder(location: str | Path, *, revision: str | None = None) -> T
     return TextEncoderSource(*origin(folder), folder, read_traits(folder), config, {"text_encoder": reader})
 
 
-def find_tree(text: str, revision: str | None, expected: str) -> Path:
-    """The absolute folder of a location: the pocket's, the one it names, or the download of a repository."""
+def find_tree(text: str, revision: str | None, expected: str, wanted: Sequence[str] = hub.NEEDED) -> Path:
+    """The absolute folder of a location: the pocket's, the one it names, or the download of what is `wanted` of a repository."""
     path = Path(text).expanduser()
     if text == POCKET or path.is_dir():
         folder = WEIGHTS if text == POCKET else path.resolve()
         _refuse_revision(revision, folder)
         return folder
-    if not hub.is_repository(text):
-        raise SourceError(f"no folder {text!r}; expected {POCKET!r}, {expected} or a Hub repository org/name")
-    return hub.download(text, revision).absolute()
+    return hub.download(_repository(text, revision, expected), wanted).absolute()
+
+
+def _repository(text: str, revision: str | None, expected: str) -> hub.Place:
+    """The repository that a text names with its revision, or beside it."""
+    place = hub.parse(text)
+    if place is None or place.folder or (revision is not None and place.revision not in (None, revision)):
+        raise SourceError(f"no folder {text!r}; expected {POCKET!r}, {expected} or a Hub repository org/name[@revision]")
+    return dataclasses.replace(place, revision=revision or place.revision)
 
 
 def origin(folder: Path) -> tuple[str, str | None]:

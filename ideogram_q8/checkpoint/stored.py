@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 
 from ideogram_q8.errors import SourceError
+from ideogram_q8.numerics.dtypes import BITS, torch_dtype
 from ideogram_q8.strict_json import parse_json
 
 HEADER_LIMIT = 4 << 20
@@ -27,23 +28,6 @@ _NAME_LIMIT = 256
 _DIMENSION_LIMIT = 8
 _SMALL = 4096
 """Most bytes of a stored text, such as ComfyUI's markers."""
-
-_BITS: Mapping[str, int] = (
-    dict.fromkeys(("F4",), 4)
-    | dict.fromkeys(("F6_E2M3", "F6_E3M2"), 6)
-    | dict.fromkeys(("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ"), 8)
-    | dict.fromkeys(("I16", "U16", "F16", "BF16"), 16)
-    | dict.fromkeys(("I32", "U32", "F32"), 32)
-    | dict.fromkeys(("I64", "U64", "F64", "C64"), 64)
-)
-"""All types that safetensors 0.8 knows, by bits of an element; checkpoints may hold any, only some are read."""
-_TORCH: Mapping[str, torch.dtype] = {
-    "F8_E4M3": torch.float8_e4m3fn,
-    "U8": torch.uint8,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "F32": torch.float32,
-}
 
 
 @dataclass(frozen=True)
@@ -79,7 +63,7 @@ class StoredTensor:
         Raises:
             SourceError: the file is gone, has changed since it was opened, or cannot be read.
         """
-        dtype = _TORCH[self.dtype]
+        dtype = torch_dtype(self.dtype)
         count = (self.count if stop is None else stop) - start
         elements = torch.empty(count, dtype=dtype)
         target = elements.view(torch.uint8).numpy().data
@@ -169,9 +153,9 @@ def _entry(value: object) -> tuple[str, tuple[int, ...], int, int] | None:
     if not isinstance(value, dict) or set(value) != {"dtype", "shape", "data_offsets"}:
         return None
     dtype, shape, span = value["dtype"], value["shape"], value["data_offsets"]
-    if not isinstance(dtype, str) or dtype not in _BITS or not _naturals(shape) or not _naturals(span):
+    if not isinstance(dtype, str) or dtype not in BITS or not _naturals(shape) or not _naturals(span):
         return None
-    if len(shape) > _DIMENSION_LIMIT or len(span) != 2 or math.prod(shape) * _BITS[dtype] != 8 * (span[1] - span[0]):
+    if len(shape) > _DIMENSION_LIMIT or len(span) != 2 or math.prod(shape) * BITS[dtype] != 8 * (span[1] - span[0]):
         return None
     return dtype, tuple(shape), span[0], span[1]
 

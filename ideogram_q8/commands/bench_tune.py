@@ -49,8 +49,8 @@ def run(arguments: argparse.Namespace) -> None:
 
     from ideogram_q8.kernels import block_products, table
     from ideogram_q8.kernels.tuning import tune
-    from ideogram_q8.loading import describe
-    from ideogram_q8.opening import open_weights
+    from ideogram_q8.loading.model import describe
+    from ideogram_q8.loading.opening import open_weights
 
     config, traits = IDEOGRAM4, IDEOGRAM4_TRAITS
     if arguments.source is not None:

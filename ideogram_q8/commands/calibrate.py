@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ideogram_q8.calibration.run import Progress
     from ideogram_q8.calibration.statistics import Statistics
     from ideogram_q8.checkpoint import Source
-    from ideogram_q8.loading import Model
+    from ideogram_q8.loading.model import Model
 
 SUFFIX = ".safetensors"
 SAMPLE_ROWS = 128
@@ -122,7 +122,7 @@ def _reading(arguments: argparse.Namespace) -> Callable[..., Statistics]:
     import torch
 
     from ideogram_q8.calibration.run import EncoderJob, calibrate
-    from ideogram_q8.loading import load_text_encoder
+    from ideogram_q8.loading.text_encoder import load_text_encoder
 
     source = open_text_encoder(arguments)
     job = EncoderJob(source.record(), source.config, arguments.sample_rows)
@@ -159,7 +159,7 @@ def _load(source: Source, arguments: argparse.Namespace) -> Model:
     import torch
 
     from ideogram_q8.calibration.offloading import offload_blocks
-    from ideogram_q8.loading import load
+    from ideogram_q8.loading.model import load
 
     device = torch.device(arguments.device)
     dtype = getattr(torch, default_dtype(arguments.device))

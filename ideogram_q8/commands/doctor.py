@@ -12,7 +12,7 @@ from ideogram_q8.errors import RequestError
 if TYPE_CHECKING:
     import torch
 
-    from ideogram_q8.budget import Footprint, Networks
+    from ideogram_q8.memory.budget import Footprint, Networks
 
 CARDS = (12, 16, 24)
 """GiB that cards are sold with."""
@@ -44,8 +44,9 @@ def run(arguments: argparse.Namespace) -> None:
     """Raises IdeogramQ8Error."""
     import torch
 
-    from ideogram_q8 import inventory, loading
-    from ideogram_q8.opening import open_weights
+    from ideogram_q8.loading import model
+    from ideogram_q8.loading.opening import open_weights
+    from ideogram_q8.memory import inventory
 
     if not 1 <= arguments.text_tokens <= MAX_TEXT_TOKENS:
         raise RequestError(f"--text-tokens is {arguments.text_tokens}; expected 1 to {MAX_TEXT_TOKENS}")
@@ -55,7 +56,7 @@ def run(arguments: argparse.Namespace) -> None:
             networks, traits = inventory.of_ideogram4(name), IDEOGRAM4_TRAITS
         else:
             opened = open_weights(name)
-            networks, traits = loading.describe(opened, torch.bfloat16), opened.traits
+            networks, traits = model.describe(opened, torch.bfloat16), opened.traits
         width, height = size or traits.default_size
         check_size(width, height, traits)
         print("\n".join(_report(name, networks, (width, height), arguments.text_tokens)))
@@ -64,11 +65,11 @@ def run(arguments: argparse.Namespace) -> None:
 def _report(name: str, networks: Networks, size: tuple[int, int], text_tokens: int) -> Iterator[str]:
     import torch
 
-    from ideogram_q8 import memory
+    from ideogram_q8.memory import usage
 
     yield f"{name}, {size[0]}x{size[1]}, {str(networks.dtype).removeprefix('torch.')}, a caption of {text_tokens} tokens"
     here = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    yield _line(f"this {here.type}", networks, size, text_tokens, memory.available_bytes(here), here.type)
+    yield _line(f"this {here.type}", networks, size, text_tokens, usage.available_bytes(here), here.type)
     for card in CARDS:
         yield _line(f"{card} GB card", networks, size, text_tokens, card * 2**30 - RESERVED, "cuda")
     yield from _kernels(networks, size, text_tokens, here)
@@ -76,8 +77,8 @@ def _report(name: str, networks: Networks, size: tuple[int, int], text_tokens: i
 
 def _kernels(networks: Networks, size: tuple[int, int], text_tokens: int, device: torch.device) -> Iterator[str]:
     """What computes the W8A8 products here, and why what is preferred does not; nothing for a build without any."""
-    from ideogram_q8 import budget
     from ideogram_q8.kernels import block_products, table
+    from ideogram_q8.memory import budget
 
     if not budget.has_w8a8(networks):
         return
@@ -91,7 +92,7 @@ def _kernels(networks: Networks, size: tuple[int, int], text_tokens: int, device
 
 
 def _line(place: str, networks: Networks, size: tuple[int, int], text_tokens: int, available: int, device: str) -> str:
-    from ideogram_q8 import budget
+    from ideogram_q8.memory import budget
 
     found = budget.first_that_fits(networks, size, available, text_tokens, device)
     if found is not None:

@@ -58,9 +58,9 @@ def run(arguments: argparse.Namespace) -> None:
     import torch
     from tqdm import tqdm
 
-    from ideogram_q8.generation import Request, generate, metadata
-    from ideogram_q8.loading import find_plan, load
-    from ideogram_q8.opening import open_weights
+    from ideogram_q8.generation.sampling import Request, generate, metadata
+    from ideogram_q8.loading.model import find_plan, load
+    from ideogram_q8.loading.opening import open_weights
     from ideogram_q8.png import write_png
 
     opened = open_weights(

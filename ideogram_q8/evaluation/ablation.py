@@ -37,8 +37,8 @@ from ideogram_q8.evaluation import metrics
 from ideogram_q8.evaluation.metrics import finite_psnr
 from ideogram_q8.evaluation.statistics import INTERVALS, measured
 from ideogram_q8.evaluation.suite import CaptionSuite
-from ideogram_q8.generation import Request, generate
-from ideogram_q8.loading import load
+from ideogram_q8.generation.sampling import Request, generate
+from ideogram_q8.loading.model import load
 from ideogram_q8.manifest import TOOL_VERSION, SourceRecord
 from ideogram_q8.policies.auto import fit, measure
 from ideogram_q8.policies.convrot import convrot

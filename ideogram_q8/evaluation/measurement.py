@@ -37,7 +37,7 @@ from ideogram_q8.evaluation.painting import Item, Order, Painted, paint, picture
 from ideogram_q8.evaluation.places import Place, check_name
 from ideogram_q8.evaluation.statistics import INTERVALS
 from ideogram_q8.evaluation.suite import CaptionSuite, Case
-from ideogram_q8.generation import Request
+from ideogram_q8.generation.sampling import Request
 from ideogram_q8.manifest import TOOL_VERSION
 from ideogram_q8.strict_json import check_version, decode, parse_json
 

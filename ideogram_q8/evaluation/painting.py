@@ -24,14 +24,14 @@ from typing import TypeVar
 import torch
 from tqdm import tqdm
 
-from ideogram_q8 import memory
 from ideogram_q8.errors import ArtifactError, IdeogramQ8Error, RequestError
 from ideogram_q8.evaluation import energy, latents
 from ideogram_q8.evaluation.latents import Errors
 from ideogram_q8.evaluation.others import OtherPrograms
-from ideogram_q8.generation import Request, Step, encode_caption, generate, initial_noise, metadata
-from ideogram_q8.loading import Model, load
+from ideogram_q8.generation.sampling import Request, Step, encode_caption, generate, initial_noise, metadata
+from ideogram_q8.loading.model import Model, load
 from ideogram_q8.manifest import sha256_of
+from ideogram_q8.memory import usage
 from ideogram_q8.png import write_png
 from ideogram_q8.strict_json import decode, parse_json
 
@@ -181,16 +181,16 @@ def work(folder: Path) -> None:
 
 def _warm_up(model: Model, request: Request, started: float) -> Started:
     """Peaks of the three stages, from one picture; what is lazy or compiled on first use is there afterwards."""
-    memory.reset_peak(model.device)
+    usage.reset_peak(model.device)
     encode_caption(model, request.caption)
     load_seconds = time.perf_counter() - started
-    peaks = [memory.peak_bytes(model.device)]
+    peaks = [usage.peak_bytes(model.device)]
 
     def watch(step: Step) -> None:
         if step.is_last:
-            peaks.append(memory.peak_bytes(model.device))
+            peaks.append(usage.peak_bytes(model.device))
         if step.index == 0 or step.is_last:
-            memory.reset_peak(model.device)
+            usage.reset_peak(model.device)
 
     decode = generate(model, request, on_step=watch).peak_bytes
     return Started(load_seconds, peaks[0], peaks[1], decode)

@@ -12,7 +12,7 @@ from ideogram_q8.artifact import Artifact
 from ideogram_q8.artifact.gguf_build import GgufBuild
 from ideogram_q8.checkpoint import Source
 from ideogram_q8.errors import RequestError
-from ideogram_q8.opening import Build, open_weights
+from ideogram_q8.loading.opening import Build, open_weights
 from ideogram_q8.report import VariantFile
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")

@@ -1,5 +1,6 @@
-"""Linears on packed weights: one signature per operation, a plain-torch definition, back ends chosen by what they refuse."""
+"""Linears on packed weights, and what lies between them: one signature per operation, a plain-torch definition, back ends chosen by what they refuse."""
 
+from ideogram_q8.kernels.attention import int8_attention
 from ideogram_q8.kernels.fp8 import fp8_linear
 from ideogram_q8.kernels.fused import add_normalized, place_heads
 from ideogram_q8.kernels.ggml import expansion_refusal, ggml_linear, row_scale
@@ -20,6 +21,7 @@ __all__ = [
     "expansion_refusal",
     "fp8_linear",
     "ggml_linear",
+    "int8_attention",
     "int8_linear",
     "int8_weight_only_linear",
     "place_heads",

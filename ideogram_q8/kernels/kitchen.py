@@ -1,4 +1,4 @@
-"""comfy-kitchen's fused W8A8 linear (Apache-2.0), where it is installed and has its CUDA back end.
+"""comfy-kitchen's fused W8A8 linear and its int8 attention (Apache-2.0), where it is installed and has its CUDA back end.
 
 In 0.2.40 its CUDA back end folds a norm, SwiGLU and the rotation into the quantizer for rotated rows (groups of 256); before rows that
 are not rotated it runs the first two by themselves. It rotates in full float32, we on a grid (`numerics.rotation`): an input may then
@@ -14,6 +14,7 @@ import torch
 from ideogram_q8.kernels.prologue import Prologue
 
 _DTYPES = (torch.bfloat16, torch.float16)
+_WIDEST_HEAD = 256
 
 
 def linear(
@@ -44,6 +45,27 @@ def refuses(capability: tuple[int, int] | None, dtype: torch.dtype) -> str | Non
         return f"needs compute capability 7.5, got {capability[0]}.{capability[1]}"
     if dtype not in _DTYPES:
         return f"takes bfloat16 and float16, got {dtype}"
+    return _missing()
+
+
+def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    """`kernels.int8_attention` for bfloat16 or float16. In 0.2.40 weights and values are int8 too; q and k are rotated in parts."""
+    import comfy_kitchen
+
+    found: torch.Tensor = comfy_kitchen.int8_attention(q, k, v)
+    return found
+
+
+def attention_refuses(capability: tuple[int, int] | None, dtype: torch.dtype, width: int) -> str | None:
+    """Why `attend` cannot compute this, or None. Float32 would come back as bfloat16 has it."""
+    if capability is None:
+        return "needs CUDA"
+    if capability < (8, 0):
+        return f"needs compute capability 8.0, got {capability[0]}.{capability[1]}"
+    if dtype not in _DTYPES:
+        return f"takes bfloat16 and float16, got {dtype}"
+    if width > _WIDEST_HEAD:
+        return f"takes heads of at most {_WIDEST_HEAD} values, got {width}"
     return _missing()
 
 

@@ -29,6 +29,27 @@ def linear_operator(function: Callable[_Arguments, torch.Tensor]) -> Callable[_A
     return call
 
 
+def attention_operator(
+    function: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor],
+) -> Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]:
+    """Registers `function(q, k, v) -> like q` of [batch, heads, tokens, width] as operator ideogram_q8::NAME.
+
+    The heads of a token lie side by side in the result.
+    """
+    operator = torch.library.custom_op(f"ideogram_q8::{function.__name__}", function, mutates_args=())
+
+    @operator.register_fake
+    def _shape(q: torch.Tensor, _k: torch.Tensor, _v: torch.Tensor) -> torch.Tensor:
+        batch, heads, tokens, width = q.shape
+        return q.new_empty(batch, tokens, heads, width).transpose(1, 2)
+
+    @functools.wraps(function)
+    def call(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        return operator(q, k, v) if torch.compiler.is_compiling() else function(q, k, v)
+
+    return call
+
+
 def in_place_operator(function: Callable[_Arguments, None]) -> Callable[_Arguments, None]:
     """Registers `function(changed, ...) -> None`, which writes its first argument alone, as operator ideogram_q8::NAME."""
     first = next(iter(function.__annotations__))

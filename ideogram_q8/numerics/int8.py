@@ -21,9 +21,9 @@ def quantize_per_channel(weight: torch.Tensor, group: int = 0) -> tuple[torch.Te
     return _quantize(weight, group)
 
 
-def quantize_per_token(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Float [..., K] -> (codes int8 [..., K], scale float32 [..., 1]); |codes * scale - x| <= scale / 2."""
-    return _quantize(x, 0)
+def quantize_per_token(x: torch.Tensor, group: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Float [..., K] -> (codes int8 [..., K], scale float32 [..., 1]); |codes * scale - x| <= scale / 2. `group` as above."""
+    return _quantize(x, group)
 
 
 def _quantize(x: torch.Tensor, group: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -56,7 +56,6 @@ def matrix(group: int = GROUP) -> torch.Tensor:
     return product
 
 
-@torch.no_grad()
 def rotate(x: torch.Tensor, group: int = GROUP) -> torch.Tensor:
     """Each group of the last axis times `matrix(group)`: floating [..., K] -> the same shape and dtype.
 
@@ -68,7 +67,7 @@ def rotate(x: torch.Tensor, group: int = GROUP) -> torch.Tensor:
     stages(group)
     if x.shape[-1] % group:
         raise ValueError(f"rows have {x.shape[-1]} values; a rotation by groups of {group} needs a multiple of it")
-    groups = x.reshape(-1, group)
+    groups = x.detach().reshape(-1, group)
     out = torch.empty_like(groups)
     rows = max(1, _CHUNK // group) if x.device.type == "cpu" else max(1, len(groups))
     values = torch.empty(min(rows, len(groups)), group, device=x.device)

@@ -23,8 +23,8 @@ from torch import nn
 from tqdm import tqdm
 
 from ideogram_q8.evaluation import ocr
-from ideogram_q8.generation import Request, generate
-from ideogram_q8.loading import Model, load
+from ideogram_q8.generation.sampling import Request, generate
+from ideogram_q8.loading.model import Model, load
 from ideogram_q8.pocket import data
 from ideogram_q8.pocket.tokenizer import caption_text
 

@@ -28,7 +28,7 @@ from safetensors.torch import load_file
 
 from ideogram_q8.architecture import BRANCHES, COMPONENT_FOLDERS, TransformerConfig
 from ideogram_q8.errors import RequestError
-from ideogram_q8.folding import consumers
+from ideogram_q8.layers.folding import consumers
 from ideogram_q8.numerics import smoothing
 from ideogram_q8.pocket import WEIGHTS
 from ideogram_q8.pocket.export import WEIGHT_FILE, write_json, write_weights

@@ -25,7 +25,7 @@ from ideogram_q8.calibration.statistics import Statistics
 from ideogram_q8.checkpoint import Checkpoint
 from ideogram_q8.components import component
 from ideogram_q8.errors import RequestError
-from ideogram_q8.folding import consumers, fold_points
+from ideogram_q8.layers.folding import consumers, fold_points
 from ideogram_q8.numerics import smoothing
 from ideogram_q8.numerics.rotation import GROUP
 from ideogram_q8.policies.measurement import (

@@ -23,8 +23,8 @@ from ideogram_q8.calibration.statistics import LinearStatistics, Statistics
 from ideogram_q8.checkpoint import Checkpoint
 from ideogram_q8.components import component
 from ideogram_q8.errors import ArtifactError, SourceError
-from ideogram_q8.folding import consumers, fold_points
-from ideogram_q8.layers import from_packed
+from ideogram_q8.layers.folding import consumers, fold_points
+from ideogram_q8.layers.packed import from_packed
 from ideogram_q8.numerics import smoothing
 from ideogram_q8.recipe import LayerPlan, Recipe, fold_of
 from ideogram_q8.schemes import INT8_SCHEMES

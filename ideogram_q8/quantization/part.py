@@ -19,7 +19,7 @@ from ideogram_q8.checkpoint import Checkpoint
 from ideogram_q8.checkpoint.hub import is_repository
 from ideogram_q8.components import TextEncoderConfig
 from ideogram_q8.errors import ArtifactError
-from ideogram_q8.folding import Folding
+from ideogram_q8.layers.folding import Folding
 from ideogram_q8.manifest import TOOL_VERSION, TensorRecord
 from ideogram_q8.numerics.ggml import BLOCKS
 from ideogram_q8.recipe import Recipe

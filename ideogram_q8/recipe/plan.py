@@ -238,7 +238,7 @@ FOLDS: Mapping[str, str] = {
     "mlp.up_proj": "post_attention_layernorm",
     "mlp.down_proj": "mlp.up_proj",
 }
-"""Which fold point scales the columns of a Linear, by the kinds of both components; `ideogram_q8.folding` says what they are."""
+"""Which fold point scales the columns of a Linear, by the kinds of both components; `ideogram_q8.layers.folding` says what they are."""
 
 
 def fold_of(linear: str) -> str | None:

@@ -20,7 +20,7 @@ from ideogram_q8.evaluation.preference import Ballot, Choice
 from ideogram_q8.ui.library import Vote
 
 if TYPE_CHECKING:
-    from ideogram_q8.generation import Request
+    from ideogram_q8.generation.sampling import Request
 
 MAX_OPEN_ROUNDS = 256
 """Rounds that wait for a vote; the oldest are forgotten first."""

@@ -19,7 +19,7 @@ from ideogram_q8.ui.jobs import Job
 from ideogram_q8.ui.studio import Studio
 
 if TYPE_CHECKING:
-    from ideogram_q8.generation import Request
+    from ideogram_q8.generation.sampling import Request
 
 _IDLE = fragments.panel(
     "idle", "Ready", notes=["All variants paint the same caption from the same noise; only their weights differ."]

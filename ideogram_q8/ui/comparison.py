@@ -21,7 +21,7 @@ from ideogram_q8.ui.seeds import consecutive
 from ideogram_q8.ui.sheet import Panel, sheet
 
 if TYPE_CHECKING:
-    from ideogram_q8.generation import Request
+    from ideogram_q8.generation.sampling import Request
 
 MOST_VARIANTS, MOST_SEEDS = 4, 4
 

@@ -41,7 +41,7 @@ class Controls:
         Returns:
             The event after which the work is to run, with `.then(...)`.
         """
-        locked = [self.go, *idle]
+        locked, page = [self.go, *idle], gr.context.Context.root_block
 
         def start(request: gr.Request) -> list[Any]:
             self.jobs.expect(request.session_hash, self.name)
@@ -50,8 +50,10 @@ class Controls:
             return [*buttons, _waiting(ahead), gr.Timer(active=bool(ahead))]
 
         def cancel(request: gr.Request) -> dict[str, Any]:
-            """Stop what this session runs here at its next step."""
-            self.jobs.cancel(request.session_hash, self.name)
+            """Stop what this session runs here at its next step; what still waits ends before it starts."""
+            if self.jobs.cancel(request.session_hash, self.name) is None and _in_line(page, request.session_hash, self.name):
+                self.jobs.expect(request.session_hash, self.name)
+                self.jobs.cancel(request.session_hash, self.name)
             return gr.update(interactive=False)
 
         def look(request: gr.Request) -> list[Any]:
@@ -74,6 +76,12 @@ def afterwards(run: Any, do: Callable[..., Any], inputs: Any, outputs: Any) -> l
     Gradio 6.31 says that `then` comes after failures too; its page heeds only `failure` there.
     """
     return [after(do, inputs, outputs, **PRIVATE) for after in (run.then, run.failure)]
+
+
+def _in_line(page: Any, session: str | None, name: str) -> bool:
+    """Whether a session's request to the endpoint `name` waits in Gradio's queue. The page's buttons tell `Jobs`, API clients cannot."""
+    lines = list(page._queue.event_queue_per_concurrency_id.values())
+    return any(event.session_hash == session and event.fn.api_name == name for line in lines for event in list(line.queue))
 
 
 def _waiting(ahead: int | None) -> Any:

@@ -1,7 +1,9 @@
-"""What the studio reports while it works, as plain data, and the counter that reports steps."""
+"""What the studio reports while it works, as plain data, and the counters that report bytes and steps."""
 
 from __future__ import annotations
 
+import time
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,12 +11,12 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from ideogram_q8 import memory
+from ideogram_q8.memory import usage
 from ideogram_q8.ui.streaming import Emit
 
 if TYPE_CHECKING:
-    from ideogram_q8.generation import Request, Step
-    from ideogram_q8.loading import Model
+    from ideogram_q8.generation.sampling import Request, Step
+    from ideogram_q8.loading.model import Model
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,22 @@ class Building:
 
     variant: str
     fraction: float
+
+
+@dataclass(frozen=True)
+class Downloading:
+    """Files are on their way from the Hub: bytes that are here, all that are wanted, bytes a second; seconds left, where that is known."""
+
+    variant: str
+    here: int
+    total: int
+    rate: float
+    seconds_left: float | None
+
+    @property
+    def fraction(self) -> float:
+        """0 to 1."""
+        return self.here / self.total if self.total else 1.0
 
 
 @dataclass(frozen=True)
@@ -64,7 +82,26 @@ class Picture:
     stages: Mapping[str, int] = field(default_factory=dict)
 
 
-Event = Building | Loading | Painting | Picture
+Event = Building | Downloading | Loading | Painting | Picture
+RATE_SECONDS = 8.0
+"""A rate is the mean of so many seconds."""
+
+
+class ByteTracker:
+    """Turns bytes into `Downloading` events. What was here before it began says nothing about the rate."""
+
+    def __init__(self, variant: str, emit: Emit[Event]) -> None:
+        self.variant, self.emit = variant, emit
+        self._seen: deque[tuple[float, int]] = deque()
+
+    def __call__(self, here: int, total: int) -> None:
+        now, seen = time.monotonic(), self._seen
+        seen.append((now, here))
+        while now - seen[0][0] > RATE_SECONDS:
+            seen.popleft()
+        seconds = now - seen[0][0]
+        rate = (here - seen[0][1]) / seconds if seconds else 0.0
+        self.emit(Downloading(self.variant, here, total, rate, (total - here) / rate if rate > 0 else None))
 
 
 class StepTracker:
@@ -78,17 +115,17 @@ class StepTracker:
 
     def encode(self, request: Request) -> None:
         """The first stage by itself, where its result is kept for the others."""
-        from ideogram_q8.generation import encode_caption
+        from ideogram_q8.generation.sampling import encode_caption
 
-        memory.reset_peak(self.model.device)
+        usage.reset_peak(self.model.device)
         if self.model.captions is not None:
             encode_caption(self.model, request.caption)
-            self.stages["Caption"] = memory.peak_bytes(self.model.device)
+            self.stages["Caption"] = usage.peak_bytes(self.model.device)
 
     def __call__(self, step: Step) -> None:
         if step.is_last:
-            self.stages["Denoising"] = memory.peak_bytes(self.model.device)
-            memory.reset_peak(self.model.device)
+            self.stages["Denoising"] = usage.peak_bytes(self.model.device)
+            usage.reset_peak(self.model.device)
         done = step.index + 1
         self.seconds += step.seconds
         mean = self.seconds / done

@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ideogram_q8 import budget, inventory
 from ideogram_q8.architecture import BRANCHES, Branch, TransformerConfig
-from ideogram_q8.artifact import open_artifact
 from ideogram_q8.artifact.gguf_build import is_gguf, open_transformers
-from ideogram_q8.budget import Networks
-from ideogram_q8.recipe import choose
+from ideogram_q8.artifact.reader import read_manifest
+from ideogram_q8.memory import budget, inventory
+from ideogram_q8.memory.budget import Networks
+from ideogram_q8.recipe import Recipe, choose
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def fit(base: Networks, variant: str, given: str | None, size: tuple[int, int], 
 
     Args:
         base: the networks of the source itself.
-        variant: a name of `variants.VARIANT_NAMES`, or of an artifact that lies at `given`.
+        variant: a name of `variants.VARIANT_NAMES`, or of an artifact with its manifest, or of GGUF files, at `given`.
         available: bytes of the device.
     """
     networks = dataclasses.replace(base, schemes=_schemes(base, variant, given))
@@ -61,4 +61,7 @@ def _schemes_of_recipe(variant: str, config: TransformerConfig) -> Mapping[Branc
 @functools.lru_cache(maxsize=32)
 def _schemes_of_files(location: str, config: TransformerConfig) -> Mapping[Branch, Mapping[str, str]]:
     path = Path(location)
-    return inventory.schemes(open_transformers(path, config=config) if is_gguf(path) else open_artifact(path))
+    if is_gguf(path):
+        return inventory.schemes(open_transformers(path, config=config))
+    parts = Recipe.from_value(read_manifest(path).recipe).parts  # which is here before the weights are
+    return {branch: {plan.linear: plan.scheme for plan in parts[branch].layers} for branch in BRANCHES}

@@ -23,7 +23,7 @@ from ideogram_q8.ui.studio import Studio, warm_up
 from ideogram_q8.variants import Variant
 
 if TYPE_CHECKING:
-    from ideogram_q8.generation import Request
+    from ideogram_q8.generation.sampling import Request
 
 CUSTOM = "custom"
 _PRESET_TITLES = {"turbo-12": "Turbo · 12", "default-20": "Default · 20", "quality-48": "Quality · 48"}
@@ -156,7 +156,8 @@ def full_choices(studio: Studio, width: float, height: float) -> list[tuple[str,
     """The same, with what a picture of this size takes and what was measured."""
     variants, size = studio.variants(), (int(width), int(height))
     known = figures(variants, studio.report)
-    return [(fragments.card(v, studio.fit(v.name, size), known.get(v.name)), v.name) for v in variants]
+    fits = {v.name: None if v.problem else studio.fit(v.name, size) for v in variants}
+    return [(fragments.card(v, fits[v.name], known.get(v.name), studio.downloading.get(v.name)), v.name) for v in variants]
 
 
 def read_request(
@@ -164,7 +165,7 @@ def read_request(
 ) -> Request:
     """The request that the form describes. Raises RequestError."""
     warm_up()
-    from ideogram_q8.generation import Request
+    from ideogram_q8.generation.sampling import Request
 
     name = custom_preset(int(steps), guidance).name if chosen == CUSTOM else chosen
     return Request(to_caption(caption), int(seed or 0), name, int(width), int(height))

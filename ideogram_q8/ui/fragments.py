@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ideogram_q8.architecture import Traits
 from ideogram_q8.evaluation.preference import Standing
 from ideogram_q8.ui.comparison import Column
-from ideogram_q8.ui.events import Building, Event, Loading, Painting, Picture
+from ideogram_q8.ui.events import Building, Downloading, Event, Loading, Painting, Picture
 from ideogram_q8.ui.library import Entry
 from ideogram_q8.variants import Variant
 
@@ -33,14 +33,42 @@ def title(traits: Traits, runs: str) -> str:
     )
 
 
-def card(variant: Variant, fit: Fit | None = None, figures: Figures | None = None) -> str:
-    """The lines of a variant's radio card: what it is, whether it is built, whether it fits, what was measured of it."""
-    size = byte_size(variant.size_bytes)
-    lines = [variant.title, variant.format, size if variant.location is not None else f"≈ {size} · not built yet"]
+def card(
+    variant: Variant, fit: Fit | None = None, figures: Figures | None = None, downloading: Downloading | None = None
+) -> str:
+    """The lines of a variant's radio card: what it is, whether it is here, whether it fits, what was measured of it."""
+    lines = [variant.title, variant.format, *_state(variant, downloading)]
+    if variant.problem:
+        return "\n".join(lines)
     lines.append("does it fit? …" if fit is None else f"needs {byte_size(fit.needed)} · {fit}")
     if figures is not None:
         lines += _measured(figures)
     return "\n".join(lines)
+
+
+def _state(variant: Variant, downloading: Downloading | None) -> Iterator[str]:
+    """Whether it is here, and what its size is, or that of what is missing."""
+    size = byte_size(variant.size_bytes)
+    if variant.problem:
+        yield f"not downloaded · {variant.problem}"
+    elif downloading is not None:
+        yield " · ".join([f"downloading {100 * downloading.fraction:.0f} % of {size}", *_pace(downloading)])
+    elif variant.location is None:
+        yield f"≈ {size} · made on first use" if variant.place is None else _not_downloaded(variant, size)
+    else:
+        yield size if variant.place is None else f"{size} · downloaded"
+
+
+def _not_downloaded(variant: Variant, size: str) -> str:
+    missing = variant.missing_bytes
+    return f"{size} · not downloaded" + (f", {byte_size(missing)} to go" if missing < variant.size_bytes else "")
+
+
+def _pace(event: Downloading) -> Iterator[str]:
+    if event.rate > 0:
+        yield f"{byte_size(int(event.rate))}/s"
+    if event.seconds_left is not None:
+        yield f"{seconds(event.seconds_left, digits=0)} left"
 
 
 def _measured(figures: Figures) -> Iterator[str]:
@@ -89,13 +117,16 @@ def listed(state: str, head: str, lines: Sequence[str]) -> str:
     )
 
 
-def progress(event: Building | Loading | Painting, label: str) -> str:
+def progress(event: Building | Downloading | Loading | Painting, label: str) -> str:
     """What is going on; `label` names the variant for people."""
     if isinstance(event, Building):
         percent = f"{100 * event.fraction:.0f} %"
         return panel(
             "running", f"Building {label}", percent, fraction=event.fraction, notes=["once; kept in your cache folder"]
         )
+    if isinstance(event, Downloading):
+        percent, sizes = f"{100 * event.fraction:.0f} %", f"{byte_size(event.here)} of {byte_size(event.total)}"
+        return panel("running", f"Downloading {label}", percent, fraction=event.fraction, notes=[sizes, *_pace(event)])
     if isinstance(event, Loading):
         return panel("running", f"Loading {label}", fraction=0.0, notes=["reading weights and the caption"])
     return panel(
@@ -111,13 +142,15 @@ def where(event: Event) -> str:
     """How far the work is, for the note that cancelling leaves."""
     if isinstance(event, Painting):
         return f"at step {event.index} of {event.total}"
+    if isinstance(event, Downloading):
+        return f"at {100 * event.fraction:.0f} % of the download, which goes on from there"
     return "while building the variant" if isinstance(event, Building) else "while loading"
 
 
 def cancelled(note: str, kept: int = 0) -> str:
     """The state after cancelling; `note` says how far the work was, `kept` how many pictures were finished before."""
     text = f"Cancelled {note}".rstrip()
-    saved = "Nothing was saved." if kept == 0 else f"{kept} finished before {'is' if kept == 1 else 'are'} saved."
+    saved = "No picture was saved." if kept == 0 else f"{kept} finished before {'is' if kept == 1 else 'are'} saved."
     return panel("cancelled", text, notes=[f"{saved} Change what you like and start again."])
 
 

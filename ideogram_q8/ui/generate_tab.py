@@ -18,7 +18,7 @@ from ideogram_q8.ui.seeds import consecutive, roll_seed
 from ideogram_q8.ui.studio import Studio
 
 if TYPE_CHECKING:
-    from ideogram_q8.generation import Request
+    from ideogram_q8.generation.sampling import Request
 
 MAX_BATCH = 8
 _IDLE = fragments.panel(

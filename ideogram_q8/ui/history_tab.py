@@ -16,6 +16,8 @@ from ideogram_q8.ui.form import Desk, Painter, RequestForm, friendly_errors, own
 from ideogram_q8.ui.library import Entry
 from ideogram_q8.ui.studio import Studio, warm_up
 
+PAGE = 60
+"""Pictures shown at first, and more with each press of "Show older"."""
 _NONE = fragments.panel("idle", "Nothing chosen", notes=["Click a picture to see how it was made and to go on from it."])
 
 
@@ -31,6 +33,9 @@ class _Parts:
     favourite: gr.Button
     remove: gr.Button
     upload: gr.File
+    older: gr.Button
+    limit: gr.State
+    """How many pictures are shown at most."""
     entries: gr.State
     """The entries in the gallery, in its order."""
     chosen: gr.State
@@ -52,16 +57,28 @@ def build_history_tab(desk: Desk, generate: Painter, tabs: gr.Tabs, tab: gr.Tab)
     parts = _layout(studio)
 
     def look(
-        search: str, favourites: bool, chosen: Entry | None, owner: str | None, request: gr.Request
+        search: str, favourites: bool, chosen: Entry | None, limit: int, owner: str | None, request: gr.Request
     ) -> dict[object, object]:
         with friendly_errors():
-            entries = studio.library.pictures(owner_of(owner, request), search or "", favourites=favourites)
-        there = [entry for entry in entries if (studio.outputs / entry.file).is_file()]
-        return _found(studio, parts, there, chosen)
+            entries = studio.library.pictures(owner_of(owner, request), search or "", favourites=favourites, limit=limit + 1)
+        there = [entry for entry in entries[:limit] if (studio.outputs / entry.file).is_file()]
+        return _found(studio, parts, there, chosen) | {parts.older: gr.update(visible=len(entries) > limit), parts.limit: limit}
 
-    looked = [parts.search, parts.favourites, parts.chosen, desk.owner]
-    found = [parts.gallery, parts.entries, parts.chosen, parts.details, *parts.buttons]
-    gr.on([tab.select, parts.search.submit, parts.favourites.input], look, looked, found, **PRIVATE, trigger_mode="always_last")
+    def look_anew(
+        search: str, favourites: bool, chosen: Entry | None, _: int, owner: str | None, request: gr.Request
+    ) -> dict[object, object]:
+        return look(search, favourites, chosen, PAGE, owner, request)
+
+    def look_further(
+        search: str, favourites: bool, chosen: Entry | None, limit: int, owner: str | None, request: gr.Request
+    ) -> dict[object, object]:
+        return look(search, favourites, chosen, limit + PAGE, owner, request)
+
+    looked = [parts.search, parts.favourites, parts.chosen, parts.limit, desk.owner]
+    found = [parts.gallery, parts.entries, parts.chosen, parts.details, parts.older, parts.limit, *parts.buttons]
+    anew = [tab.select, parts.search.submit, parts.favourites.input]
+    gr.on(anew, look_anew, looked, found, **PRIVATE, trigger_mode="always_last")
+    parts.older.click(look_further, looked, found, **PRIVATE)
 
     def choose(entries: list[Entry] | None, event: gr.SelectData) -> dict[object, object]:
         known = entries or []
@@ -131,6 +148,7 @@ def _layout(studio: Studio) -> _Parts:
                 buttons=["download", "fullscreen"],
                 elem_id="q8-gallery",
             )
+            older = gr.Button("Show older", visible=False, size="sm", elem_id="q8-older")
         with gr.Column(scale=9, min_width=300):
             details = gr.HTML(_NONE, elem_id="q8-details", elem_classes="q8-flat", padding=False)
             use = gr.Button("Use these settings", interactive=False, elem_id="q8-use")
@@ -143,8 +161,8 @@ def _layout(studio: Studio) -> _Parts:
                 remove = gr.Button("Delete", interactive=False, variant="stop", min_width=120, elem_id="q8-remove")
             gr.HTML("Settings from a PNG made here", elem_classes="q8-flat q8-label", padding=False)
             upload = gr.File(label="PNG", show_label=False, file_types=[".png"], height=120, elem_id="q8-restore")
-    state = gr.State(), gr.State()
-    return _Parts(search, favourites, gallery, details, use, again, variant, favourite, remove, upload, *state)
+    state = gr.State(PAGE), gr.State(), gr.State()
+    return _Parts(search, favourites, gallery, details, use, again, variant, favourite, remove, upload, older, *state)
 
 
 def _label(entry: Entry) -> str:
@@ -176,7 +194,7 @@ def _choose(parts: _Parts, entry: Entry | None) -> dict[object, object]:
 def _filled(studio: Studio, form: RequestForm, metadata: dict[str, Any], variant: str) -> list[object]:
     """Values for the form, the Generate tab's variant and the tabs."""
     warm_up()
-    from ideogram_q8.generation import Request
+    from ideogram_q8.generation.sampling import Request
 
     with friendly_errors():
         if not metadata:

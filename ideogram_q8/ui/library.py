@@ -87,8 +87,8 @@ class Library:
             )
         return int(added.lastrowid or 0)
 
-    def pictures(self, owner: str, search: str = "", *, favourites: bool = False, limit: int = 60) -> list[Entry]:
-        """The owner's pictures that have every word of `search` in caption, variant, seed or preset; the newest first."""
+    def pictures(self, owner: str, search: str = "", *, favourites: bool = False, limit: int = -1) -> list[Entry]:
+        """The owner's pictures that have every word of `search` in caption, variant, seed or preset; the newest first, -1: all."""
         words = search.casefold().split()
         where = " AND ".join(["owner = ?", *(["favourite = 1"] if favourites else []), *(["instr(words, ?) > 0"] * len(words))])
         with self._open() as database:

@@ -12,11 +12,13 @@ from pathlib import Path
 import torch
 from filelock import FileLock, Timeout
 
-from ideogram_q8 import caption_cache, memory, variants
-from ideogram_q8.architecture import SIDE_MULTIPLE, TransformerConfig, linears
+from ideogram_q8 import variants
+from ideogram_q8.architecture import SIDE_MULTIPLE, TransformerConfig
 from ideogram_q8.errors import RequestError
 from ideogram_q8.evaluation.measurement import hardware
-from ideogram_q8.kernels import Problem, choose, expansion_refusal
+from ideogram_q8.kernels import block_products, expansion_refusal
+from ideogram_q8.memory import usage
+from ideogram_q8.text import caption_cache
 from ideogram_q8.ui.studio import Studio
 
 _LIBRARIES = ("torch", "diffusers", "transformers", "gradio", "comfy-kitchen", "triton")
@@ -89,7 +91,7 @@ def _driver() -> str | None:
 
 def gauges(device: str) -> list[Gauge]:
     """Memory now: the card's, with what other programs hold; the computer's; this program's share of each."""
-    total, free, resident = memory.host_bytes()
+    total, free, resident = usage.host_bytes()
     rows = [Gauge("Memory of the computer", total - free, total), Gauge("of it, this program", resident, total)]
     if device != "cuda":
         return rows
@@ -99,15 +101,11 @@ def gauges(device: str) -> list[Gauge]:
 
 
 def kernels(config: TransformerConfig, size: tuple[int, int], device: str, dtype: torch.dtype) -> list[Kernel]:
-    """What computes a picture of `size` (width, height): W8A8 Linears by their shape, and how ggml's blocks are expanded."""
-    capability = torch.cuda.get_device_capability(device) if device == "cuda" else None
-    place = f"{device}:0" if device == "cuda" else device
-    rows = size[0] * size[1] // SIDE_MULTIPLE**2
+    """What computes a picture of `size` (width, height): the W8A8 products of a block, and how ggml's blocks are expanded."""
     found: dict[tuple[str, tuple[tuple[str, str], ...]], list[str]] = {}
-    for linear in linears(config):
-        if linear.in_block and linear.name.startswith("layers.0.") and "adaln" not in linear.name:
-            choice = choose(Problem(place, capability, dtype, rows, linear.in_features, linear.out_features))
-            found.setdefault((choice.backend.name, choice.refused), []).append(linear.name.removeprefix("layers.0."))
+    for product in block_products(config, size[0] * size[1] // SIDE_MULTIPLE**2, device, dtype):
+        choice = product.choose()
+        found.setdefault((choice.backend.name, choice.refused), []).append(product.name)
     products = [Kernel(f"INT8 of {', '.join(names)}", runs, refused) for (runs, refused), names in found.items()]
     reason = expansion_refusal("q4_k", torch.device(place))
     blocks = Kernel(
@@ -150,7 +148,7 @@ def clean(studio: Studio, key: str, owner: str) -> None:
     """
     with studio.idle():
         if key == "pictures":
-            for entry in studio.library.pictures(owner, limit=-1):
+            for entry in studio.library.pictures(owner):
                 studio.library.forget(owner, entry.id)
                 (studio.outputs / entry.file).unlink(missing_ok=True)
             return

@@ -40,9 +40,9 @@ def figures(variants: Iterable[Variant], given: Report | None) -> Mapping[str, F
     """By variant: out of a report beside its files, else out of `given`. A report of other files counts for nothing."""
     found = {}
     for variant in variants:
-        if variant.location is None:
+        if variant.described_in is None:
             continue
-        report = _beside(Path(variant.location)) or given
+        report = _beside(Path(variant.described_in)) or given
         measured = None if report is None else _of_these_files(variant, report)
         if report is not None and measured is not None:
             machine = report.hardware.accelerator or report.hardware.processor
@@ -62,7 +62,7 @@ def _beside(location: Path) -> Report | None:
 def _of_these_files(variant: Variant, report: Report) -> VariantReport | None:
     """The figures of files with the sha256 of the variant's manifest; without one, of the variant's name and size."""
     try:
-        own = {record.sha256 for record in read_manifest(Path(str(variant.location))).files}
+        own = {record.sha256 for record in read_manifest(Path(str(variant.described_in))).files}
     except ArtifactError:
         named = report.variant(variant.name)
         return named if named is not None and named.size == variant.size_bytes else None

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import secrets
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from unittest import mock
 
 import gradio as gr
 
@@ -33,6 +35,14 @@ _KEEP_SECONDS = (3600, 86400)
 """Gradio copies every preview into its own folder: each hour it removes those older than a day."""
 
 
+@contextmanager
+def _routes_at_launch() -> Iterator[None]:
+    """Gradio makes the server's routes at the end of a page, with its queue and at launch, a third of a second each; the last count."""
+    with mock.patch.object(gr.blocks.App, "create_app"):
+        yield
+
+
+@_routes_at_launch()
 def build_page(studio: Studio, chosen: str = "fp8", max_waiting: int = 8, *, own_machine: bool = True) -> gr.Blocks:
     """The whole page.
 

@@ -7,7 +7,7 @@ import random
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ideogram_q8.generation import Request
+    from ideogram_q8.generation.sampling import Request
 
 MAX_SEED = 2**31 - 1
 """Smaller than the model's own: a number that every browser keeps exactly."""

@@ -19,22 +19,23 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ideogram_q8 import memory, variants
+from ideogram_q8 import variants
 from ideogram_q8.architecture import Traits, TransformerConfig
 from ideogram_q8.artifact.gguf_build import is_gguf
 from ideogram_q8.checkpoint import open_source
 from ideogram_q8.errors import RequestError, ResourceError
+from ideogram_q8.memory import usage
 from ideogram_q8.png import write_png
 from ideogram_q8.quantization import Progress
-from ideogram_q8.ui.events import Building, Event, Loading, Picture, StepTracker
+from ideogram_q8.ui.events import Building, ByteTracker, Downloading, Event, Loading, Picture, StepTracker
 from ideogram_q8.ui.library import Library
 from ideogram_q8.ui.streaming import Cancelled, Emit, stream
 from ideogram_q8.variants import Variant
 
 if TYPE_CHECKING:
-    from ideogram_q8.budget import Networks
-    from ideogram_q8.generation import Request
-    from ideogram_q8.loading import Model
+    from ideogram_q8.generation.sampling import Request
+    from ideogram_q8.loading.model import Model
+    from ideogram_q8.memory.budget import Networks
     from ideogram_q8.report import Report
     from ideogram_q8.ui.fitting import Fit
 
@@ -46,8 +47,8 @@ def warm_up() -> None:
     """Imports what paints, which takes seconds once; whoever calls meanwhile waits."""
     with _importing:
         import ideogram_q8.evaluation.metrics
-        import ideogram_q8.generation
-        import ideogram_q8.inventory  # noqa: F401
+        import ideogram_q8.generation.sampling
+        import ideogram_q8.memory.inventory  # noqa: F401
 
 
 class Studio:
@@ -57,7 +58,7 @@ class Studio:
         source: what `open_source` takes.
         outputs: folder for pictures; made when missing.
         cache: folder for built variants; None is the user's cache folder.
-        artifacts: folders to offer beside the source's own variants.
+        artifacts: folders and Hub ids to offer beside the source's own variants.
         report: figures of variants that have none beside their files.
         device, dtype: where models run, and in which precision (torch's name).
     """
@@ -68,7 +69,7 @@ class Studio:
         outputs: Path,
         cache: Path | None = None,
         *,
-        artifacts: Sequence[Path] = (),
+        artifacts: Sequence[Path | str] = (),
         report: Report | None = None,
         device: str = "cpu",
         dtype: str = "float32",
@@ -78,7 +79,9 @@ class Studio:
         self.traits: Traits = opened.traits
         self.config: TransformerConfig = opened.config
         self.report = report
-        self._given = variants.given(artifacts, source)
+        self._given = {variant.name: variant for variant in variants.given(artifacts, source)}
+        self.downloading: dict[str, Downloading] = {}
+        """What is on its way, by variant."""
         outputs.mkdir(parents=True, exist_ok=True)
         self._busy = threading.Lock()
         self._closed = threading.Event()
@@ -97,25 +100,25 @@ class Studio:
 
     def variants(self) -> list[Variant]:
         """All variants, with what is known of them now."""
-        return [*variants.catalogue(self.source, self.cache), *self._given]
+        return [*variants.catalogue(self.source, self.cache), *self._given.values()]
 
     def available(self) -> int:
         """Bytes that the device can give to a model, those of the one that is loaded included."""
         model = self._model
-        held = 0 if model is None else memory.module_bytes(*model.branches.values(), model.vae)
-        return memory.available_bytes(torch.device(self.device)) + held
+        held = 0 if model is None else usage.module_bytes(*model.branches.values(), model.vae)
+        return usage.available_bytes(torch.device(self.device)) + held
 
     def fit(self, variant: str, size: tuple[int, int]) -> Fit:
-        """What a picture of `size` (width, height) takes with a variant of `variants()`, and whether the device has it."""
+        """What a picture of `size` (width, height) takes with a variant of `variants()` that has no problem; whether the device has it."""
         from ideogram_q8.ui.fitting import fit
 
         warm_up()
-        given = next((known.location for known in self._given if known.name == variant), None)
+        given = self._given[variant].described_in if variant in self._given else None
         return fit(self._base(), variant, given, size, self.available(), self.device)
 
     def _base(self) -> Networks:
         """The source's own networks, read once."""
-        from ideogram_q8 import inventory
+        from ideogram_q8.memory import inventory
 
         if self._networks is None:
             source = open_source(self.source)
@@ -178,18 +181,18 @@ class Studio:
             emit(picture)
 
     def _paint(self, variant: str, request: Request, owner: str, emit: Emit[Event]) -> Picture:
-        from ideogram_q8 import generation
+        from ideogram_q8.generation import sampling
 
         try:
             model = self._load(variant, emit)
             tracker = StepTracker(variant, model, emit)
             tracker.encode(request)
-            result = generation.generate(model, request, on_step=tracker)
+            result = sampling.generate(model, request, on_step=tracker)
         except (torch.OutOfMemoryError, MemoryError) as error:
             self._drop()
             raise self._no_memory(variant, request) from error
         stages = {**tracker.stages, "Decoding": result.peak_bytes}
-        metadata = generation.metadata(result)
+        metadata = sampling.metadata(result)
         path = self.outputs / _file_name(variant, request)
         write_png(path, result.image, metadata)
         entry = self.library.add(owner, path.name, metadata | {"variant": variant})
@@ -206,7 +209,8 @@ class Studio:
     def _no_memory(self, variant: str, request: Request) -> ResourceError:
         size = request.width, request.height
         needed = self.fit(variant, size).needed
-        smaller = [each.title for each in self.variants() if self.fit(each.name, size).needed < 0.9 * needed]
+        known = [each for each in self.variants() if not each.problem]
+        smaller = [each.title for each in known if self.fit(each.name, size).needed < 0.9 * needed]
         choice = f"choose {' or '.join(smaller)}, or a smaller picture" if smaller else "choose a smaller picture"
         return ResourceError(
             f"{self.device} ran out of memory: {variant} at {request.width}x{request.height} needs about {needed / 1e9:.1f} GB, "
@@ -214,22 +218,49 @@ class Studio:
         )
 
     def _load(self, variant: str, emit: Emit[Event]) -> Model:
-        from ideogram_q8.loading import load
+        from ideogram_q8.loading.model import load
 
         if self._model is not None and self._model_variant == variant:
             return self._model
 
-        def on_progress(progress: Progress) -> None:
-            emit(Building(variant, progress.done_bytes / max(1, progress.total_bytes)))
-
-        found = next((known.location for known in self._given if known.name == variant), None)
-        location = found or variants.prepare(variant, self.source, self.cache, on_progress)
+        location = self._downloaded(variant, emit) if variant in self._given else self._built(variant, emit)
         emit(Loading(variant))
         self._drop()
         source = self.source if is_gguf(location) else None  # a GGUF file names none
         model = load(location, source=source, device=self.device, dtype=getattr(torch, self.dtype))
         self._model, self._model_variant = model, variant
         return self._model
+
+    def _built(self, variant: str, emit: Emit[Event]) -> str:
+        """The location of one of the source's own variants, which is made on first use."""
+
+        def on_progress(progress: Progress) -> None:
+            emit(Building(variant, progress.done_bytes / max(1, progress.total_bytes)))
+
+        return variants.prepare(variant, self.source, self.cache, on_progress)
+
+    def _downloaded(self, name: str, emit: Emit[Event]) -> str:
+        """The location of an artifact, which is downloaded on first use where it is on the Hub."""
+        variant = self._given[name]
+        if variant.problem:
+            variant = self._given[name] = variants.look_again(variant, self.source)
+        if variant.location is None:
+            tracker = ByteTracker(name, self._noted(emit))
+            try:
+                variant = self._given[name] = variants.download(variant, tracker)
+            finally:
+                self.downloading.pop(name, None)
+        return str(variant.location)
+
+    def _noted(self, emit: Emit[Event]) -> Emit[Event]:
+        """Keeps what is reported of downloads, for the cards of everybody."""
+
+        def noted(event: Event) -> None:
+            if isinstance(event, Downloading):
+                self.downloading[event.variant] = event
+            emit(event)
+
+        return noted
 
     def _remember(self, owner: str, picture: Picture) -> None:
         key = (owner, picture.variant, picture.request)

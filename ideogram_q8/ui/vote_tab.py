@@ -25,7 +25,7 @@ from ideogram_q8.ui.seeds import roll_seed
 from ideogram_q8.ui.studio import Studio
 
 if TYPE_CHECKING:
-    from ideogram_q8.generation import Request
+    from ideogram_q8.generation.sampling import Request
 
 CATEGORIES = ("anything", "text", "people", "hands", "animals", "products", "architecture", "landscapes", "design")
 _BUTTONS: tuple[tuple[str, Choice], ...] = (

@@ -23,9 +23,9 @@ from huggingface_hub import HfApi, errors, snapshot_download
 from ideogram_q8.architecture import PRESETS
 from ideogram_q8.caption import to_caption
 from ideogram_q8.errors import IdeogramQ8Error
-from ideogram_q8.generation import Request, generate, metadata
-from ideogram_q8.loading import Model, load
-from ideogram_q8.memory import module_bytes
+from ideogram_q8.generation.sampling import Request, generate, metadata
+from ideogram_q8.loading.model import Model, load
+from ideogram_q8.memory.usage import module_bytes
 from ideogram_q8.png import write_png
 
 SETTINGS: dict[str, Any] = json.loads(Path(__file__).with_name("space.json").read_text(encoding="utf-8"))

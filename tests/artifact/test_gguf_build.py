@@ -19,10 +19,10 @@ from ideogram_q8.artifact.gguf_build import GgufBuild, open_transformers, other_
 from ideogram_q8.artifact.packed import GgmlWeight
 from ideogram_q8.checkpoint import Source, open_companions, open_source
 from ideogram_q8.errors import ArtifactError, SourceError
-from ideogram_q8.generation import Request, generate
-from ideogram_q8.loading import load
+from ideogram_q8.generation.sampling import Request, generate
+from ideogram_q8.loading.model import load
+from ideogram_q8.loading.opening import Build, open_weights
 from ideogram_q8.numerics import ggml
-from ideogram_q8.opening import Build, open_weights
 from ideogram_q8.pocket import WEIGHTS
 from ideogram_q8.quantization import quantize
 from ideogram_q8.recipe import choose

@@ -10,13 +10,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ideogram_q8 import fusing
 from ideogram_q8.bench import comfy, denoise, own, peers
 from ideogram_q8.bench.random_weights import Pool
 from ideogram_q8.bench.results import DenoiseSettings, from_json, to_json
 from ideogram_q8.bench.scene import Built, Scene, Variant
 from ideogram_q8.errors import RequestError, ResourceError
 from ideogram_q8.kernels import workspace
+from ideogram_q8.layers import fusing
 from tests.second_device import second_device
 from tests.synthetic import TINY
 

@@ -9,12 +9,12 @@ from types import ModuleType
 import pytest
 import torch
 
-from ideogram_q8 import memory
 from ideogram_q8.architecture import BRANCHES, tensor_shapes
 from ideogram_q8.bench import loads
 from ideogram_q8.bench.results import LoadSettings, from_json, to_json
 from ideogram_q8.checkpoint import open_source
 from ideogram_q8.errors import ArtifactError, ResourceError
+from ideogram_q8.memory import usage
 from tests.synthetic import TINY, write_source
 
 CPU = torch.device("cpu")
@@ -54,7 +54,7 @@ def test_a_gguf_file_is_a_place(built):
 
 def test_a_process_of_its_own_measures_its_own_memory(built):
     found = loads._apart(loads._load_once, str(built["int8"]), "cpu", "float32")
-    assert found.device_bytes == memory.module_bytes(*loads.load(str(built["int8"]), CPU, torch.float32)) > 0
+    assert found.device_bytes == usage.module_bytes(*loads.load(str(built["int8"]), CPU, torch.float32)) > 0
     assert found.seconds > 0 and found.peak_bytes >= 0
 
 

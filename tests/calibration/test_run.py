@@ -15,9 +15,9 @@ from ideogram_q8.calibration.run import Job, Progress, calibrate, caption_sha256
 from ideogram_q8.calibration.statistics import Statistics, merge, read
 from ideogram_q8.checkpoint import open_source
 from ideogram_q8.errors import ArtifactError, RequestError
-from ideogram_q8.generation import steps
-from ideogram_q8.layers import Fp8Linear
-from ideogram_q8.loading import Model, load
+from ideogram_q8.generation.sampling import steps
+from ideogram_q8.layers.packed import Fp8Linear
+from ideogram_q8.loading.model import Model, load
 from tests.calibration.test_statistics import assert_equal
 
 CAPTIONS = named_captions("pocket")[:2]

@@ -180,7 +180,7 @@ def rewrite(path: Path, tensors: dict[str, torch.Tensor | None], metadata: str |
     ("name", "value", "message"),
     [
         ("amax", None, "conditional/layers.0.feed_forward.w1 lacks amax"),
-        ("amax", torch.zeros(8, dtype=torch.float64), "amax is F64, expected torch.float32"),
+        ("amax", torch.zeros(8, dtype=torch.float64), "amax is F64, expected F32"),
         ("amax", torch.zeros(8), "sample exceeds amax"),
         ("amax", torch.full((8,), float("nan")), "amax is not finite"),
         ("amax", torch.zeros(7), "shape"),

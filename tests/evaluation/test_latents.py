@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from ideogram_q8.evaluation import latents
-from ideogram_q8.generation import Request, generate, initial_noise
-from ideogram_q8.loading import load
+from ideogram_q8.generation.sampling import Request, generate, initial_noise
+from ideogram_q8.loading.model import load
 
 
 def some_way(seed: int) -> torch.Tensor:

@@ -14,8 +14,8 @@ from ideogram_q8.evaluation import others, painting
 from ideogram_q8.evaluation.others import OtherPrograms
 from ideogram_q8.evaluation.painting import Item, Order, paint, picture_path
 from ideogram_q8.evaluation.places import open_places
-from ideogram_q8.generation import Request, generate
-from ideogram_q8.loading import load
+from ideogram_q8.generation.sampling import Request, generate
+from ideogram_q8.loading.model import load
 from ideogram_q8.png import read_metadata
 
 REQUESTS = tuple(Request("a red star on a blue background", seed, "turbo-12", 64, 80) for seed in (1, 2))

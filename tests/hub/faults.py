@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-Kind = Literal["status", "hang", "close", "lose answer", "truncate", "short", "call", "kill"]
+Kind = Literal["status", "hang", "close", "lose answer", "truncate", "short", "break", "call", "kill"]
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,7 @@ class Fault:
     lose answer     it is carried out, the connection closes instead of an answer
     truncate        the connection closes in the middle of the body
     short           half the body is stored, the answer is success
+    break           the connection closes in the middle of the answer
     call            `call` runs, then the request is carried out
     kill            `call` runs, and the request is not carried out
     """

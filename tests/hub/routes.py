@@ -187,12 +187,16 @@ def hardware(request: Request, kind: str, id: str) -> Answer:  # noqa: A002
 
 
 def resolve(request: Request, id: str, revision: str, path: str, kind: str | None = None) -> Answer:  # noqa: A002
-    found = repository_of(request, kind, id).at(revision)
+    repository = repository_of(request, kind, id)
+    if repository.gated and (request.account is None or request.account.name not in repository.accepted | {id.split("/")[0]}):
+        raise Refusal(403 if request.account else 401, f"Access to model {id} is restricted", "GatedRepo")
+    found = repository.at(revision)
     if path not in found.files:
         raise Refusal(404, "Entry not found", "EntryNotFound")
     entry = found.files[path]
     file = request.hub.state.blobs.path(entry.sha256)
-    start = int((re.match(r"bytes=(\d+)-", request.headers.get("Range") or "") or [0, 0])[1])
+    wanted = re.match(r"bytes=(\d+)-", request.headers.get("Range") or "")
+    start = int(wanted[1]) if wanted and request.hub.resumes else 0
     headers = {"X-Repo-Commit": found.oid, "ETag": f'"{entry.sha256 if entry.large else entry.git_oid}"'}
     headers |= {"Content-Length": str(entry.size - start), "X-Linked-Size": str(entry.size)}
     if start:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
 import socket
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
@@ -26,11 +26,23 @@ TOKEN = "hf_" + "loopback" * 4
 PIECE = 1 << 20
 
 
+@dataclass
+class Sent:
+    """Bytes of a file that went out, from `start` on."""
+
+    sha256: str
+    start: int
+    size: int = 0
+
+
 class Hub:
     """The server's outside: what a test sets up and looks at.
 
     Attributes:
         received: bytes of large files that arrived.
+        sent: what went out of files.
+        resumes: whether it heeds the Range of a request.
+        pace: seconds between two pieces of a file that goes out; `piece` is their size in bytes.
         part_bytes: large files are asked for in parts of this size; None asks for them whole.
         xet: where clients that speak xet store, instead of here.
         hang: seconds that a request hangs with the fault of that name.
@@ -45,6 +57,9 @@ class Hub:
         self.script = Script()
         self.token, self.endpoint = TOKEN, ""
         self.received = 0
+        self.sent: list[Sent] = []
+        self.resumes = True
+        self.pace, self.piece = 0.0, PIECE
         self.part_bytes: int | None = None
         self.xet: Path | None = None
         self.hang = 1.0
@@ -117,7 +132,7 @@ class Handler(BaseHTTPRequestHandler):
         if fault and fault.kind in ("truncate", "lose answer"):
             self._cut_off()
         else:
-            self.send(answer, rest=body)
+            self.send(answer, rest=body, half=fault is not None and fault.kind == "break")
 
     do_GET = do_POST = do_PUT = do_HEAD = do_DELETE = handle_one  # noqa: N815
 
@@ -158,7 +173,7 @@ class Handler(BaseHTTPRequestHandler):
         kind, _, token = (self.headers.get("Authorization") or "").partition(" ")
         return self.hub.state.accounts.get(token) if kind == "Bearer" else None
 
-    def send(self, answer: Answer, rest: Body) -> None:
+    def send(self, answer: Answer, rest: Body, half: bool = False) -> None:
         for _ in rest.pieces():  # what was not asked for must be read all the same, or the connection breaks
             pass
         self.send_response(answer.status)
@@ -169,11 +184,22 @@ class Handler(BaseHTTPRequestHandler):
         if self.command == "HEAD":
             return
         if isinstance(answer.content, Path):
-            with answer.content.open("rb") as file:
-                file.seek(answer.start)
-                shutil.copyfileobj(file, self.wfile, PIECE)
+            self._send_file(answer.content, answer.start, (size - answer.start) // (2 if half else 1))
         else:
             self.wfile.write(answer.content)
+        if half:
+            self._cut_off()
+
+    def _send_file(self, path: Path, start: int, left: int) -> None:
+        with path.open("rb") as file:
+            file.seek(start)
+            sent = Sent(path.name, start)
+            self.hub.sent.append(sent)
+            while left and (piece := file.read(min(left, self.hub.piece))):
+                self.wfile.write(piece)
+                left -= len(piece)
+                sent.size += len(piece)
+                time.sleep(self.hub.pace)
 
     def log_message(self, *arguments: object) -> None:
         pass

@@ -19,8 +19,8 @@ from ideogram_q8.architecture import linears
 from ideogram_q8.artifact import open_artifact
 from ideogram_q8.artifact.packed import Int8Weight
 from ideogram_q8.checkpoint import open_source
-from ideogram_q8.folding import Folding
-from ideogram_q8.layers import Int8Linear
+from ideogram_q8.layers.folding import Folding
+from ideogram_q8.layers.packed import Int8Linear
 from ideogram_q8.quantization import quantize
 from ideogram_q8.recipe import choose
 from tests.interop.recipes import changed

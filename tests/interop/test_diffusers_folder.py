@@ -22,8 +22,8 @@ from ideogram_q8.checkpoint import open_source
 from ideogram_q8.conversion import convert
 from ideogram_q8.kernels import int8 as kernel
 from ideogram_q8.kernels import int8_linear
-from ideogram_q8.layers import Int8Linear
-from ideogram_q8.networks import build_transformer
+from ideogram_q8.layers.packed import Int8Linear
+from ideogram_q8.loading.networks import build_transformer
 from ideogram_q8.numerics import int8
 from ideogram_q8.quantization import quantize
 from tests.interop.recipes import MIXED, all_alike

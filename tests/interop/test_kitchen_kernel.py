@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from ideogram_q8.checkpoint import open_source
-from ideogram_q8.denoising import Denoiser
+from ideogram_q8.generation.denoising import Denoiser
 from ideogram_q8.kernels import BACKENDS, Backend, Problem, Prologue, kitchen
 from ideogram_q8.kernels import int8 as kernel
 from ideogram_q8.kernels.int8 import self_test
 from ideogram_q8.kernels.prologue import STEPS
-from ideogram_q8.loading import load
+from ideogram_q8.loading.model import load
 from ideogram_q8.numerics import int8
 from ideogram_q8.policies.convrot import convrot
 from ideogram_q8.quantization import quantize

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from ideogram_q8.checkpoint import open_text_encoder
-from ideogram_q8.loading import load
+from ideogram_q8.loading.model import load
 from ideogram_q8.quantization import quantize
 from ideogram_q8.recipe import choose
 

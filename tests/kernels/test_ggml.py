@@ -17,7 +17,7 @@ from ideogram_q8.artifact.packed import GgmlWeight
 from ideogram_q8.kernels import ggml as kernel
 from ideogram_q8.kernels import ggml_linear, int8_linear, row_scale, tiles, triton_ggml, workspace
 from ideogram_q8.kernels.ggml import expand
-from ideogram_q8.layers import from_packed
+from ideogram_q8.layers.packed import from_packed
 from ideogram_q8.numerics import ggml, int8
 
 OUTPUTS, INPUTS = 134, 512

@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from ideogram_q8.checkpoint import open_source
-from ideogram_q8.denoising import Denoiser
+from ideogram_q8.generation.denoising import Denoiser
 from ideogram_q8.kernels import Prologue, fused, triton_ggml, triton_int8, triton_rows
 from ideogram_q8.kernels import int8 as kernel
 from ideogram_q8.kernels.epilogue import scaled
-from ideogram_q8.loading import load
+from ideogram_q8.loading.model import load
 from ideogram_q8.numerics import ggml, int8
 from ideogram_q8.quantization import quantize
 from ideogram_q8.recipe import choose

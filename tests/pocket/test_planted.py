@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from ideogram_q8.architecture import BRANCHES, COMPONENT_FOLDERS
 from ideogram_q8.checkpoint import open_source
 from ideogram_q8.errors import RequestError
-from ideogram_q8.folding import consumers
+from ideogram_q8.layers.folding import consumers
 from ideogram_q8.pocket import planted
 from ideogram_q8.pocket.export import WEIGHT_FILE
 from tests.synthetic import TINY, fp8_tensors, write_source

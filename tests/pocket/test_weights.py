@@ -9,7 +9,7 @@ import pytest
 
 from ideogram_q8.checkpoint import open_source
 from ideogram_q8.evaluation import ocr
-from ideogram_q8.loading import Model, load
+from ideogram_q8.loading.model import Model, load
 from ideogram_q8.pocket import WEIGHTS, data, measure, model
 
 

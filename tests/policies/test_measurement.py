@@ -14,7 +14,7 @@ from ideogram_q8.artifact import layout, open_artifact
 from ideogram_q8.artifact.packed import Int8Weight
 from ideogram_q8.checkpoint import open_source
 from ideogram_q8.errors import ArtifactError, SourceError
-from ideogram_q8.layers import from_packed
+from ideogram_q8.layers.packed import from_packed
 from ideogram_q8.numerics import int8, smoothing
 from ideogram_q8.policies.convrot import convrot
 from ideogram_q8.policies.measurement import Probe, check_statistics, decibels, in_words, recipe_errors

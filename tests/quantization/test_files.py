@@ -16,7 +16,7 @@ from ideogram_q8.artifact import open_artifact
 from ideogram_q8.artifact.layout import file_name
 from ideogram_q8.checkpoint import open_source
 from ideogram_q8.errors import ArtifactError
-from ideogram_q8.folding import fold_points
+from ideogram_q8.layers.folding import fold_points
 from ideogram_q8.manifest import Manifest
 from ideogram_q8.numerics import smoothing
 from ideogram_q8.quantization import Progress, quantize

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from ideogram_q8.architecture import BRANCHES, IDEOGRAM4, linears
 from ideogram_q8.errors import ArtifactError, IdeogramQ8Error, RequestError, printable
-from ideogram_q8.folding import fold_points
+from ideogram_q8.layers.folding import fold_points
 from ideogram_q8.numerics import smoothing
 from ideogram_q8.recipe import LayerPlan, Part, Recipe, Smoothing, choose
 from ideogram_q8.recipe.table import explain

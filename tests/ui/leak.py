@@ -14,9 +14,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ideogram_q8 import memory
 from ideogram_q8.caption import to_caption
-from ideogram_q8.generation import Request
+from ideogram_q8.generation.sampling import Request
+from ideogram_q8.memory import usage
 from ideogram_q8.ui.studio import Studio
 from ideogram_q8.variants import VARIANT_NAMES
 
@@ -38,7 +38,7 @@ def switch(
     def use(index: int) -> int:
         list(studio.paint(names[index % len(names)], request))
         gc.collect()
-        resident = memory.host_bytes()[2]
+        resident = usage.host_bytes()[2]
         on_use(index + 1, names[index % len(names)], resident)
         return resident
 

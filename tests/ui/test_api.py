@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 from gradio_client import Client
 from gradio_client.exceptions import AppError
+from gradio_client.utils import Status
 from PIL import Image
 
 from ideogram_q8.png import read_metadata
@@ -157,6 +159,24 @@ def test_a_client_cancels_its_own_picture(client: Client, server: Server) -> Non
             break
     client.predict(api_name="/cancel_generate")
     assert "Cancelled at step" in job.result(WAIT)[1]
+    assert set(server.outputs.iterdir()) == before
+
+
+def test_a_client_cancels_a_picture_that_waits(client: Client, server: Server) -> None:
+    """Behind another client's, which goes on."""
+    other = Client(server.address, verbose=False)
+    first = generate(other, preset="quality-48", width=256, height=256)
+    for update in first:
+        if "step 1 of 48" in str(update[1]):
+            break
+    before = set(server.outputs.iterdir())
+    job = generate(client, preset="turbo-12")
+    while job.status().code is not Status.IN_QUEUE:
+        time.sleep(0.05)
+    client.predict(api_name="/cancel_generate")
+    other.predict(api_name="/cancel_generate")
+    assert "Cancelled before it started" in job.result(WAIT)[1]
+    assert "Cancelled at step" in first.result(WAIT)[1]
     assert set(server.outputs.iterdir()) == before
 
 

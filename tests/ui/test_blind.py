@@ -10,7 +10,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from ideogram_q8.errors import RequestError
-from ideogram_q8.generation import Request
+from ideogram_q8.generation.sampling import Request
 from ideogram_q8.ui.blind import MAX_OPEN_ROUNDS, Round, Rounds, Side, draw_pair, nameless
 
 REQUEST = Request("{}", 3, "turbo-12", 64, 64)

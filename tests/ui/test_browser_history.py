@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from ideogram_q8.png import read_metadata
+from ideogram_q8.ui.history_tab import PAGE
+from ideogram_q8.ui.library import Library
 from tests.ui.browsing import WAIT, choose, generate, keep, open_tab, visit
 from tests.ui.conftest import Server
 
@@ -43,6 +47,7 @@ def test_history(page: Page, browser: Browser, server: Server, tmp_path: Path) -
 
 def fill_search(page: Page, words: str) -> None:
     page.locator("#q8-search input, #q8-search textarea").first.fill(words)
+    page.wait_for_timeout(200)  # Gradio hears of what was typed a moment later, and Enter would look for what stood there before
     page.keyboard.press("Enter")
 
 
@@ -53,6 +58,27 @@ def assert_nothing_of_it_for_others(browser: Browser, server: Server) -> None:
     page.wait_for_timeout(1500)
     assert page.locator("#q8-gallery img").count() == 0
     other.close()
+
+
+def test_older_pictures(page: Page, server: Server) -> None:
+    generate(page, 31)
+    library = Library(server.outputs.with_name("outputs.sqlite"))
+    with closing(sqlite3.connect(library.path)) as database:
+        owner, file = database.execute("SELECT owner, file FROM pictures ORDER BY id DESC LIMIT 1").fetchone()
+    (entry, *_) = library.pictures(owner)
+    for _ in range(PAGE):
+        library.add(owner, file, entry.metadata | {"caption": "one of many"})
+    open_tab(page, "History")
+    fill_search(page, "many")
+    pictures = page.locator("#q8-gallery .grid-wrap button img, #q8-gallery .thumbnail-item img")
+    expect(pictures).to_have_count(PAGE, timeout=WAIT)
+    expect(page.locator("#q8-older")).to_be_hidden()
+    library.add(owner, file, entry.metadata | {"caption": "one too many"})
+    fill_search(page, "many")
+    expect(page.locator("#q8-older")).to_be_visible(timeout=WAIT)
+    page.click("#q8-older")
+    expect(pictures).to_have_count(PAGE + 1, timeout=WAIT)
+    expect(page.locator("#q8-older")).to_be_hidden(timeout=WAIT)
 
 
 def test_again_with_another_variant(page: Page) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ideogram_q8.evaluation.preference import Ballot, standings
-from ideogram_q8.generation import Request
+from ideogram_q8.generation.sampling import Request
 from ideogram_q8.ui import fragments
 from ideogram_q8.ui.comparison import Cell, Column
 from ideogram_q8.ui.events import Building, Picture

@@ -10,7 +10,7 @@ import weakref
 from pathlib import Path
 
 from ideogram_q8.caption import to_caption
-from ideogram_q8.generation import Request
+from ideogram_q8.generation.sampling import Request
 from ideogram_q8.ui.studio import Studio
 from tests.ui.leak import LARGEST_GROWTH
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from ideogram_q8 import caption_cache, variants
+from ideogram_q8 import variants
 from ideogram_q8.errors import RequestError
+from ideogram_q8.text import caption_cache
 from ideogram_q8.ui import machine
 from ideogram_q8.ui.studio import Studio
 from tests.synthetic import write_source

@@ -10,10 +10,11 @@ import pytest
 import torch
 from PIL import Image
 
-from ideogram_q8 import budget, generation
 from ideogram_q8.caption import to_caption
 from ideogram_q8.errors import RequestError, ResourceError
-from ideogram_q8.generation import Request
+from ideogram_q8.generation import sampling
+from ideogram_q8.generation.sampling import Request
+from ideogram_q8.memory import budget
 from ideogram_q8.png import read_metadata
 from ideogram_q8.ui.events import Building, Loading, Painting, Picture
 from ideogram_q8.ui.fitting import fit
@@ -108,7 +109,7 @@ def test_out_of_memory_is_explained_and_the_next_picture_is_painted(
         raise error
 
     with monkeypatch.context() as patch:
-        patch.setattr(generation, "generate", fails)
+        patch.setattr(sampling, "generate", fails)
         with pytest.raises(ResourceError) as caught:
             list(studio.paint("int8", REQUEST))
     message = str(caught.value)

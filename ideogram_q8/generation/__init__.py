@@ -1,0 +1,1 @@
+"""A request -> denoising steps -> a picture."""

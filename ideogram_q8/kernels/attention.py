@@ -1,0 +1,133 @@
+"""Attention with int8 scores, an option that changes pictures: the operator, and what computes it where.
+
+On CUDA comfy-kitchen's or our Triton program, else plain attention, which the log says; the definition (`numerics.attention`) would
+compute a head at a time there. Elsewhere the definition. comfy-kitchen 0.2.40 has weights and values in int8 as well, which is faster and
+less exact (`numerics.attention` says by how much).
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional
+
+from ideogram_q8.kernels import kitchen, triton_attention
+from ideogram_q8.kernels.operators import attention_operator
+from ideogram_q8.numerics import attention
+
+_log = logging.getLogger(__name__)
+
+Attend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+"""(q, k, v), floating [batch, heads, tokens, width] of one dtype, the last axis contiguous -> like q."""
+LEAST_SNR = 20.0
+"""dB of a trial's result to exact attention; comfy-kitchen's kind of arithmetic has 33 there, float16 weights 37."""
+_TRIAL_TOKENS = 150
+"""Neither a multiple of any tile nor less than two."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Attention of heads of `width` values of `dtype`; `device` as torch prints it, `capability` is CUDA's, None elsewhere."""
+
+    device: str
+    capability: tuple[int, int] | None
+    dtype: torch.dtype
+    width: int
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One way to compute; `refuses` gives its reason or None. What is `tried` is not ours, or needs a compiler."""
+
+    name: str
+    attend: Attend
+    refuses: Callable[[Problem], str | None]
+    tried: bool = False
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The back end that runs, and (name, reason) of each preferred one that was refused."""
+
+    backend: Backend
+    refused: tuple[tuple[str, str], ...]
+
+    def __str__(self) -> str:
+        return "; ".join([self.backend.name, *(f"{name} refused: {reason}" for name, reason in self.refused)])
+
+
+def _kitchen_refuses(problem: Problem) -> str | None:
+    return kitchen.attention_refuses(problem.capability, problem.dtype, problem.width)
+
+
+def _triton_refuses(problem: Problem) -> str | None:
+    reason = triton_attention.refuses(problem.capability, problem.width)
+    return reason or (None if importlib.util.find_spec("triton") else "Triton is not installed")
+
+
+def _definition_refuses(problem: Problem) -> str | None:
+    return None if problem.capability is None else "computes a head at a time, on CUDA slower than plain attention"
+
+
+BACKENDS: tuple[Backend, ...] = (
+    Backend("comfy-kitchen", kitchen.attend, _kitchen_refuses, tried=True),
+    Backend("Triton", triton_attention.attend, _triton_refuses, tried=True),
+    Backend("plain torch", attention.attend, _definition_refuses),
+    Backend("attention without int8", functional.scaled_dot_product_attention, lambda _: None),
+)
+"""In order of preference; the last refuses nothing."""
+
+
+def self_test(backend: Backend, problem: Problem) -> str | None:
+    """Why `backend` cannot be trusted on the device of `problem`, or None; tries it once for each device, dtype and width."""
+    if not backend.tried:
+        return None
+    generator = torch.Generator().manual_seed(0)
+    shape = 1, 2, _TRIAL_TOKENS, problem.width
+    q, k, v = (torch.randn(shape, generator=generator).to(problem.dtype) for _ in range(3))
+    expected = functional.scaled_dot_product_attention(q.double(), k.double(), v.double())
+    try:
+        found = backend.attend(*(x.to(problem.device) for x in (q, k, v))).cpu().double()
+    except Exception as error:  # noqa: BLE001 (compilers and drivers, which are not ours; the reason is shown)
+        return f"self-test failed: {type(error).__name__}: {error}"[:300]
+    ratio = float(10 * torch.log10(expected.square().sum() / (found - expected).square().sum()))
+    return None if ratio >= LEAST_SNR else f"self-test failed: {ratio:.1f} dB to exact attention, expected {LEAST_SNR:.0f}"
+
+
+@functools.lru_cache(maxsize=64)
+def choose(problem: Problem) -> Choice:
+    """The first back end that takes `problem` and passes its test; says in the log which, and why not others."""
+    refused: list[tuple[str, str]] = []
+    for backend in BACKENDS:
+        reason = backend.refuses(problem) or self_test(backend, problem)
+        if reason is None:
+            choice = Choice(backend, tuple(refused))
+            _log.info("int8 attention on %s: %s", problem.device, choice)
+            return choice
+        refused.append((backend.name, reason))
+    raise AssertionError("the last refuses nothing")
+
+
+def problem_of(device: torch.device, dtype: torch.dtype, width: int) -> Problem:
+    """Heads of `width` values on a device."""
+    capability = torch.cuda.get_device_capability(device) if device.type == "cuda" else None
+    return Problem(str(device), capability, dtype, width)
+
+
+@attention_operator
+def int8_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    """softmax(q k^T / sqrt(width)) v with int8 scores, as `numerics.attention` defines it, without a mask.
+
+    Args:
+        q, k, v: floating [batch, heads, tokens, width] of one dtype, the last axis contiguous, as for torch's own attention.
+
+    Returns:
+        Like q, the heads of a token side by side in memory.
+    """
+    found = choose(problem_of(q.device, q.dtype, q.shape[-1])).backend.attend(q, k, v)
+    return found.transpose(1, 2).contiguous().transpose(1, 2)

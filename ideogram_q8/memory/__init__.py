@@ -1,0 +1,1 @@
+"""What fits: what is free and used, what each stage takes under each plan, and of which networks."""

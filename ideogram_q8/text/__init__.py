@@ -1,0 +1,1 @@
+"""Captions as the transformers see them: encoded, projected once, and kept."""
