@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import platformdirs
 
-from ideogram_q8.commands.options import SOURCE_HELP, Parser
+from ideogram_q8.commands.options import SOURCE_HELP, Parser, add_prompt_expander
 from ideogram_q8.devices import AUTO, DEVICES, DTYPES, check_device, default_dtype
 from ideogram_q8.errors import IdeogramQ8Error, RequestError, printable
 
@@ -70,6 +70,14 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--auth", metavar="FILE", type=Path, help="who may enter: a text file with a line NAME:PASSWORD for each"
     )
+    add_prompt_expander(parser)
+    parser.add_argument(
+        "--preview-decoder",
+        metavar="DIR|FILE",
+        type=Path,
+        help="a tiny autoencoder to show steps with: taef2.safetensors, or a folder of diffusers' AutoencoderTiny (default: the "
+        "checkpoint's taef2.safetensors, or madebyollin/taef2 in the Hub's cache)",
+    )
     parser.add_argument(
         "--share", action="store_true", help="also reachable through gradio.live for three days; give --auth too"
     )
@@ -82,6 +90,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     if options.mcp and importlib.util.find_spec("mcp") is None:
         raise RequestError("--mcp needs the mcp package: pip install 'gradio[mcp]'")
     options.auth = read_accounts(options.auth) if options.auth else None
+    if options.preview_decoder is not None and not options.preview_decoder.exists():
+        raise RequestError(f"--preview-decoder is {options.preview_decoder}, which is not there; expected a file or folder")
     if not 0 <= options.port <= HIGHEST_PORT:
         raise RequestError(f"--port is {options.port}; expected 0 to {HIGHEST_PORT}")
     outputs = options.outputs.resolve()
@@ -115,8 +125,8 @@ def read_accounts(path: Path) -> list[tuple[str, str]]:
 def open_studio(options: argparse.Namespace) -> Studio:
     """Raises IdeogramQ8Error: the source, an artifact, the device or the variant is not there."""
     from ideogram_q8.ui.measured import read_report  # here and below: help and refusals come before torch is imported
+    from ideogram_q8.ui.stock import source_of
     from ideogram_q8.ui.studio import Studio
-    from ideogram_q8.variants import source_of
 
     device = check_device(options.device)
     studio = Studio(
@@ -126,6 +136,8 @@ def open_studio(options: argparse.Namespace) -> Studio:
         report=read_report(options.report) if options.report else None,
         device=device,
         dtype=options.dtype or default_dtype(device),
+        prompt_expander=options.prompt_expander,
+        preview_decoder=options.preview_decoder,
     )
     names = [variant.name for variant in studio.variants()]
     if options.variant not in names:

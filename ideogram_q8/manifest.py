@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from ideogram_q8.architecture import BRANCHES, PartName, Traits
+from ideogram_q8.devices import ATTENTIONS
 from ideogram_q8.errors import ArtifactError
 from ideogram_q8.strict_json import check_version, decode, parse_json
 
@@ -17,6 +18,20 @@ FILE_NAME = "manifest.json"
 FORMAT_VERSION = 1
 TOOL_VERSION = "0.1.0"
 """The version of this package, recorded in what it writes."""
+
+
+def identity(digests: Iterable[str], attention: str = ATTENTIONS[0]) -> str:
+    """Of weight files: sha256 of their sorted sha256s in hexadecimal, one after the other.
+
+    Attention that changes pictures makes another variant of the same files: its name's sha256 is then sorted among theirs.
+    """
+    others = [] if attention == ATTENTIONS[0] else [hashlib.sha256(f"attention {attention}".encode()).hexdigest()]
+    return hashlib.sha256("".join(sorted([*digests, *others])).encode("ascii")).hexdigest()
+
+
+def attention_variant(variant: str, attention: str) -> str:
+    """The name of a variant that computes attention in one of ATTENTIONS."""
+    return variant if attention == ATTENTIONS[0] else f"{variant}, {attention} attention"
 
 
 @dataclass(frozen=True)
@@ -74,8 +89,8 @@ class Manifest:
 
     @property
     def artifact_sha256(self) -> str:
-        """The artifact's identity: sha256 of its files' sorted sha256s in hexadecimal, one after the other."""
-        return hashlib.sha256("".join(sorted(file.sha256 for file in self.files)).encode("ascii")).hexdigest()
+        """The artifact's identity, see `identity`."""
+        return identity(file.sha256 for file in self.files)
 
     def file(self, branch: PartName) -> FileRecord:
         """The weight file of a branch, or of the text encoder; of several shards the first."""

@@ -21,6 +21,7 @@ from ideogram_q8.artifact.gguf_build import is_gguf, open_transformers
 from ideogram_q8.artifact.reader import read_manifest
 from ideogram_q8.checkpoint import Source, hub, open_source
 from ideogram_q8.checkpoint.hub import Place
+from ideogram_q8.checkpoint.remote import RemoteSource
 from ideogram_q8.errors import ArtifactError, RequestError
 from ideogram_q8.loading.published import Published, find, find_one
 from ideogram_q8.manifest import TOOL_VERSION, Manifest
@@ -37,6 +38,8 @@ class Variant:
         title, format: what people read, for example "INT8" and "safetensors, W8A8".
         location: what `loading.load` takes; None until the variant is built or downloaded.
         size_bytes: size of both transformers' files; of a variant that is not built yet, the size of its tensors; 0: not known.
+        rest_bytes: what else is to be downloaded before it can be built or loaded: the original, or its text encoder and VAE.
+        missing_bytes: what is still to be downloaded of it.
         place: of a variant on the Hub, where.
         published: the same, as far as the Hub or the cache tells; None where they tell nothing, which `problem` explains.
     """
@@ -46,19 +49,16 @@ class Variant:
     format: str
     location: str | None
     size_bytes: int
+    missing_bytes: int = 0
     place: Place | None = None
     published: Published | None = None
     problem: str = ""
+    rest_bytes: int = 0
 
     @property
     def described_in(self) -> str | None:
         """The folder with its manifest and report: its own, or that of the small files of a build that is not downloaded yet."""
         return self.location if self.published is None else str(self.published.folder)
-
-    @property
-    def missing_bytes(self) -> int:
-        """Of a variant on the Hub: bytes that are still to be downloaded."""
-        return 0 if self.published is None else self.published.missing_bytes
 
 
 _TITLES = {
@@ -75,24 +75,35 @@ def default_cache() -> Path:
     return platformdirs.user_cache_path("ideogram-q8") / "variants"
 
 
-def catalogue(source: str = "pocket", cache: Path | None = None) -> list[Variant]:
+def catalogue(source: str | RemoteSource = "pocket", cache: Path | None = None) -> list[Variant]:
     """All variants of a source in the order of `VARIANT_NAMES`, built or not. Hashes nothing, so it is quick.
 
     Raises:
         SourceError: the source is missing or not what it claims to be.
     """
-    opened = open_source(source)
+    opened = _open(source)
     return [_describe(name, opened, _folder(name, opened, cache)) for name in VARIANT_NAMES]
 
 
-def _describe(name: str, source: Source, folder: Path) -> Variant:
+def _open(source: str | RemoteSource) -> Source | RemoteSource:
+    return source if isinstance(source, RemoteSource) else open_source(source)
+
+
+def _describe(name: str, source: Source | RemoteSource, folder: Path) -> Variant:
     title, form = _TITLES[name]
     if name == "fp8":
-        return Variant(name, title, form, source.location, _source_bytes(source))
-    manifest = _read_manifest(folder)
+        return _original(title, form, source)
+    rest, manifest = source.missing_bytes() if isinstance(source, RemoteSource) else 0, _read_manifest(folder)
     if manifest is None:
-        return Variant(name, title, form, None, expected_bytes(name, source.config))
-    return Variant(name, title, form, str(folder), sum(record.size for record in manifest.files))
+        return Variant(name, title, form, None, expected_bytes(name, source.config), rest_bytes=rest)
+    return Variant(name, title, form, str(folder), sum(record.size for record in manifest.files), rest_bytes=rest)
+
+
+def _original(title: str, form: str, source: Source | RemoteSource) -> Variant:
+    if isinstance(source, Source):
+        return Variant("fp8", title, form, source.location, _source_bytes(source))
+    missing, rest = source.missing_weight_bytes, source.missing_bytes(hub.COMPANIONS)
+    return Variant("fp8", title, form, None, source.weight_bytes, missing, source.snapshot.place, rest_bytes=rest)
 
 
 def prepare(name: str, source: str = "pocket", cache: Path | None = None, on_progress: OnProgress | None = None) -> str:
@@ -125,7 +136,7 @@ def prepare(name: str, source: str = "pocket", cache: Path | None = None, on_pro
     return str(folder)
 
 
-def given(artifacts: Sequence[Path | str], source: str = "pocket") -> list[Variant]:
+def given(artifacts: Sequence[Path | str], source: str | RemoteSource = "pocket") -> list[Variant]:
     """Artifact folders and GGUF files made elsewhere, and builds on the Hub, as variants beside those of `catalogue`.
 
     Each has a name of its own. Of two GGUF files the conditional one is named; the other is found beside it. Of the Hub only small
@@ -139,7 +150,7 @@ def given(artifacts: Sequence[Path | str], source: str = "pocket") -> list[Varia
         ArtifactError: a folder is not an artifact, or a file is not of a pair for a model of these dimensions.
         RequestError: it was made from another source, so that nothing could be compared, or a folder is given twice.
     """
-    opened = open_source(source)
+    opened = _open(source)
     found: dict[str, Variant] = {}
     for artifact in artifacts:
         for variant in _given(artifact, opened):
@@ -152,47 +163,26 @@ def given(artifacts: Sequence[Path | str], source: str = "pocket") -> list[Varia
     return list(found.values())
 
 
-def source_of(artifacts: Sequence[Path | str]) -> str:
-    """What the first artifact that says so was made from, as `open_source` takes it; the pocket where none does.
-
-    Raises:
-        SourceError, ArtifactError: as `given`.
-    """
-    for artifact in artifacts:
-        for manifest in _manifests(artifact):
-            location, revision = manifest.source.location, manifest.source.revision
-            return f"{location}@{revision}" if revision and hub.is_repository(location) else location
-    return "pocket"
-
-
-def _manifests(artifact: Path | str) -> list[Manifest]:
-    """Of a folder, or of what is on the Hub; a GGUF file has none, nor has what the Hub does not give now."""
-    path = Path(artifact).expanduser()
-    place = None if path.exists() else hub.parse(str(artifact))
-    if place is None:
-        return [] if is_gguf(path) else [open_artifact(path).manifest]
-    try:
-        return [build.manifest for build in find(place)]
-    except hub.Unavailable:
-        return []
-
-
-def look_again(variant: Variant, source: str) -> Variant:
+def look_again(variant: Variant, source: str | RemoteSource) -> Variant:
     """A variant of the Hub that had a problem, as it is now, under its old name. Raises as `given`; Unavailable: it still has it."""
     assert variant.place is not None
     build = find_one(variant.place)
     if build is None:
         raise ArtifactError(f"{variant.place} on the Hugging Face Hub holds a checkpoint; expected what `quantize` wrote")
-    return replace(_published(build, open_source(source)), name=variant.name)
+    return replace(_published(build, _open(source)), name=variant.name)
 
 
-def download(variant: Variant, on_progress: hub.OnProgress | None = None) -> Variant:
-    """A variant of the Hub with all of its files here. Raises SourceError, ResourceError: as `Published.download`."""
-    assert variant.published is not None
-    return replace(variant, location=str(variant.published.download(on_progress)))
+def current(variant: Variant, source: str | RemoteSource) -> Variant:
+    """One of `given` with what is on the disk of it by now."""
+    rest = source.missing_bytes(hub.COMPANIONS) if isinstance(source, RemoteSource) else 0
+    if variant.published is None:
+        return replace(variant, rest_bytes=rest)
+    missing = variant.published.missing_bytes
+    location = None if missing else str(variant.published.folder)
+    return replace(variant, location=location, missing_bytes=missing, rest_bytes=rest)
 
 
-def _given(artifact: Path | str, source: Source) -> list[Variant]:
+def _given(artifact: Path | str, source: Source | RemoteSource) -> list[Variant]:
     path = Path(artifact).expanduser()
     place = None if path.exists() else hub.parse(str(artifact))
     if place is not None:
@@ -205,14 +195,13 @@ def _own_name(artifact: Path | str) -> str:
     return Path(artifact).resolve().name if place is None or Path(artifact).exists() else place.repository.replace("/", "-")
 
 
-def _on_the_hub(place: Place, source: Source) -> list[Variant]:
+def _on_the_hub(place: Place, source: Source | RemoteSource) -> list[Variant]:
     owner, name = place.repository.split("/")
     try:
         builds = find(place)
     except hub.Unavailable as error:
-        return [
-            Variant(_label(place.folder or name), place.folder or name, f"from {owner}", None, 0, place, problem=error.brief)
-        ]
+        title, form = place.folder or name, f"from {owner}"
+        return [Variant(_label(title), title, form, None, 0, place=place, problem=error.brief)]
     if not builds:
         raise ArtifactError(
             f"{place} on the Hugging Face Hub holds a checkpoint; expected a build, and checkpoints as --source"
@@ -220,18 +209,20 @@ def _on_the_hub(place: Place, source: Source) -> list[Variant]:
     return [_published(build, source) for build in builds]
 
 
-def _published(build: Published, source: Source) -> Variant:
+def _published(build: Published, source: Source | RemoteSource) -> Variant:
     _check_origin(str(build.place), build.manifest, source)
     title, size = _title(build.manifest.variant), sum(record.size for record in build.manifest.files)
-    location = None if build.missing_bytes else str(build.folder)
     form = f"from {build.place.repository}"
-    return Variant(_label(build.manifest.variant), title, form, location, size, build.place, build)
+    found = Variant(_label(build.manifest.variant), title, form, None, size, place=build.place, published=build)
+    return current(found, source.location if isinstance(source, Source) else source)
 
 
-def _check_origin(name: str, manifest: Manifest, source: Source) -> None:
+def _check_origin(name: str, manifest: Manifest, source: Source | RemoteSource) -> None:
     """Raises RequestError unless it is a pair of transformers made from this source."""
     if {file.branch for file in manifest.files} != set(BRANCHES):
         raise RequestError(f"{name} holds a text encoder, which is no variant to paint with; name folders with transformers")
+    if TransformerConfig.from_json(manifest.transformer) != source.config:
+        raise RequestError(f"{name} is of other dimensions than {source.location}; leave out one of them")
     made_from = manifest.source
     if made_from.location != source.location and made_from.files != source.record().files:
         raise RequestError(f"{name} was made from {made_from.location}, not from {source.location}; leave out one of them")
@@ -241,13 +232,13 @@ def _title(variant: str) -> str:
     return variant.upper().replace("-", " · ", 1)
 
 
-def _gguf_pair(path: Path, source: Source) -> Variant:
+def _gguf_pair(path: Path, source: Source | RemoteSource) -> Variant:
     pair = open_transformers(path, config=source.config)
     size = sum(file.stat().st_size for branch in BRANCHES for file in pair.branch(branch).files)
     return Variant(_label(pair.variant), path.stem, f"{pair.variant} · of unknown origin", str(path.resolve()), size)
 
 
-def _artifact(folder: Path, source: Source) -> Variant:
+def _artifact(folder: Path, source: Source | RemoteSource) -> Variant:
     artifact = open_artifact(folder)
     _check_origin(str(folder), artifact.manifest, source)
     size = sum(record.size for record in artifact.manifest.files)
@@ -263,7 +254,7 @@ def expected_bytes(name: str, config: TransformerConfig) -> int:
     return sum(container.stored_bytes(record) for records in stored for record in records)
 
 
-def _folder(name: str, source: Source, cache: Path | None) -> Path:
+def _folder(name: str, source: Source | RemoteSource, cache: Path | None) -> Path:
     """A folder for each source location, so that two sources do not take turns in one."""
     digest = hashlib.sha256(source.location.encode()).hexdigest()[:8]
     return (cache or default_cache()) / f"{_label(source.traits.name)}-{digest}" / name

@@ -16,6 +16,7 @@ from tests.synthetic import write_source
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ("--preview-decoder nothing", "--preview-decoder is nothing, which is not there; expected a file or folder"),
         ("--port 99999", "--port is 99999; expected 0 to 65535"),
         ("--port http", "argument --port: invalid int value: 'http'; see"),
         ("--device tpu", "argument --device: invalid choice: 'tpu'"),

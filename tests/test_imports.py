@@ -190,8 +190,8 @@ def test_every_rank_names_something_that_exists():
 MEASURING_NEEDS_THE_TEST_SETUP = {"rapidocr", "pynvml"}
 """Imported by `evaluation` alone where they are there; rapidocr is named in tests/requirements.txt, pynvml needs a graphics card."""
 
-OPTIONAL = {"triton", "comfy_kitchen", "numba", "torchao", "sdnq"}
-"""Faster where they are installed: CUDA builds of torch bring triton, tests/interop/requirements.txt and the extra `fast` the others;
+OPTIONAL = {"triton", "comfy_kitchen", "torchao", "sdnq"}
+"""Faster where they are installed: CUDA builds of torch bring triton, tests/interop/requirements.txt the others;
 `bench` measures torchao and SDNQ beside ours where a user has them."""
 
 OF_THE_SPACE = {"spaces"}

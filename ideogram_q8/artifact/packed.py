@@ -67,4 +67,20 @@ class Fp8Weight:
         return Fp8Weight(self.weight[start:stop], self.scale[start:stop])
 
 
-Packed = Int8Weight | GgmlWeight | Fp8Weight
+@dataclass(frozen=True)
+class Nf4Weight:
+    """data uint8 [N, K / 2], absmax float32 [N, K / block], multiplied as in `numerics.nf4.dequantize`."""
+
+    data: torch.Tensor
+    absmax: torch.Tensor
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.data.shape[0], 2 * self.data.shape[1]
+
+    def row_slice(self, start: int, stop: int) -> Nf4Weight:
+        """Outputs start..stop, sharing memory."""
+        return Nf4Weight(self.data[start:stop], self.absmax[start:stop])
+
+
+Packed = Int8Weight | GgmlWeight | Fp8Weight | Nf4Weight

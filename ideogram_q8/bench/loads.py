@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import gc
 import json
-import multiprocessing
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 from safetensors.torch import save_file
@@ -33,12 +30,13 @@ from ideogram_q8.architecture import (
 from ideogram_q8.artifact import gguf_build, open_artifact
 from ideogram_q8.artifact.packed import Fp8Weight
 from ideogram_q8.bench import machine, timing
+from ideogram_q8.bench.processes import apart
 from ideogram_q8.bench.quantizing import drop_from_cache
 from ideogram_q8.bench.random_weights import FP8, Form, Pool, RandomBranch
 from ideogram_q8.bench.results import FORMAT_VERSION, LoadResult, LoadRow, LoadSettings, OnProgress, Progress, now
 from ideogram_q8.bench.timing import Timing
 from ideogram_q8.checkpoint import open_source
-from ideogram_q8.errors import IdeogramQ8Error, ResourceError
+from ideogram_q8.errors import IdeogramQ8Error
 from ideogram_q8.loading.networks import SourceWeights, WeightReader, build_transformer
 from ideogram_q8.manifest import FILE_NAME
 from ideogram_q8.memory import usage
@@ -48,7 +46,6 @@ from ideogram_q8.recipe import choose
 SCHEMES = ("int8", "q8_0", "q4_k_s")
 """What a random checkpoint is quantized to, where no places are named."""
 _PAGE = 4096
-_Found = TypeVar("_Found")
 
 
 @dataclass(frozen=True)
@@ -106,12 +103,6 @@ def _touch(module: nn.Module) -> None:
             tensor.detach().view(-1).view(torch.uint8)[::_PAGE].sum()
 
 
-def tensor_bytes(modules: Sequence[nn.Module]) -> int:
-    """Of all parameters and buffers. Not `memory.module_bytes`: a tensor that a file maps has all of the file for its storage."""
-    tensors = (tensor for module in modules for tensor in (*module.parameters(), *module.buffers()))
-    return sum({tensor.data_ptr(): tensor.nbytes for tensor in tensors}.values())
-
-
 def measure(
     places: Sequence[str],
     settings: LoadSettings,
@@ -147,7 +138,7 @@ def _row(place: str, settings: LoadSettings, device: torch.device) -> LoadRow:
             for cold in (True, False):
                 if cold:
                     note = f"files {drop_from_cache(opened.files)}"
-                found[cold].append(_apart(_load_once, place, str(device), settings.dtype))
+                found[cold].append(apart("loaded", _load_once, place, str(device), settings.dtype))
     except IdeogramQ8Error as error:
         return LoadRow("unknown", place, 0, 0, None, None, None, None, str(error))
     cold_loads, warm_loads = found[True], found[False]
@@ -173,13 +164,13 @@ def _load_once(place: str, device: str, dtype: str) -> _Load:
     start = time.perf_counter()
     modules = load(place, target, getattr(torch, dtype))
     seconds = time.perf_counter() - start
-    return _Load(seconds, tensor_bytes(modules), max(0, usage.peak_bytes(host) - before))
+    return _Load(seconds, usage.module_bytes(*modules), max(0, usage.peak_bytes(host) - before))
 
 
 def _switches(places: Sequence[str], settings: LoadSettings, device: torch.device) -> tuple[dict[str, Timing], tuple[int, ...]]:
     if not places:
         return {}, ()
-    samples, held = _apart(_switch, list(places), str(device), settings.dtype, settings.rounds)
+    samples, held = apart("loaded", _switch, list(places), str(device), settings.dtype, settings.rounds)
     return {place: Timing.of(seconds) for place, seconds in samples.items() if seconds}, held
 
 
@@ -200,35 +191,6 @@ def _switch(places: list[str], device: str, dtype: str, rounds: int) -> tuple[di
             samples[place].append(time.perf_counter() - start)
         held.append(usage.host_bytes()[2])
     return samples, tuple(held)
-
-
-def _apart(function: Callable[..., _Found], *arguments: object) -> _Found:
-    """`function(*arguments)` in a fresh process. Errors of its own come back as they are."""
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_child, args=(theirs,))
-    process.start()
-    theirs.close()
-    try:
-        ours.send((function, arguments))
-        found: _Found | IdeogramQ8Error = ours.recv()
-    except (EOFError, ConnectionError):
-        process.join()
-        raise ResourceError(f"the process that loaded ended with code {process.exitcode}; was it out of memory?") from None
-    finally:
-        ours.close()
-        process.join()
-    if isinstance(found, IdeogramQ8Error):
-        raise found
-    return found
-
-
-def _child(parent: Connection) -> None:
-    function, arguments = parent.recv()
-    try:
-        parent.send(function(*arguments))
-    except IdeogramQ8Error as error:
-        parent.send(error)
 
 
 # ---- a checkpoint to measure with ----

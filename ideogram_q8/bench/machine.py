@@ -80,8 +80,17 @@ class Peaks:
     bytes_rate: float
 
     def of(self, arithmetic: str) -> float | None:
-        """Operations a second of `float` or `int8`."""
-        return self.int8.rate if arithmetic == "int8" else self.floating.rate
+        """Operations a second of an `Arithmetic`."""
+        if arithmetic == "float":
+            return self.floating.rate
+        if arithmetic == "int8" or self.int8.rate is None or self.floating.rate is None:
+            return self.int8.rate
+        return in_turn(self.int8.rate, self.floating.rate)
+
+
+def in_turn(rate: float, other: float) -> float:
+    """Operations a second where half of them are done at each of two rates."""
+    return 2 / (1 / rate + 1 / other)
 
 
 def machine(device: torch.device) -> Machine:

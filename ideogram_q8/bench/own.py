@@ -11,17 +11,19 @@ from torch import nn
 
 from ideogram_q8.architecture import BRANCHES, Branch, linears
 from ideogram_q8.bench import operations, timing
-from ideogram_q8.bench.random_weights import FP8, Form, RandomBranch
+from ideogram_q8.bench.random_weights import FP8, NF4, Form, RandomBranch
 from ideogram_q8.bench.results import Arithmetic, Part
 from ideogram_q8.bench.scene import Built, Scene, Variant, guided
-from ideogram_q8.devices import COMPUTES
+from ideogram_q8.devices import ATTENTIONS, COMPUTES
 from ideogram_q8.errors import ResourceError
-from ideogram_q8.generation.denoising import Denoiser
+from ideogram_q8.generation.denoising import Denoiser, attention_named
+from ideogram_q8.kernels import attention as int8_attention
 from ideogram_q8.layers import fusing
 from ideogram_q8.loading.networks import build_transformer
 from ideogram_q8.loading.streaming import stream_blocks
 from ideogram_q8.memory import budget
 from ideogram_q8.memory.budget import Encoder, Footprint, Networks
+from ideogram_q8.numerics import nf4
 from ideogram_q8.numerics.rotation import GROUP
 from ideogram_q8.recipe import choose
 from ideogram_q8.text import encoding
@@ -29,22 +31,26 @@ from ideogram_q8.text import encoding
 Forms = Mapping[str, Form]
 """By a Linear's official name."""
 _PASSES = 3
+ORIGINALS = (FP8, NF4, "bf16")
+"""Schemes of a whole checkpoint, for which there is no recipe; their products are not quantized."""
 
 
 def forms(scene: Scene, scheme: str, rotated: bool = False) -> Forms:
-    """Of every Linear: one scheme throughout (`fp8`, `bf16`), or what the recipe of that name has."""
+    """Of every Linear: one scheme throughout (`fp8`, `nf4`, `bf16`), or what the recipe of that name has."""
     every = linears(scene.config)
-    if scheme in (FP8, "bf16"):
-        return dict.fromkeys((linear.name for linear in every), Form(scheme))
+    if scheme in ORIGINALS:
+        whole = {linear.name: scheme != NF4 or linear.in_features % nf4.BLOCK == 0 for linear in every}
+        return {name: Form(scheme if fits else "bf16") for name, fits in whole.items()}
     schemes = {plan.linear: plan.scheme for plan in choose(scheme, scene.config).parts["conditional"].layers}
     turns = {linear.name: rotated and schemes[linear.name] == "w8a8" and linear.in_features % GROUP == 0 for linear in every}
     return {name: Form(found, GROUP if turns[name] else 0) for name, found in schemes.items()}
 
 
-def networks(scene: Scene, chosen: Forms) -> Networks:
+def networks(scene: Scene, chosen: Forms, compute: str = COMPUTES[0], attention: str = ATTENTIONS[0]) -> Networks:
     """Both transformers as numbers for `budget`, and nothing else."""
     schemes = {name: form.scheme for name, form in chosen.items()}
-    return Networks(scene.config, dict.fromkeys(BRANCHES, schemes), Encoder(0, 0, 0), 0, (1, 1), scene.dtype)
+    both = dict.fromkeys(BRANCHES, schemes)
+    return Networks(scene.config, both, Encoder(0, 0, 0), 0, (1, 1), scene.dtype, compute, attention)
 
 
 def placement(scene: Scene, described: Networks) -> Footprint:
@@ -62,14 +68,16 @@ def placement(scene: Scene, described: Networks) -> Footprint:
     return found
 
 
-def build(scene: Scene, scheme: str, rotated: bool = False, compute: str = COMPUTES[0]) -> Built:
+def build(
+    scene: Scene, scheme: str, rotated: bool = False, compute: str = COMPUTES[0], attention: str = ATTENTIONS[0]
+) -> Built:
     """A variant in memory.
 
     Raises:
         ResourceError: it does not fit.
     """
     chosen = forms(scene, scheme, rotated)
-    footprint = placement(scene, networks(scene, chosen))
+    footprint = placement(scene, networks(scene, chosen, compute, attention))
     streamed = footprint.plan.streamed
     transformers = {
         branch: build_transformer(
@@ -86,8 +94,11 @@ def build(scene: Scene, scheme: str, rotated: bool = False, compute: str = COMPU
     if streamed:
         enter = dict(zip(streamed, stream_blocks([transformers[branch] for branch in streamed], scene.device), strict=True))
     projected = encoding.project(transformers["conditional"], scene.features)
-    conditional = Denoiser(transformers["conditional"], projected, scene.grid, scene.t, enter.get("conditional"))
-    unconditional = Denoiser(transformers["unconditional"], projected[:0], scene.grid, scene.t, enter.get("unconditional"))
+
+    def denoiser(branch: Branch, text: torch.Tensor) -> Denoiser:
+        return Denoiser(transformers[branch], text, scene.grid, scene.t, enter.get(branch), attention)
+
+    conditional, unconditional = denoiser("conditional", projected), denoiser("unconditional", projected[:0])
 
     def step(index: int) -> torch.Tensor:
         return guided(unconditional.velocity(scene.latents, index), conditional.velocity(scene.latents, index))
@@ -95,7 +106,7 @@ def build(scene: Scene, scheme: str, rotated: bool = False, compute: str = COMPU
     def parts() -> tuple[Part, ...]:
         if "conditional" in enter:
             enter["conditional"](0)
-        return measure_parts(scene, transformers["conditional"], chosen, compute)
+        return measure_parts(scene, transformers["conditional"], chosen, compute, attention)
 
     note = f"{' and '.join(streamed)} streamed" if streamed else ""
     return Built(step, parts, footprint.denoise, streamed, note)
@@ -104,7 +115,9 @@ def build(scene: Scene, scheme: str, rotated: bool = False, compute: str = COMPU
 # ---- what a step is made of ----
 
 
-def measure_parts(scene: Scene, transformer: Ideogram4Transformer2DModel, chosen: Forms, compute: str) -> tuple[Part, ...]:
+def measure_parts(
+    scene: Scene, transformer: Ideogram4Transformer2DModel, chosen: Forms, compute: str, attention: str
+) -> tuple[Part, ...]:
     """The products and the attention of the first block, each alone, times the blocks of both branches."""
     block, counts = transformer.layers[0], (scene.settings.text_tokens + scene.image_tokens, scene.image_tokens)
     names = ("attention.qkv", "attention.o", "feed_forward.w1", "feed_forward.w2")
@@ -113,9 +126,9 @@ def measure_parts(scene: Scene, transformer: Ideogram4Transformer2DModel, chosen
         seconds = sum(_time(layers, scene, tokens, shape.inputs) for tokens in counts)
         arithmetic = _arithmetic(chosen[f"layers.0.{name}"].scheme, compute)
         found.append(Part(shape.kind, arithmetic, scene.operations[shape.kind], scene.config.num_layers * seconds))
-    seconds = sum(_time_attention(scene, tokens) for tokens in counts)
-    attention = operations.ATTENTION
-    return (*found, Part(attention, "float", scene.operations[attention], scene.config.num_layers * seconds))
+    seconds = sum(_time_attention(scene, tokens, attention) for tokens in counts)
+    kind, arithmetic = operations.ATTENTION, attention_arithmetic(scene, attention)
+    return (*found, Part(kind, arithmetic, scene.operations[kind], scene.config.num_layers * seconds))
 
 
 def _products(block: nn.Module) -> list[tuple[nn.Module, ...]]:
@@ -129,28 +142,44 @@ def _time(layers: tuple[nn.Module, ...], scene: Scene, tokens: int, width: int) 
     return timing.typical(lambda: [layer(x) for layer in layers], scene.device, _PASSES)
 
 
-def _time_attention(scene: Scene, tokens: int) -> float:
+def _time_attention(scene: Scene, tokens: int, attention: str) -> float:
     config = scene.config
     shape = 1, tokens, config.num_attention_heads, config.attention_head_dim
     query, key, value = (torch.randn(shape, device=scene.device, dtype=scene.dtype).transpose(1, 2) for _ in range(3))
-    attend = torch.nn.functional.scaled_dot_product_attention
+    attend = attention_named(attention)
     return timing.typical(lambda: attend(query, key, value), scene.device, _PASSES)
 
 
+def attention_arithmetic(scene: Scene, attention: str) -> Arithmetic:
+    """What the back end that runs computes in."""
+    if attention == ATTENTIONS[0]:
+        return "float"
+    problem = int8_attention.problem_of(scene.device, scene.dtype, scene.config.attention_head_dim)
+    return int8_attention.choose(problem).backend.arithmetic
+
+
 def _arithmetic(scheme: str, compute: str) -> Arithmetic:
-    return "int8" if scheme == "w8a8" or (compute == "int8" and scheme not in (FP8, "bf16", "w8a16")) else "float"
+    return "int8" if scheme == "w8a8" or (compute == "int8" and scheme not in (*ORIGINALS, "w8a16")) else "float"
 
 
 # ---- by name ----
 
 
-def _variant(name: str, label: str, scheme: str, *, rotated: bool = False, compute: str = COMPUTES[0]) -> Variant:
+def _variant(
+    name: str,
+    label: str,
+    scheme: str,
+    *,
+    rotated: bool = False,
+    compute: str = COMPUTES[0],
+    attention: str = ATTENTIONS[0],
+) -> Variant:
     integers = scheme == "int8" or compute == "int8"
     return Variant(
         name,
         label,
         "int8" if integers else "float",
-        functools.partial(build, scheme=scheme, rotated=rotated, compute=compute),
+        functools.partial(build, scheme=scheme, rotated=rotated, compute=compute, attention=attention),
     )
 
 
@@ -158,8 +187,11 @@ UNQUANTIZED = "unquantized"
 VARIANTS: tuple[Variant, ...] = (
     _variant(UNQUANTIZED, "weights in the activations' type", "bf16"),
     _variant(FP8, "FP8, weight only (the original)", FP8),
+    _variant(NF4, "NF4, weight only (the other original)", NF4),
     _variant("int8", "INT8, plain or smoothed", "int8"),
+    _variant("int8-attention", "INT8, plain or smoothed, int8 attention", "int8", attention="int8"),
     _variant("int8-rotated", "INT8, all W8A8 rotated", "int8", rotated=True),
+    _variant("int8-rotated-attention", "INT8, all W8A8 rotated, int8 attention", "int8", rotated=True, attention="int8"),
     _variant("q8_0", "Q8_0", "q8_0"),
     _variant("q8_0-int8", "Q8_0, int8 compute", "q8_0", compute="int8"),
     _variant("q4_k_s", "Q4_K", "q4_k_s"),

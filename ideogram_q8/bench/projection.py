@@ -168,6 +168,10 @@ def assumptions(carrier: Carrier) -> Iterator[str]:
     else:
         yield f"the {target.name} reaches the same share of its public rates as the {origin.name} did of its own"
     yield "every product and attention keep their share of the peak; kernels are tuned for one card, so theirs may change either way"
+    yield (
+        "of attention with int8 scores half are products of int8, half of float16, whose sums are float16's on cards where that is faster "
+        f"({target.half_rate / 1e12:.0f} TFLOPS on the {target.name}); comfy-kitchen's are all of int8"
+    )
     yield "what is left of a step moves memory at the same share of the bandwidth; launching kernels is hidden on both"
     yield "a variant whose parts are not known (others' programs) keeps one efficiency for all of its step"
     yield "weights that are streamed arrive in time; whether the variant fits the card's memory is for `doctor` to say"

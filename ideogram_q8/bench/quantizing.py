@@ -10,14 +10,12 @@ own, so that its peak memory is its own, and its time is without the start of Py
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import platform
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 import torch
@@ -28,9 +26,10 @@ from ideogram_q8.artifact.folder import check_space, disk_errors
 from ideogram_q8.bench import encoders
 from ideogram_q8.bench.encoders import EncoderRate
 from ideogram_q8.bench.machine import processor_name
+from ideogram_q8.bench.processes import apart
 from ideogram_q8.calibration.importance import Importance
 from ideogram_q8.checkpoint import Source
-from ideogram_q8.errors import IdeogramQ8Error, RequestError, ResourceError
+from ideogram_q8.errors import RequestError
 from ideogram_q8.memory.usage import available_bytes, peak_bytes
 from ideogram_q8.numerics.ggml import BLOCKS
 from ideogram_q8.quantization import HEADER_ALLOWANCE, quantize
@@ -92,7 +91,7 @@ def measure(
         cache = drop_from_cache(files)
         copied = _seconds(lambda: _copy(files, Path(place) / "copy"))
         drop_from_cache(files)
-        run = _quantize_apart(source, recipe, Path(place) / "out", device, importance)
+        run = apart("quantized", _quantize, source, recipe, Path(place) / "out", device, importance)
     memory_rate = _memory_rate()
     rate, copy_rate = size / run.seconds / 1e9, size / copied / 1e9
     return Measured(
@@ -166,38 +165,11 @@ class _Run:
     peak_bytes: int
 
 
-def _quantize_apart(source: Source, recipe: Recipe, out: Path, device: str, importance: Importance | None = None) -> _Run:
-    """In a fresh process. Errors of its own come back as they are."""
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_child, args=(theirs,))
-    process.start()
-    theirs.close()
-    try:
-        # not as arguments: `start` waits for ever where the child ends before it has read many
-        ours.send((source, recipe, out, device, importance))
-        found: _Run | IdeogramQ8Error = ours.recv()
-    except (EOFError, ConnectionError):
-        process.join()
-        raise ResourceError(f"the process that quantized ended with code {process.exitcode}; was it out of memory?") from None
-    finally:
-        ours.close()
-        process.join()
-    if isinstance(found, IdeogramQ8Error):
-        raise found
-    return found
-
-
-def _child(parent: Connection) -> None:
-    """Gets the arguments of `_quantize_apart`, and sends back what that returns or raises."""
-    source, recipe, out, device, importance = parent.recv()
-    try:
-        start = time.perf_counter()
-        made = quantize(source, recipe, out, device=device, importance=importance)
-        seconds = time.perf_counter() - start
-        parent.send(_Run(seconds, sum(file.size for file in made.files), peak_bytes(torch.device("cpu"))))
-    except IdeogramQ8Error as error:
-        parent.send(error)
+def _quantize(source: Source, recipe: Recipe, out: Path, device: str, importance: Importance | None) -> _Run:
+    start = time.perf_counter()
+    made = quantize(source, recipe, out, device=device, importance=importance)
+    seconds = time.perf_counter() - start
+    return _Run(seconds, sum(file.size for file in made.files), peak_bytes(torch.device("cpu")))
 
 
 def _memory_rate() -> float:

@@ -16,19 +16,19 @@ from pathlib import Path
 import torch
 
 from ideogram_q8.architecture import Branch, Linear, TransformerConfig, linears, tensor_shapes
-from ideogram_q8.artifact.packed import Fp8Weight, GgmlWeight, Int8Weight, Packed
-from ideogram_q8.numerics import fp8, ggml, int8
+from ideogram_q8.artifact.packed import Fp8Weight, GgmlWeight, Int8Weight, Nf4Weight, Packed
+from ideogram_q8.numerics import fp8, ggml, int8, nf4
 
 _VALUES = 1 << 21
 """Of a pool, about."""
 _MOST_ROWS, _FEWEST_ROWS = 2048, 64
 _FLOATS = ("bf16", "f16", "f32")
-FP8 = "fp8"
+FP8, NF4 = "fp8", "nf4"
 
 
 @dataclass(frozen=True)
 class Form:
-    """How a weight is stored: a scheme of recipes or `fp8`, and the size of the groups of inputs that are rotated."""
+    """How a weight is stored: a scheme of recipes, `fp8` or `nf4`, and the size of the groups of inputs that are rotated."""
 
     scheme: str
     rotation: int = 0
@@ -83,6 +83,9 @@ class Pool:
         values = fp8.dequantize_per_row(original.weight, original.scale)
         if scheme in _FLOATS:
             return values.to(self.dtype)
+        if scheme == NF4:
+            codes, absmax = nf4.quantize(values.flatten())
+            return Nf4Weight(codes.view(len(values), -1), absmax.view(len(values), -1))
         if scheme in ggml.BLOCKS:
             data = ggml.encode(values.float().cpu(), ggml.BLOCKS[scheme]).to(self.device)
             return GgmlWeight(data, scheme, (len(data), width))
@@ -95,6 +98,8 @@ def _rows(packed: Packed, places: torch.Tensor) -> Packed:
             return replace(packed, codes=packed.codes[places], scale=packed.scale[places])
         case GgmlWeight():
             return replace(packed, data=packed.data[places], shape=(len(places), packed.shape[1]))
+        case Nf4Weight():
+            return Nf4Weight(packed.data[places], packed.absmax[places])
         case Fp8Weight():
             # float8 tensors cannot be indexed on every device; their bytes can
             codes = packed.weight.view(torch.uint8)[places].view(packed.weight.dtype)

@@ -9,7 +9,7 @@ from typing import TypeGuard
 
 import torch
 
-from ideogram_q8.checkpoint.encodings import Encoding, Fp8
+from ideogram_q8.checkpoint.encodings import Encoding, Fp8, Nf4
 from ideogram_q8.checkpoint.layouts import Resolved
 
 _CHUNK = 1 << 20
@@ -86,6 +86,22 @@ class BranchReader:
         codes, scales = zip(*(part.stored_rows(0, part.shape[0]) for part in parts), strict=True)
         return (codes[0], scales[0]) if len(parts) == 1 else (torch.cat(codes), torch.cat(scales))
 
+    def read_nf4(self, name: str) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """(codes uint8 [N, K / 2], scales float32 [N, K / block]) of a weight that is stored so with rows of whole blocks, else None.
+
+        Raises:
+            SourceError: as `read` does.
+        """
+        parts = self._parts[name]
+        if not _all_nf4(parts) or len({part.block for part in parts}) > 1 or not all(part.in_rows for part in parts):
+            return None
+        packed, absmax = zip(*(part.stored_rows(0, part.shape[0]) for part in parts), strict=True)
+        return (packed[0], absmax[0]) if len(parts) == 1 else (torch.cat(packed), torch.cat(absmax))
+
 
 def _all_fp8(parts: tuple[Encoding, ...]) -> TypeGuard[tuple[Fp8, ...]]:
     return all(isinstance(part, Fp8) for part in parts)
+
+
+def _all_nf4(parts: tuple[Encoding, ...]) -> TypeGuard[tuple[Nf4, ...]]:
+    return all(isinstance(part, Nf4) for part in parts)

@@ -119,21 +119,35 @@ class Nf4:
     def kind(self) -> str:
         return "NF4"
 
+    @property
+    def in_rows(self) -> bool:
+        """Whether each row is whole blocks."""
+        return math.prod(self.shape[1:]) % self.block == 0
+
     def rows(self, start: int, stop: int) -> torch.Tensor:
-        if not torch.equal(self.levels.read(), torch.tensor(nf4.LEVELS)):
-            raise SourceError(f"{self.levels} is not NF4's table of levels; download the file again")
         width = math.prod(self.shape[1:])
         first = start * width // self.block
-        last = min(-(-stop * width // self.block), self.absmax.count)
+        packed, absmax = self._blocks(first, min(-(-stop * width // self.block), self.absmax.count))
+        begin = first * self.block
+        values = nf4.dequantize(packed, absmax, self.block)
+        return values[start * width - begin : stop * width - begin].view(stop - start, *self.shape[1:])
+
+    def stored_rows(self, start: int, stop: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """(uint8 [n, K / 2], float32 [n, K / block]) of rows that are whole blocks. Raises SourceError as `rows` does."""
+        blocks = self.shape[1] // self.block
+        packed, absmax = self._blocks(start * blocks, stop * blocks)
+        return packed.view(stop - start, -1), absmax.view(stop - start, -1)
+
+    def _blocks(self, first: int, last: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Codes and scales of blocks first to last."""
+        if not torch.equal(self.levels.read(), torch.tensor(nf4.LEVELS)):
+            raise SourceError(f"{self.levels} is not NF4's table of levels; download the file again")
         absmax = self.absmax.read(first, last)
         wrong = ~((absmax >= 0) & absmax.to(torch.bfloat16).isfinite())
         if wrong.any():
             value = absmax[wrong][0].item()
             raise SourceError(f"{self.absmax} holds {value:g}, expected numbers from zero up; download the file again")
-        begin = first * self.block
-        packed = self.packed.read(begin // 2, min(last * self.block // 2, self.packed.count))
-        values = nf4.dequantize(packed, absmax, self.block)
-        return values[start * width - begin : stop * width - begin].view(stop - start, *self.shape[1:])
+        return self.packed.read(first * self.block // 2, min(last * self.block // 2, self.packed.count)), absmax
 
 
 def _require_finite(values: torch.Tensor, stored: StoredTensor, what: str) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import re
+import secrets
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,8 +14,31 @@ from typing import Any
 from tqdm import tqdm
 
 from ideogram_q8.checkpoint import transfer
+from ideogram_q8.checkpoint.hub_place import Place, cache_of, is_repository, origin, parse
+from ideogram_q8.checkpoint.hub_refusals import Unavailable, refusals
 from ideogram_q8.checkpoint.transfer import Blob
-from ideogram_q8.errors import IdeogramQ8Error, ResourceError, SourceError
+from ideogram_q8.errors import ResourceError, SourceError
+
+__all__ = [
+    "COMPANIONS",
+    "MANIFEST",
+    "NEEDED",
+    "OnProgress",
+    "Place",
+    "RemoteFile",
+    "Snapshot",
+    "Unavailable",
+    "cached",
+    "download",
+    "fetch",
+    "is_repository",
+    "look",
+    "origin",
+    "parse",
+    "refusals",
+    "refuse_build",
+    "unseen",
+]
 
 COMPANIONS = (
     *("model_index.json", "traits.json", "LICENSE*", "*Notice*", "README.md", "transformer/config.json"),
@@ -38,31 +61,7 @@ ANSWER_SECONDS = 10.0
 """For the first answer of the Hub, before what is in the cache is used."""
 BAR_DELAY = 1.0
 """Seconds before a bar shows."""
-_REPOSITORY = r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}"
-_PLACE = re.compile(rf"({_REPOSITORY})(?:/([A-Za-z0-9][\w.-]{{0,95}}))?(?:@([\w./-]{{1,200}}))?", re.ASCII)
-_SNAPSHOT = re.compile(r"models--([\w.-]+?)--([\w.-]+)/snapshots/([0-9a-f]{40})")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_UNREACHABLE = "the Hub cannot be reached"
-
-
-class Unavailable(SourceError):
-    """The Hub cannot be reached, or does not let this user in: another time, or after a login, it may. `brief` says it in short."""
-
-    def __init__(self, message: str, brief: str) -> None:
-        super().__init__(message)
-        self.brief = brief
-
-
-@dataclass(frozen=True)
-class Place:
-    """`org/name[/folder][@revision]`: a repository, of several builds one, and a branch, tag or commit."""
-
-    repository: str
-    folder: str = ""
-    revision: str | None = None
-
-    def __str__(self) -> str:
-        return f"{self.repository} at {self.revision}" if self.revision else self.repository
 
 
 @dataclass(frozen=True)
@@ -85,7 +84,17 @@ class Snapshot:
     @property
     def folder(self) -> Path:
         """Where its files are once they are here."""
-        return _cache(self.place.repository) / "snapshots" / self.commit
+        return cache_of(self.place.repository) / "snapshots" / self.commit
+
+    def matching(self, patterns: Iterable[str]) -> list[str]:
+        """The files that one of these patterns names."""
+        from huggingface_hub.utils import filter_repo_objects  # type: ignore[attr-defined]  # not in __all__
+
+        return sorted(filter_repo_objects(self.files, allow_patterns=list(patterns)))
+
+    def bytes_of(self, paths: Iterable[str]) -> int:
+        """Size of these files."""
+        return sum(self.files[path].size for path in paths)
 
     def missing_bytes(self, paths: Iterable[str]) -> int:
         """Bytes of these files that are still to be downloaded."""
@@ -99,7 +108,7 @@ class Snapshot:
     def _blob(self, file: RemoteFile, sha256: str) -> Blob:
         from huggingface_hub import constants, hf_hub_url
 
-        cache, url = _cache(self.place.repository), hf_hub_url(self.place.repository, file.path, revision=self.commit)
+        cache, url = cache_of(self.place.repository), hf_hub_url(self.place.repository, file.path, revision=self.commit)
         lock = Path(constants.HF_HUB_CACHE) / ".locks" / cache.name / f"{sha256}.lock"
         return Blob(url, file.size, sha256, cache / "blobs" / sha256, lock)
 
@@ -107,23 +116,6 @@ class Snapshot:
         """Those of these files that are fetched by `transfer`: large ones that are not here yet."""
         wanted = [self.files[path] for path in paths if not (self.folder / path).is_file()]
         return [self._blob(file, file.sha256) for file in wanted if file.sha256 is not None]
-
-
-def parse(location: str) -> Place | None:
-    """The parts of a text of the form `org/name[/folder][@revision]`; None of any other."""
-    match = _PLACE.fullmatch(location)
-    return None if match is None or ".." in location else Place(match[1], match[2] or "", match[3])
-
-
-def is_repository(location: str) -> bool:
-    """Whether a text has the form `org/name`."""
-    return re.fullmatch(_REPOSITORY, location) is not None
-
-
-def origin(folder: Path) -> tuple[str, str] | None:
-    """Repository and commit of a folder in huggingface_hub's cache, by its path; None of any other folder."""
-    match = _SNAPSHOT.fullmatch("/".join(folder.parts[-3:]))
-    return None if match is None else (f"{match[1]}/{match[2]}", match[3])
 
 
 def look(place: Place) -> Snapshot:
@@ -148,7 +140,7 @@ def look(place: Place) -> Snapshot:
 
 def cached(place: Place) -> Path | None:
     """The folder of what is in the cache of a repository, whole or in part, as it was when the Hub was last asked; None: nothing."""
-    cache = _cache(place.repository)
+    cache = cache_of(place.repository)
     reference = cache / "refs" / (place.revision or "main")
     commit = reference.read_text(encoding="utf-8").strip() if reference.is_file() else place.revision or ""
     folder = cache / "snapshots" / commit
@@ -173,7 +165,7 @@ def fetch(snapshot: Snapshot, paths: Iterable[str], on_progress: OnProgress | No
     from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # not in __all__
 
     wanted = sorted(paths)
-    total, left = sum(snapshot.files[path].size for path in wanted), snapshot.missing_bytes(wanted)
+    total, left = snapshot.bytes_of(wanted), snapshot.missing_bytes(wanted)
     _check_disk(snapshot, left)
     on_progress(total - left, total)
     place, large = snapshot.place, snapshot.large(wanted)
@@ -185,7 +177,19 @@ def fetch(snapshot: Snapshot, paths: Iterable[str], on_progress: OnProgress | No
         for path in wanted:
             hf_hub_download(place.repository, path, revision=snapshot.commit, tqdm_class=_Silent)
             on_progress(total - snapshot.missing_bytes(wanted), total)
+        _note(snapshot)
     return snapshot.folder
+
+
+def _note(snapshot: Snapshot) -> None:
+    """Which commit a branch or tag was at, as huggingface_hub notes it, for when there is no network."""
+    revision = snapshot.place.revision or "main"
+    path = cache_of(snapshot.place.repository) / "refs" / revision
+    if revision != snapshot.commit:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
+        temporary.write_text(snapshot.commit, encoding="utf-8")
+        temporary.replace(path)
 
 
 def download(place: Place, wanted: Iterable[str] = NEEDED, on_progress: OnProgress | None = None) -> Path:
@@ -200,7 +204,6 @@ def download(place: Place, wanted: Iterable[str] = NEEDED, on_progress: OnProgre
         ResourceError: the disk is too small.
     """
     from huggingface_hub import snapshot_download
-    from huggingface_hub.utils import filter_repo_objects  # type: ignore[attr-defined]  # not in __all__
 
     patterns = list(wanted)
     try:
@@ -208,61 +211,28 @@ def download(place: Place, wanted: Iterable[str] = NEEDED, on_progress: OnProgre
     except Unavailable:
         pass  # whole in the cache, or refused below
     else:
-        if MANIFEST in snapshot.files:
-            raise SourceError(f"{place} on the Hugging Face Hub holds a build and no checkpoint; name what it was made from")
-        fetch(snapshot, filter_repo_objects(snapshot.files, allow_patterns=patterns), on_progress)
+        refuse_build(snapshot)
+        fetch(snapshot, snapshot.matching(patterns), on_progress)
     with refusals(place):  # and it notes what belongs to the revision, for when there is no network
         found = snapshot_download(place.repository, revision=place.revision, allow_patterns=patterns, tqdm_class=_Silent)
     return Path(found)
 
 
-@contextmanager
-def refusals(place: Place) -> Iterator[None]:
-    """Turns what huggingface_hub raises into this package's errors, which say what to do and nothing of what was sent."""
-    from huggingface_hub import errors
-
-    try:
-        yield
-    except (OSError, errors.HTTPError, errors.HFValidationError) as error:  # type: ignore[attr-defined]  # of the httpx in use
-        raise _refusal(place, error) from None  # so that no traceback shows the request
-
-
-def _refusal(place: Place, error: Exception) -> IdeogramQ8Error:
-    """Gated and unreachable are `Unavailable`. A name that the Hub does not know may as well be a folder's, mistyped."""
-    from huggingface_hub import errors
-
-    page, where = f"https://huggingface.co/{place.repository}", f"{place} on the Hugging Face Hub"
-    unless = f"there is no folder {place.repository} here, and {where}"
-    if isinstance(error, errors.GatedRepoError):
-        todo = f"is gated: accept its terms at {page} and log in with `hf auth login`"
-        return Unavailable(f"{where} {todo}", "gated: its terms are to be accepted")
-    if isinstance(error, errors.RevisionNotFoundError):
-        return SourceError(f"{where} has no such revision: see {page}/commits/main")
-    if isinstance(error, errors.RepositoryNotFoundError):
-        todo = f"check the name, or log in with `hf auth login` if {page} opens in your browser"
-        return SourceError(f"{unless} does not exist or is private: {todo}")
-    if isinstance(error, errors.OfflineModeIsEnabled | errors.LocalEntryNotFoundError):
-        todo = "connect, unset HF_HUB_OFFLINE, or name a downloaded folder"
-        return Unavailable(f"{unless} is not in the cache and the Hub cannot be reached: {todo}", _UNREACHABLE)
-    if isinstance(error, errors.HfHubHTTPError):
-        status = error.response.status_code
-        return Unavailable(
-            f"{unless} cannot be downloaded: the Hub answers {status}; try again later", f"the Hub answers {status}"
+def refuse_build(snapshot: Snapshot) -> None:
+    """Raises SourceError where a checkpoint is asked for and the repository holds builds."""
+    if any(path.rpartition("/")[2] == MANIFEST for path in snapshot.files):
+        raise SourceError(
+            f"{snapshot.place} on the Hugging Face Hub holds a build and no checkpoint; name what it was made from"
         )
-    if isinstance(error, errors.HFValidationError):
-        return SourceError(f"{unless} cannot exist: the Hub has no such names; expected org/name, or a folder on this disk")
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        disk = _cache(place.repository).parent
-        return ResourceError(f"the disk of {disk} is full; what arrived of {where} is kept: make room, and try again")
-    kind, todo = type(error).__name__, "and try again: it goes on where it was"
-    if isinstance(error, errors.HTTPError):  # type: ignore[attr-defined]  # of the httpx in use
-        return Unavailable(f"{unless} cannot be reached ({kind}): check the connection, {todo}", _UNREACHABLE)
-    return Unavailable(f"{unless} cannot be downloaded ({kind}): check the disk and the connection, {todo}", _UNREACHABLE)
+
+
+def unseen(here: int, total: int) -> None:
+    """Progress of small files, which nobody need see."""
 
 
 def _check_disk(snapshot: Snapshot, needed: int) -> None:
     """Raises ResourceError."""
-    cache = _cache(snapshot.place.repository)
+    cache = cache_of(snapshot.place.repository)
     while not cache.exists():
         cache = cache.parent
     free = shutil.disk_usage(cache).free
@@ -277,19 +247,12 @@ def _size(count: int) -> str:
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
 
 
-def _cache(repository: str) -> Path:
-    """The folder of a repository in huggingface_hub's cache."""
-    from huggingface_hub import constants
-
-    return Path(constants.HF_HUB_CACHE).expanduser() / f"models--{repository.replace('/', '--')}"
-
-
 def _sha256(text: str | None) -> str | None:
     """It becomes a file's name, so it must be one."""
     return text if text is not None and _SHA256.fullmatch(text) else None
 
 
-class _Silent(tqdm):  # type: ignore[type-arg]  # not generic at run time
+class _Silent(tqdm):
     """A progress bar that shows nothing."""
 
     def __init__(self, *values: Any, **options: Any) -> None:

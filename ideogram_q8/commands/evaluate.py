@@ -19,6 +19,14 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = verbs.add_parser("evaluate", help="measure variants against a reference, and write a report")
     parser.add_argument("--reference", metavar="PLACE", help=PLACE)
     parser.add_argument("--candidate", metavar="PLACE", nargs="+", action="extend", default=[], help="what to compare with it")
+    parser.add_argument(
+        "--int8-attention",
+        metavar="PLACE",
+        nargs="+",
+        action="extend",
+        default=[],
+        help="what else to compare with it, computing attention in int8 as `generate --attention int8` does",
+    )
     parser.add_argument("--suite", metavar="NAME", default="pocket", help="the captions (default: pocket)")
     parser.add_argument("--count", type=int, metavar="N", help="the suite's first N captions only")
     parser.add_argument("--preset", choices=list(PRESETS), default=PRESET, help=f"default {PRESET}")
@@ -41,8 +49,13 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Raises IdeogramQ8Error."""
-    for option in ("reference", "candidate", "out"):
-        if not getattr(arguments, option):
+    given = {
+        "reference": arguments.reference,
+        "candidate": arguments.candidate or arguments.int8_attention,
+        "out": arguments.out,
+    }
+    for option, value in given.items():
+        if not value:
             raise RequestError(f"--{option} is missing; see `evaluate --help`")
     if arguments.count is not None and arguments.count < 1:
         raise RequestError(f"--count is {arguments.count}; expected at least 1")
@@ -58,7 +71,7 @@ def run(arguments: argparse.Namespace) -> None:
     shard, captions = Shard.parse(arguments.shard), suite.get(arguments.suite)
     if arguments.count is not None:
         captions = captions.first(arguments.count)
-    places = open_places(arguments.reference, arguments.candidate)
+    places = open_places(arguments.reference, arguments.candidate, arguments.int8_attention)
     size = size or places[0].traits.default_size
     check_size(*size, places[0].traits)
     dtype = arguments.dtype or default_dtype(device)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from ideogram_q8.architecture import PRESETS, parse_size, preset
 from ideogram_q8.caption import MAX_CHARACTERS, lint, parse, to_caption
-from ideogram_q8.commands.options import BAR_DELAY, add_compute, add_device, add_plan, add_source, check_new_file
+from ideogram_q8.commands.expansion import add_expand, check_expand, expanded
+from ideogram_q8.commands.options import BAR_DELAY, add_attention, add_compute, add_device, add_plan, add_source, check_new_file
 from ideogram_q8.devices import DTYPES, check_device, default_dtype
 from ideogram_q8.errors import RequestError
 
@@ -18,7 +20,7 @@ DEFAULT_PRESET = "default-20"
 def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Registers the verb."""
     parser = verbs.add_parser("generate", help="paint one picture")
-    what = "`pocket`, a folder that quantize wrote, a GGUF file, a checkpoint as a folder, a file in it or a Hub id"
+    what = "`pocket`, a folder that quantize wrote, a GGUF file, a checkpoint's folder or file, or a Hub id org/name[/folder]"
     add_source(parser, "ARTIFACT", what)
     parser.add_argument(
         "--source",
@@ -33,6 +35,7 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         help="what `quantize --component text_encoder` wrote, or a GGUF file with llama.cpp's names, in place of ARTIFACT's",
     )
     parser.add_argument("--caption", metavar="FILE|TEXT", required=True, help="a JSON caption or a plain sentence")
+    add_expand(parser)
     parser.add_argument("--seed", type=int, default=0, help="0 to 2^63-1; the same seed gives the same picture (default 0)")
     parser.add_argument(
         "--preset", default=DEFAULT_PRESET, help=f"{', '.join(PRESETS)} (default: {DEFAULT_PRESET}) or custom-STEPS-gGUIDANCE"
@@ -41,6 +44,7 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     add_device(parser, "the model runs")
     parser.add_argument("--dtype", choices=DTYPES, help="of activations (default: float32 on cpu, bfloat16 on cuda)")
     add_compute(parser)
+    add_attention(parser)
     add_plan(parser)
     parser.add_argument("--out", type=Path, metavar="PNG", required=True, help="the picture to write")
     parser.set_defaults(verb=run)
@@ -48,9 +52,12 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Raises IdeogramQ8Error."""
-    caption = to_caption(read_caption(arguments.caption))
-    for issue in lint(parse(caption)):
-        print(f"warning: {issue}", file=sys.stderr)
+    check_expand(arguments)
+    caption = read_caption(arguments.caption)
+    if not arguments.expand:
+        caption = to_caption(caption)
+        for issue in lint(parse(caption)):
+            print(f"warning: {issue}", file=sys.stderr)
     size = None if arguments.size is None else parse_size(arguments.size)
     check_new_file(arguments.out, ".png")
     device = check_device(arguments.device)
@@ -62,6 +69,7 @@ def run(arguments: argparse.Namespace) -> None:
     from ideogram_q8.loading.model import find_plan, load
     from ideogram_q8.loading.opening import open_weights
     from ideogram_q8.png import write_png
+    from ideogram_q8.text.expansion import Idea
 
     opened = open_weights(
         arguments.source, unconditional=arguments.unconditional, source=arguments.rest, revision=arguments.revision
@@ -70,8 +78,13 @@ def run(arguments: argparse.Namespace) -> None:
     request = Request(caption=caption, seed=arguments.seed, preset=arguments.preset, width=width, height=height)
     request.check(opened.traits)  # before gigabytes are read
     dtype = getattr(torch, arguments.dtype or default_dtype(device))
-    plan = find_plan(arguments.plan, opened, (width, height), torch.device(device), dtype, arguments.compute)
-    model = load(opened, device=device, dtype=dtype, text_encoder=arguments.text_encoder, compute=arguments.compute, plan=plan)
+    if arguments.expand:
+        idea = Idea(caption, width, height, arguments.seed)
+        request = replace(request, caption=expanded(arguments, opened, idea, device, dtype))
+    compute, attention = arguments.compute, arguments.attention
+    plan = find_plan(arguments.plan, opened, (width, height), torch.device(device), dtype, compute, attention)
+    encoder = arguments.text_encoder
+    model = load(opened, device=device, dtype=dtype, text_encoder=encoder, compute=compute, attention=attention, plan=plan)
     with tqdm(total=preset(request.preset).steps, unit="step", desc=model.variant, delay=BAR_DELAY) as bar:
         result = generate(model, request, on_step=lambda _: bar.update())
     write_png(arguments.out, result.image, metadata(result))

@@ -10,7 +10,11 @@ from ideogram_q8.commands.options import add_source
 def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Registers the verb."""
     parser = verbs.add_parser("inspect", help="say what a checkpoint, an artifact or a picture is")
-    add_source(parser, "PATH", "`pocket`, a folder, a checkpoint's or GGUF file, a Hub id, or a PNG that generate wrote")
+    add_source(
+        parser,
+        "PATH",
+        "`pocket`, a folder, a checkpoint's or GGUF file, a Hub id org/name[/folder], or a PNG that generate wrote",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(verb=run)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from ideogram_q8.components import COMPONENTS
-from ideogram_q8.devices import AUTO, COMPUTES, DEVICES, PLANS
+from ideogram_q8.devices import ATTENTIONS, AUTO, COMPUTES, DEVICES, PLANS
 from ideogram_q8.errors import RequestError
 
 if TYPE_CHECKING:
@@ -71,6 +71,27 @@ def add_compute(parser: argparse.ArgumentParser) -> None:
         default=COMPUTES[0],
         help="what a GGUF build computes in: bf16, or --dtype, with weights expanded to it; int8, with weights expanded to int8 and "
         f"activations quantized, which is faster where there are int8 tensor cores (default {COMPUTES[0]})",
+    )
+
+
+def add_attention(parser: argparse.ArgumentParser) -> None:
+    """`--attention sdpa|int8`."""
+    parser.add_argument(
+        "--attention",
+        choices=ATTENTIONS,
+        default=ATTENTIONS[0],
+        help="sdpa, torch's own; int8, its scores from int8 products, which is faster where there are int8 tensor cores and changes "
+        f"pictures: they say so (default {ATTENTIONS[0]})",
+    )
+
+
+def add_prompt_expander(parser: argparse.ArgumentParser) -> None:
+    """`--prompt-expander DIR|ID`."""
+    parser.add_argument(
+        "--prompt-expander",
+        metavar="DIR|ID",
+        help="the text encoder's last layer, with which it writes structured captions: a folder or a Hub id (default: the checkpoint's "
+        "prompt_enhancer_head, or diffusers/qwen3-vl-8b-instruct-lm-head in the Hub's cache)",
     )
 
 

@@ -169,6 +169,7 @@ class Job:
             artifact_sha256=place.artifact_sha256,
             device=self.device,
             dtype=self.dtype,
+            attention=place.attention,
             folder=str(self.out / "pictures" / self.key(place)),
             reference=None if index == 0 else first.artifact_sha256,
             items=tuple(self._item(position, case) for position, case in self.own),

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ideogram_q8.architecture import Traits
 from ideogram_q8.artifact import Artifact
 from ideogram_q8.artifact.gguf_build import GgufBuild
 from ideogram_q8.checkpoint import Source
+from ideogram_q8.devices import ATTENTIONS
 from ideogram_q8.errors import RequestError
 from ideogram_q8.loading.opening import Build, open_weights
+from ideogram_q8.manifest import identity
 from ideogram_q8.report import VariantFile
+from ideogram_q8.schemes import INT8_ATTENTION
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 
 
 @dataclass(frozen=True)
 class Place:
-    """A variant that was opened, not loaded. `channels` are those of its latents."""
+    """A variant that was opened, not loaded. `channels` are those of its latents, `attention` is one of ATTENTIONS."""
 
     name: str
     location: str
@@ -29,21 +31,22 @@ class Place:
     files: tuple[VariantFile, ...]
     made_from: frozenset[str] | None
     """sha256s of the source's weight files; None where they are not known."""
+    attention: str = ATTENTIONS[0]
 
     @property
     def artifact_sha256(self) -> str:
-        """By the rule of `Manifest.artifact_sha256`."""
-        return hashlib.sha256("".join(sorted(file.sha256 for file in self.files)).encode("ascii")).hexdigest()
+        """By the rule of `manifest.identity`: with another attention it is another variant of the same files."""
+        return identity((file.sha256 for file in self.files), self.attention)
 
 
-def open_places(reference: str, candidates: Sequence[str]) -> list[Place]:
-    """The reference first.
+def open_places(reference: str, candidates: Sequence[str], int8_attention: Sequence[str] = ()) -> list[Place]:
+    """The reference first, last the candidates that compute attention in int8.
 
     Raises:
         RequestError: a name is malformed or given twice, or a candidate is of another model or was made from another source.
         SourceError, ArtifactError: a place is missing or not what it claims to be.
     """
-    places = [_open(text) for text in (reference, *candidates)]
+    places = [_open(text) for text in (reference, *candidates)] + [_with_int8_attention(text) for text in int8_attention]
     names = [place.name for place in places]
     for name in names:
         if names.count(name) > 1:
@@ -74,6 +77,13 @@ def _open(text: str) -> Place:
     check_name(variant)
     config = opened.config if isinstance(opened, Source) else _built(opened).transformer_config
     return Place(variant, location, opened.traits, config.in_channels, _files(opened), _made_from(opened))
+
+
+def _with_int8_attention(text: str) -> Place:
+    """Named after its variant and what is different."""
+    place = _open(text)
+    named = text.startswith(f"{place.name}=")
+    return replace(place, name=place.name if named else f"{place.name}{INT8_ATTENTION}", attention="int8")
 
 
 def _plain(text: str) -> str:

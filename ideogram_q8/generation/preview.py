@@ -275,7 +275,7 @@ def choose_preview(
     """
     place = named or find(folder)
     if place is None:
-        return _said(Preview(vae, norm, None, f"linear: no {FILE} in {folder}, nor {REPOSITORY} in the Hub's cache"))
+        return _said(Preview(vae, norm, None, f"linear: the checkpoint has no {FILE}, nor has the Hub's cache {REPOSITORY}"))
     try:
         tiny = load_tiny(place, vae, norm, normalised=normalised)
     except SourceError as error:

@@ -1,10 +1,11 @@
-"""Linears on packed weights, and what lies between them: one signature per operation, a plain-torch definition, back ends chosen by what they refuse."""
+"""Linears on packed weights and what lies between: one signature per operation, a plain-torch definition, back ends by what they refuse."""
 
 from ideogram_q8.kernels.attention import int8_attention
 from ideogram_q8.kernels.fp8 import fp8_linear
 from ideogram_q8.kernels.fused import add_normalized, place_heads
 from ideogram_q8.kernels.ggml import expansion_refusal, ggml_linear, row_scale
 from ideogram_q8.kernels.int8 import BACKENDS, Backend, Choice, Problem, choose, int8_linear, int8_weight_only_linear
+from ideogram_q8.kernels.nf4 import nf4_linear
 from ideogram_q8.kernels.products import BlockProduct, block_products
 from ideogram_q8.kernels.prologue import Prologue
 
@@ -24,6 +25,7 @@ __all__ = [
     "int8_attention",
     "int8_linear",
     "int8_weight_only_linear",
+    "nf4_linear",
     "place_heads",
     "row_scale",
 ]

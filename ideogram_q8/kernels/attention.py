@@ -12,6 +12,7 @@ import importlib.util
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch.nn import functional
@@ -25,7 +26,7 @@ _log = logging.getLogger(__name__)
 Attend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 """(q, k, v), floating [batch, heads, tokens, width] of one dtype, the last axis contiguous -> like q."""
 LEAST_SNR = 20.0
-"""dB of a trial's result to exact attention; comfy-kitchen's kind of arithmetic has 33 there, float16 weights 37."""
+"""dB of a trial's result to exact attention; int8 weights and values have 33 on such heads, float16 ones 36."""
 _TRIAL_TOKENS = 150
 """Neither a multiple of any tile nor less than two."""
 
@@ -42,11 +43,15 @@ class Problem:
 
 @dataclass(frozen=True)
 class Backend:
-    """One way to compute; `refuses` gives its reason or None. What is `tried` is not ours, or needs a compiler."""
+    """One way to compute; `refuses` gives its reason or None. What is `tried` is not ours, or needs a compiler.
+
+    `arithmetic` of its products: float, int8, or int8 scores and float values.
+    """
 
     name: str
     attend: Attend
     refuses: Callable[[Problem], str | None]
+    arithmetic: Literal["float", "int8", "int8 scores"]
     tried: bool = False
 
 
@@ -75,10 +80,10 @@ def _definition_refuses(problem: Problem) -> str | None:
 
 
 BACKENDS: tuple[Backend, ...] = (
-    Backend("comfy-kitchen", kitchen.attend, _kitchen_refuses, tried=True),
-    Backend("Triton", triton_attention.attend, _triton_refuses, tried=True),
-    Backend("plain torch", attention.attend, _definition_refuses),
-    Backend("attention without int8", functional.scaled_dot_product_attention, lambda _: None),
+    Backend("comfy-kitchen", kitchen.attend, _kitchen_refuses, "int8", tried=True),
+    Backend("Triton", triton_attention.attend, _triton_refuses, "int8 scores", tried=True),
+    Backend("plain torch", attention.attend, _definition_refuses, "int8 scores"),
+    Backend("attention without int8", functional.scaled_dot_product_attention, lambda _: None, "float"),
 )
 """In order of preference; the last refuses nothing."""
 

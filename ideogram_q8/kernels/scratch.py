@@ -1,4 +1,4 @@
-"""What the kernels of a Linear take beside input, output and weight, in bytes, without running them."""
+"""What kernels take beside their inputs, weight and output, in bytes, without running them."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ from ideogram_q8.devices import COMPUTES
 from ideogram_q8.kernels import cpu, tiles
 from ideogram_q8.kernels.ggml import PIECE
 from ideogram_q8.kernels.int8 import EXACT_ROWS
+from ideogram_q8.kernels.nf4 import PIECE as NF4_PIECE
+from ideogram_q8.numerics.attention import SCORES, heads_at_once
 from ideogram_q8.numerics.ggml import BLOCKS
 from ideogram_q8.numerics.int8 import EXACT_WIDTH
 
+_NF4_DECODING = 14
+"""The same of NF4: indices, levels, scales and their product."""
 _DECODING = 10
 """Bytes that plain torch takes for each value of ggml's blocks that it decodes, beside the result; 8 to 12 by type."""
 
@@ -27,6 +31,8 @@ def scratch_bytes(
     if scheme == "w8a8":
         return _int8_scratch(rows, outputs, inputs, dtype, device)
     decoding = _DECODING * min(outputs * inputs, PIECE) if scheme in BLOCKS and device == "cpu" else 0
+    if scheme == "nf4":
+        decoding = _NF4_DECODING * min(outputs * inputs, NF4_PIECE)
     if scheme in BLOCKS and compute == "int8":
         return outputs * inputs + max(decoding, _int8_scratch(rows, outputs, inputs, dtype, device))
     return decoding + (min(outputs * inputs, tiles.TILE) if device == "cpu" else outputs * inputs) * dtype.itemsize
@@ -44,3 +50,15 @@ def _int8_scratch(rows: int, outputs: int, inputs: int, dtype: torch.dtype, devi
     tile = min(outputs, tiles.rows_of_a_tile(rows, outputs, inputs))
     operands = 4 * (rows + tile) * min(inputs, EXACT_WIDTH)
     return max(quantizing, rows * inputs + max(8 * rows * tile + operands, 12 * rows * tile))
+
+
+def attention_scratch_bytes(tokens: int, heads: int, width: int, device: str) -> int:
+    """Of `int8_attention`: codes of queries and keys and float16 values of all heads, with their scales.
+
+    On a CPU of some heads, with keys and values in float32 beside, and so many scores, as weights in float32 and float16.
+    """
+    if device != "cpu":
+        return heads * tokens * (4 * width + 8)
+    heads = min(heads, heads_at_once(tokens, tokens))
+    rows = min(tokens, max(1, SCORES // (heads * tokens)))
+    return heads * (tokens * (10 * width + 8) + rows * (10 * tokens + 4 * width))

@@ -12,8 +12,8 @@ import torch
 from diffusers import Ideogram4Transformer2DModel
 from torch import nn
 
-from ideogram_q8.artifact.packed import Fp8Weight, GgmlWeight, Int8Weight, Packed
-from ideogram_q8.layers.packed import Fp8Linear, GgmlLinear, Int8Linear, PackedLinear, from_packed
+from ideogram_q8.artifact.packed import Fp8Weight, GgmlWeight, Int8Weight, Nf4Weight, Packed
+from ideogram_q8.layers.packed import Fp8Linear, GgmlLinear, Int8Linear, Nf4Linear, PackedLinear, from_packed
 
 TOGETHER = (("attention.to_q", "attention.to_k", "attention.to_v"), ("feed_forward.w1", "feed_forward.w3"))
 """In every block, under diffusers' names."""
@@ -77,6 +77,8 @@ def _treatment(layer: nn.Module) -> tuple[object, ...]:
             return layer.in_features, layer.rotation, layer.weight_only, layer.codes.device
         case GgmlLinear():
             return layer.in_features, layer.block.name, layer.packed_names, layer.data.device
+        case Nf4Linear():
+            return layer.in_features, layer.absmax.shape[1], layer.data.device
         case Fp8Linear() | nn.Linear():
             return layer.in_features, layer.weight.dtype, layer.weight.device
         case _:
@@ -118,4 +120,6 @@ def _repacked(layer: PackedLinear, whole: dict[str, torch.Tensor]) -> Packed:
             return GgmlWeight(whole["data"], layer.block.name, (len(whole["data"]), layer.in_features), whole.get("scale"))
         case Fp8Linear():
             return Fp8Weight(whole["weight"], whole["scale"])
+        case Nf4Linear():
+            return Nf4Weight(whole["data"], whole["absmax"])
     raise AssertionError(f"{type(layer).__name__} has no treatment")

@@ -13,8 +13,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from ideogram_q8.artifact.packed import Fp8Weight, GgmlWeight, Int8Weight, Packed
-from ideogram_q8.kernels import Prologue, fp8_linear, ggml_linear, int8_linear, int8_weight_only_linear, row_scale
+from ideogram_q8.artifact.packed import Fp8Weight, GgmlWeight, Int8Weight, Nf4Weight, Packed
+from ideogram_q8.kernels import (
+    Prologue,
+    fp8_linear,
+    ggml_linear,
+    int8_linear,
+    int8_weight_only_linear,
+    nf4_linear,
+    row_scale,
+)
 from ideogram_q8.numerics import ggml
 
 
@@ -122,6 +130,22 @@ class Fp8Linear(PackedLinear):
         return fp8_linear(before.apply(x), self.weight, self.scale, self.bias)
 
 
+class Nf4Linear(PackedLinear):
+    """The official NF4 layer: `data` uint8 [N, K / 2], two levels a byte, times `absmax` float32 [N, K / block], in bfloat16."""
+
+    data: torch.Tensor
+    absmax: torch.Tensor
+
+    def __init__(self, packed: Nf4Weight, bias: torch.Tensor | None) -> None:
+        super().__init__(*packed.shape, {"data": packed.data, "absmax": packed.absmax}, bias)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.after(Prologue(), x)
+
+    def after(self, before: Prologue, x: torch.Tensor) -> torch.Tensor:
+        return nf4_linear(before.apply(x), self.data, self.absmax, self.bias)
+
+
 def from_packed(packed: Packed, bias: torch.Tensor | None = None) -> PackedLinear:
     """The layer for a packed weight; `bias` floating [N] or None."""
     match packed:
@@ -131,6 +155,8 @@ def from_packed(packed: Packed, bias: torch.Tensor | None = None) -> PackedLinea
             return GgmlLinear(packed, bias)
         case Fp8Weight():
             return Fp8Linear(packed, bias)
+        case Nf4Weight():
+            return Nf4Linear(packed, bias)
 
 
 def watched(module: nn.Module) -> bool:

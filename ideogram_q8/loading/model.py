@@ -38,8 +38,8 @@ from ideogram_q8.loading.networks import (
 )
 from ideogram_q8.loading.opening import Build, open_text_encoder_build, open_weights, origin
 from ideogram_q8.loading.streaming import SLOTS, stream_blocks, stream_encoder
-from ideogram_q8.manifest import attention_variant, identity
 from ideogram_q8.loading.text_encoder import encoder_weights
+from ideogram_q8.manifest import attention_variant, identity
 from ideogram_q8.memory import budget, inventory, usage
 from ideogram_q8.memory.budget import Plan
 from ideogram_q8.text import caption_cache
@@ -129,6 +129,13 @@ class Model:
             if streamed:
                 stream_encoder(self._text_encoder, self.device)
         return self._text_encoder
+
+    def whole_text_encoder(self) -> Qwen3VLTextModel | None:
+        """The text encoder, all of it on the device; None where it is streamed, or has no room beside the rest."""
+        if self.plan is not None and self.plan.encoder == "streamed":
+            return None
+        needed = 0 if self._text_encoder else usage.weight_bytes(self._open_text_encoder()[0].files, LANGUAGE_MODEL)
+        return None if needed > usage.available_bytes(self.device) else self.text_encoder
 
     def text_files(self) -> tuple[Path, ...]:
         """The files that text encoder and tokenizer are made from."""

@@ -26,7 +26,7 @@ from ideogram_q8.architecture import (
     diffusers_names,
     linears,
 )
-from ideogram_q8.artifact.packed import Fp8Weight, GgmlWeight, Packed
+from ideogram_q8.artifact.packed import Fp8Weight, GgmlWeight, Nf4Weight, Packed
 from ideogram_q8.checkpoint import BranchReader
 from ideogram_q8.checkpoint.text import read_json
 from ideogram_q8.components import LANGUAGE_MODEL, TextEncoderConfig
@@ -53,7 +53,7 @@ class WeightReader(Protocol):
 
 @dataclass(frozen=True)
 class SourceWeights:
-    """A source's branch or text encoder, its e4m3 Linears handed out as they are stored."""
+    """A source's branch or text encoder, its e4m3 and NF4 Linears handed out as they are stored."""
 
     reader: BranchReader
 
@@ -70,7 +70,10 @@ class SourceWeights:
 
     def packed(self, name: str) -> Packed | None:
         stored = self.reader.read_fp8(f"{name}.weight")
-        return None if stored is None else Fp8Weight(*stored)
+        if stored is not None:
+            return Fp8Weight(*stored)
+        stored = self.reader.read_nf4(f"{name}.weight")
+        return None if stored is None else Nf4Weight(*stored)
 
 
 class NotLoaded(nn.Module):

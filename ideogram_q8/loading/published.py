@@ -26,7 +26,7 @@ from ideogram_q8.report import FILE_NAME as REPORT
 
 MAX_BYTES = 64 << 20
 """Of a small file: what is larger is not downloaded."""
-_MOST_BUILDS = 64
+_MOST_BUILDS, _MOST_CHARACTERS = 64, 60
 _PAPERS = ("LICENSE", "LICENSE.md", "Notice", "NOTICE", "README.md")
 """What goes with a build's weights, where the repository has it."""
 
@@ -51,6 +51,13 @@ class Published:
         if self.snapshot is not None:
             return self.snapshot.missing_bytes(_wanted(self.snapshot, self.place.folder, self.manifest))
         return sum(record.size for record in self.manifest.files if not (self.folder / record.path).is_file())
+
+    @property
+    def total_bytes(self) -> int:
+        """Size of all that it needs to be loaded, as far as it is known."""
+        if self.snapshot is not None:
+            return self.snapshot.bytes_of(_wanted(self.snapshot, self.place.folder, self.manifest))
+        return sum(record.size for record in self.manifest.files)
 
     def download(self, on_progress: OnProgress | None = None) -> Path:
         """Its folder, with everything in it; what is here already is not fetched again, what was interrupted goes on.
@@ -129,11 +136,7 @@ def _small_files(snapshot: Snapshot, path: str) -> Path:
     if manifest.size > MAX_BYTES:
         raise ArtifactError(f"{snapshot.place}: {path} has {manifest.size} bytes; expected {MAX_BYTES} at most of a manifest")
     wanted = [path] if report is None or report.size > MAX_BYTES else [path, report.path]
-    return hub.fetch(snapshot, wanted, _unseen)
-
-
-def _unseen(here: int, total: int) -> None:
-    """Progress of small files."""
+    return hub.fetch(snapshot, wanted, hub.unseen)
 
 
 def _read(place: Place, path: str, root: Path, snapshot: Snapshot | None) -> Published:
@@ -141,8 +144,10 @@ def _read(place: Place, path: str, root: Path, snapshot: Snapshot | None) -> Pub
     folder = path.removesuffix(FILE_NAME).rstrip("/")
     try:
         manifest = read_manifest(root / folder)
-        config = Recipe.from_value(manifest.recipe)
-        config.check(_config(manifest, config))
+        recipe = Recipe.from_value(manifest.recipe)
+        recipe.check(_config(manifest, recipe))
+        if not (manifest.variant.isprintable() and 0 < len(manifest.variant) <= _MOST_CHARACTERS):
+            raise ArtifactError(f"variant is {manifest.variant[:_MOST_CHARACTERS]!r}, expected a short name")
         if snapshot is not None:
             for record in manifest.files:
                 _check(record, folder, snapshot)

@@ -28,12 +28,13 @@ from ideogram_q8.architecture import (
     split_block,
     tensor_shapes,
 )
-from ideogram_q8.devices import AUTO, COMPUTES
+from ideogram_q8.devices import ATTENTIONS, AUTO, COMPUTES
 from ideogram_q8.errors import RequestError
 from ideogram_q8.generation.decoding import strip_values
-from ideogram_q8.kernels.scratch import scratch_bytes
+from ideogram_q8.kernels.scratch import attention_scratch_bytes, scratch_bytes
 from ideogram_q8.loading.streaming import SLOTS, STREAMED
 from ideogram_q8.memory.usage import Activations
+from ideogram_q8.numerics import nf4
 from ideogram_q8.numerics.ggml import BLOCKS
 from ideogram_q8.schemes import INT8_SCHEMES
 
@@ -75,7 +76,7 @@ class Encoder:
 
 @dataclass(frozen=True)
 class Networks:
-    """What is loaded. `schemes` has a scheme for each Linear of a branch: "fp8", those of recipes, or a float type.
+    """What is loaded. `schemes` has a scheme for each Linear of a branch: "fp8", "nf4", those of recipes, or a float type.
 
     `vae_bytes` of the VAE; `vae_channels` before and after the first layer of its decoder's last block, at the picture's full size.
     """
@@ -88,6 +89,8 @@ class Networks:
     dtype: torch.dtype
     compute: str = COMPUTES[0]
     """One of COMPUTES, what Linears in ggml's blocks compute in."""
+    attention: str = ATTENTIONS[0]
+    """One of ATTENTIONS."""
 
 
 @dataclass(frozen=True)
@@ -166,6 +169,8 @@ def linear_bytes(linear: Linear, scheme: str, dtype: torch.dtype, compute: str =
     outputs, inputs = linear.out_features, linear.in_features
     if scheme in BLOCKS:
         return outputs * (BLOCKS[scheme].row_bytes(inputs) + (4 if compute == "int8" else 0))
+    if scheme == "nf4" and inputs % nf4.BLOCK == 0:  # else blocks lie across rows, and it is loaded as values
+        return outputs * inputs // 2 + 4 * outputs * inputs // nf4.BLOCK
     if scheme == "fp8" or scheme in INT8_SCHEMES:
         return outputs * inputs + 4 * outputs
     return outputs * inputs * dtype.itemsize
@@ -236,7 +241,12 @@ def denoise_activation_bytes(networks: Networks, size: tuple[int, int], text_tok
     kept += text_tokens * config.hidden_size * 2 * item + 4 * image * config.in_channels * 4
     # the residual, q k v, and one of them normalized and turned; a CPU normalizes halves in float32
     placing = tokens * config.hidden_size * (4 * item + max(2 * item, 8 if device == "cpu" else 0))
-    return kept + max(placing, *(_product_peak(networks, kind, scheme, tokens, device) for kind, scheme in _products(networks)))
+    attending = 5 * tokens * config.hidden_size * item  # the residual, q k v, and what becomes of them
+    if networks.attention == "int8":
+        attending += attention_scratch_bytes(tokens, config.num_attention_heads, config.attention_head_dim, device)
+    return kept + max(
+        placing, attending, *(_product_peak(networks, kind, scheme, tokens, device) for kind, scheme in _products(networks))
+    )
 
 
 def _products(networks: Networks) -> set[tuple[str, str]]:

@@ -41,7 +41,8 @@ def schemes(opened: Source | Artifact | GgufBuild) -> dict[Branch, dict[str, str
     names = [linear.name for linear in linears(opened.config)]
     found: dict[Branch, dict[str, str]] = {}
     for branch in BRANCHES:
-        stored = "fp8" if "F8_E4M3" in opened.branch(branch).layout else "bf16"
+        layout = opened.branch(branch).layout
+        stored = "fp8" if "F8_E4M3" in layout else "nf4" if "NF4" in layout else "bf16"
         found[branch] = dict.fromkeys(names, stored)
     return found
 

@@ -79,13 +79,16 @@ def _file_bytes(path: Path, prefix: str) -> int:
 
 
 def module_bytes(*modules: torch.nn.Module) -> int:
-    """Bytes that the parameters and buffers of `modules` really hold, counting shared memory once."""
-    storages = {}
-    for module in modules:
-        for tensor in (*module.parameters(), *module.buffers()):
-            storage = tensor.untyped_storage()
-            storages[storage.data_ptr()] = storage.nbytes()
-    return sum(storages.values())
+    """Bytes that the parameters and buffers of `modules` cover in memory, what several cover once.
+
+    Not those of their storages: of a file that is mapped, that would be all of it for every tensor that is read from it.
+    """
+    tensors = (tensor for module in modules for tensor in (*module.parameters(), *module.buffers()))
+    found = end = 0
+    for start, size in sorted((tensor.data_ptr(), tensor.nbytes) for tensor in tensors):
+        found += max(0, start + size - max(start, end))
+        end = max(end, start + size)
+    return found
 
 
 def predict(weights: Weights, activations: Activations, available: int) -> Placement:

@@ -10,13 +10,12 @@
 Smoothing the keys, int8 for q and k by token and float16 for p and v are SageAttention's (arXiv 2410.02367); rotating both is QuaRot's
 (arXiv 2404.00456) and comfy-kitchen's; one scale a channel of v is SageAttention2's (arXiv 2411.10958).
 
-Weights and values stay in float16 because of what int8 would cost: output SNR in dB to exact attention, 18 heads' shape of 256 and 4608
-keys, weights as codes of 1/127 of the largest in each 64 keys and values in int8 by channel (`bench`'s synthetic heads, two of them):
+Weights and values stay in float16 because of what int8 would cost: output SNR in dB on made-up heads of Ideogram 4's shape
+(`evaluation.attention`, whose page has all of them), with weights in int8 by 64 keys and values by channel:
 
-    even attention 36.7 -> 33.1    with outlier channels in q and k 39.2 -> 37.0    with outlier tokens in v too 42.1 -> 30.4
-    the pocket's own heads, median of all steps 51.7 -> 45.4
+    even attention 36.3 -> 32.9    with outlier channels in q and k 39.6 -> 37.3    with outlier tokens in v too 41.4 -> 31.4
 
-and float16 sums run at twice bfloat16's rate on the GeForce cards that this is for. Without the rotation, outlier channels take 10 dB.
+and float16 sums run at twice bfloat16's rate on the GeForce cards that this is for. Without the rotation, outlier channels take 12 dB.
 """
 
 from __future__ import annotations
@@ -78,28 +77,36 @@ def half_values(v: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
 def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
     """Floating [batch, heads, tokens, width] of at most 1024 values a head -> like q; k and v may have other tokens than q.
 
-    A head at a time and SCORES scores at a time. In memory the result's heads of a token lie side by side.
+    SCORES scores at a time. In memory the result's heads of a token lie side by side.
     """
     batch, heads, tokens, width = q.shape
     out = q.new_empty(batch, tokens, heads, width).transpose(1, 2)
+    step = heads_at_once(tokens, k.shape[2])
     for i in range(batch):
-        for j in range(heads):
-            _attend_head(q[i, j], k[i, j], v[i, j], out[i, j])
+        for start in range(0, heads, step):
+            part = slice(start, start + step)
+            _attend(q[i, part], k[i, part], v[i, part], out[i, part])
     return out
 
 
-def _attend_head(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, out: torch.Tensor) -> None:
-    """[tokens, width] each. Sums of codes are by float32 products, which are exact for at most EXACT_WIDTH terms."""
-    assert q.shape[1] <= int8.EXACT_WIDTH
+def heads_at_once(tokens: int, keys: int) -> int:
+    """How many heads' scores are there together; of one, if a head has more than SCORES."""
+    return max(1, SCORES // max(1, tokens * keys))
+
+
+def _attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, out: torch.Tensor) -> None:
+    """[heads, tokens, width] each. Sums of codes are by float32 products, which are exact for at most EXACT_WIDTH terms."""
+    heads, tokens, width = q.shape
+    assert width <= int8.EXACT_WIDTH
     queries, query_scale = quantize_queries(q)
     keys, key_scale = quantize_keys(k)
     factor = value_factor(v)
     values = half_values(v, factor).float()
-    keys_t, row = keys.float().T, key_scale.T
-    step = max(1, SCORES // max(1, len(k)))
-    for start in range(0, len(q), step):
+    across, row = keys.float().mT, key_scale.mT
+    step = max(1, SCORES // max(1, heads * k.shape[1]))
+    for start in range(0, tokens, step):
         part = slice(start, start + step)
-        scores = (queries[part].float() @ keys_t).mul_(query_scale[part]).mul_(row)
+        scores = (queries[:, part].float() @ across).mul_(query_scale[:, part]).mul_(row)
         weights = scores.sub_(scores.amax(-1, keepdim=True)).exp2_()
         total = weights.sum(-1, keepdim=True)
-        out[part] = (weights.half().float() @ values).div_(total).div_(factor)
+        out[:, part] = (weights.half().float() @ values).div_(total).div_(factor)

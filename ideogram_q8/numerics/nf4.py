@@ -18,6 +18,23 @@ LEVELS = (
 """Appendix E of the paper."""
 
 
+BLOCK = 64
+"""Elements that share a scale in the official NF4 files."""
+
+
+def quantize(values: torch.Tensor, block: int = BLOCK) -> tuple[torch.Tensor, torch.Tensor]:
+    """Float [n], n a multiple of `block` -> (codes uint8 [n / 2], scales float32 [n / block]): the nearest level, the lower of two.
+
+    A block of zeros has scale 0 and the code of 0.
+    """
+    blocks = values.float().view(-1, block)
+    absmax = blocks.abs().amax(1)
+    shares = blocks / torch.where(absmax == 0, torch.ones_like(absmax), absmax)[:, None]
+    levels = torch.tensor(LEVELS, device=values.device)
+    codes = torch.bucketize(shares, (levels[1:] + levels[:-1]) / 2).to(torch.uint8).view(-1, 2)
+    return codes[:, 0] << 4 | codes[:, 1], absmax
+
+
 def dequantize(packed: torch.Tensor, absmax: torch.Tensor, block: int) -> torch.Tensor:
     """uint8 [n / 2], float32 [ceil(n / block)] -> bfloat16 [n].
 

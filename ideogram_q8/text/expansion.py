@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING
 
 from ideogram_q8 import caption
 from ideogram_q8.caption.repair import repair
-from ideogram_q8.checkpoint import hub
+from ideogram_q8.checkpoint import dimensions, hub
 from ideogram_q8.checkpoint.places import read_headers
 from ideogram_q8.checkpoint.stored import StoredTensor
 from ideogram_q8.checkpoint.text import read_json
+from ideogram_q8.components import TextEncoderConfig
 from ideogram_q8.errors import CaptionError, RequestError, SourceError
 
 if TYPE_CHECKING:  # what is imported in functions is not needed to see whether a head is there
@@ -34,6 +35,8 @@ MAX_TOKENS = 1024
 """Of a caption; diffusers' default."""
 MAX_IDEA = 4000
 """Characters."""
+_PUBLISHED = 151_936, 4096
+"""Vocabulary and width of Qwen3-VL-8B, which the published head is for."""
 _WEIGHT = "lm_head.weight"
 _WANTED = ("config.json", "*.safetensors", "README.md", "LICENSE*")
 _grammars: dict[str, object] = {}
@@ -51,20 +54,20 @@ class Head:
     folder: Path
     weight: StoredTensor
 
+    def check(self, encoder: tuple[int, int]) -> None:
+        """Raises SourceError: a text encoder has another vocabulary or width than this."""
+        if self.weight.shape != encoder:
+            own = f"a text encoder of {self.weight.shape[0]} tokens and width {self.weight.shape[1]}"
+            raise SourceError(f"{self.folder} is for {own}; this model's has {encoder[0]} and {encoder[1]}")
+
     def load(self, encoder: Qwen3VLTextModel) -> Ideogram4PromptEnhancerHead:
         """The module, on the device and in the dtype of an encoder. Raises SourceError: it is for another one, or cannot be read."""
         import torch
         from diffusers import Ideogram4PromptEnhancerHead
 
-        vocabulary, width = self.weight.shape
-        expected = encoder.config.vocab_size, encoder.config.hidden_size
-        if (vocabulary, width) != expected:
-            raise SourceError(
-                f"{self.folder} is for a text encoder of {vocabulary} tokens and width {width}; this model's has {expected[0]} and "
-                f"{expected[1]}: name another with --prompt-expander"
-            )
+        self.check((encoder.config.vocab_size, encoder.config.hidden_size))
         with torch.device("meta"):
-            head = Ideogram4PromptEnhancerHead(hidden_size=width, vocab_size=vocabulary)
+            head = Ideogram4PromptEnhancerHead(hidden_size=self.weight.shape[1], vocab_size=self.weight.shape[0])
         norm = encoder.norm.weight
         value = self.weight.read().view(self.weight.shape).to(norm.device, norm.dtype)
         head.load_state_dict({_WEIGHT: value}, assign=True)
@@ -92,27 +95,49 @@ def open_head(folder: Path) -> Head:
 
 
 def find_head(folder: Path, named: str | None = None) -> Head:
-    """The head that was named (a folder or a Hub id, which is downloaded), or else that of a checkpoint, or else the published one
-    where it is in the Hub's cache.
+    """The head that was named, or else that of a checkpoint, or else the published one where it is in the Hub's cache.
 
     Args:
         folder: of the checkpoint.
+        named: a folder, or a Hub id, which is downloaded.
 
     Raises:
-        SourceError: there is none; the message says how to get one.
+        SourceError: there is none for this checkpoint's text encoder; the message says how to get one.
     """
+    config = dimensions.from_config(folder / "text_encoder" / "config.json", TextEncoderConfig)
+    encoder = config.vocab_size, config.hidden_size
+    head = open_head(_place(folder, named, encoder == _PUBLISHED))
+    head.check(encoder)
+    return head
+
+
+def _place(folder: Path, named: str | None, is_published: bool) -> Path:
     if named is not None:
         path, place = Path(named).expanduser(), hub.parse(named)
-        return open_head(path if path.is_dir() or place is None else hub.download(place, _WANTED))
+        return path if path.is_dir() or place is None else hub.download(place, _WANTED)
     if (folder / FOLDER).is_dir():
-        return open_head(folder / FOLDER)
+        return folder / FOLDER
+    if not is_published:
+        raise SourceError(
+            f"the checkpoint has no {FOLDER}, and {REPOSITORY} is for Ideogram 4's text encoder, not for this one"
+        )
     cached = hub.cached(hub.Place(REPOSITORY))
     if cached is None:
         raise SourceError(
-            f"there is no {FOLDER} in {folder} and no {REPOSITORY} in the Hub's cache: get it with `hf download {REPOSITORY}`, or "
-            "name a folder with --prompt-expander"
+            f"the checkpoint has no {FOLDER}, nor has the Hub's cache {REPOSITORY}: get it with `hf download {REPOSITORY}`, or name a "
+            "folder with --prompt-expander"
         )
-    return open_head(cached)
+    return cached
+
+
+def look_for_head(folder: Path, named: str | None = None) -> Head | str:
+    """`find_head`, or in words why there is none. Raises SourceError: the one that was named is not what it should be."""
+    try:
+        return find_head(folder, named)
+    except SourceError as error:
+        if named is not None:
+            raise
+        return str(error)
 
 
 # ---- writing a caption ----
@@ -171,21 +196,23 @@ def expand(
     from diffusers.pipelines.ideogram4.prompt_enhancer import generate_captions
 
     idea.check()
-    model = graft(encoder, tokenizer, head.load(encoder))
-    watch = _Watch(on_token)
+    model, watch = graft(encoder, tokenizer, head.load(encoder)), _Watch(on_token)
     model.generate = functools.partial(model.generate, stopping_criteria=[watch])
-    (text,) = generate_captions(
-        model,
-        tokenizer,
-        _grammar(model, tokenizer),
-        idea.text.strip(),
-        idea.height,
-        idea.width,
-        max_new_tokens=max_tokens,
-        generator=torch.Generator("cpu").manual_seed(idea.seed),
-        device=encoder.norm.weight.device,
-    )
-    found, mended = read(text, cut_off=watch.tokens >= max_tokens)
+    try:
+        (text,) = generate_captions(
+            model,
+            tokenizer,
+            _grammar(model, tokenizer),
+            idea.text.strip(),
+            idea.height,
+            idea.width,
+            max_new_tokens=max_tokens,
+            generator=torch.Generator("cpu").manual_seed(idea.seed),
+            device=encoder.norm.weight.device,
+        )
+    finally:
+        del model.generate  # it holds the model, which would hold the encoder until the next garbage collection
+    found, mended = read(text, watch.tokens, cut_off=watch.tokens >= max_tokens)
     return Expansion(found, tuple(mended), watch.tokens)
 
 
@@ -218,7 +245,7 @@ class _Watch:
     def __call__(self, input_ids: torch.Tensor, _scores: object, **_: object) -> torch.Tensor:
         self.tokens += 1
         self.report(self.tokens)
-        return input_ids.new_zeros(len(input_ids), dtype=bool)
+        return input_ids.new_zeros(len(input_ids)).bool()
 
 
 def _grammar(model: Qwen3VLForConditionalGeneration, tokenizer: PreTrainedTokenizerBase) -> object:
@@ -236,8 +263,8 @@ def _grammar(model: Qwen3VLForConditionalGeneration, tokenizer: PreTrainedTokeni
     return _grammars[key]
 
 
-def read(text: str, *, cut_off: bool = False) -> tuple[str, list[str]]:
-    """The canonical caption of what a language model wrote, and what was mended.
+def read(text: str, tokens: int, *, cut_off: bool) -> tuple[str, list[str]]:
+    """The canonical caption of what a language model wrote in `tokens` tokens, and what was mended.
 
     Raises:
         CaptionError: it is none, or it says nothing.
@@ -250,8 +277,8 @@ def read(text: str, *, cut_off: bool = False) -> tuple[str, list[str]]:
         if not (value.get("high_level_description") or value["compositional_deconstruction"]["elements"]):
             raise CaptionError("caption says nothing: it has no description and no elements")
     except CaptionError as error:
-        fault = str(error).partition(";")[0]  # what follows is for people who type
-        raise CaptionError(
-            f"the expansion is no caption ({why}); your text stays as it is: try another seed or other words"
-        ) from None
+        fault = str(error).partition(";")[0]  # after it comes what to do for people who type
+        why = f"cut off after {tokens} tokens: {fault}" if cut_off else fault
+        remedy = "your text stays as it is: try another seed or other words"
+        raise CaptionError(f"the expansion is no caption ({why}); {remedy}") from None
     return caption.canonical(value), mended

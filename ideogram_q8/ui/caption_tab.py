@@ -18,7 +18,8 @@ from ideogram_q8.ui import boxes, draft, fragments, palette
 from ideogram_q8.ui.boxes import build_boxes, canvas
 from ideogram_q8.ui.controls import PRIVATE
 from ideogram_q8.ui.draft import NEW_BOX, Draft, Element
-from ideogram_q8.ui.form import RequestForm, friendly_errors
+from ideogram_q8.ui.expanding import build_expander
+from ideogram_q8.ui.form import Desk, RequestForm, friendly_errors
 from ideogram_q8.ui.palette import build_palette, colours
 from ideogram_q8.ui.templates import TEMPLATES
 
@@ -63,8 +64,9 @@ class _Parts:
         return [self.canvas, self.selected, self.element, self.text, self.desc, self.element_palette]
 
 
-def build_caption_tab(form: RequestForm, tab: gr.Tab) -> None:
+def build_caption_tab(desk: Desk, tab: gr.Tab) -> None:
     """Adds the tab's components and events to the current Blocks context; `tab` is this tab, whose opening reads the text."""
+    form, expanded = desk.form, build_expander(desk)
     parts = _layout()
     everything = [*parts.form, parts.lint]
 
@@ -78,6 +80,8 @@ def build_caption_tab(form: RequestForm, tab: gr.Tab) -> None:
     sized = [form.caption, form.width, form.height]
     tab.select(reread, sized, everything, **PRIVATE)
     form.caption.blur(reread, sized, everything, **PRIVATE)
+    for event in expanded:
+        event.then(reread, sized, everything, **PRIVATE)
     _connect_fields(form, parts)
     _connect_elements(form, parts)
 

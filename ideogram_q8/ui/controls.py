@@ -88,9 +88,9 @@ def _waiting(ahead: int | None) -> Any:
     return fragments.waiting(ahead) if ahead else gr.skip()
 
 
-def build_controls(title: str, name: str, jobs: Jobs) -> Controls:
+def build_controls(title: str, name: str, jobs: Jobs, *, usable: bool = True) -> Controls:
     """Adds a row with both buttons to the current Blocks context; their ids are `q8-{name}` and `q8-{name}-cancel`."""
     with gr.Row():
-        go = gr.Button(title, variant="primary", elem_id=f"q8-{name}", scale=3)
+        go = gr.Button(title, variant="primary", interactive=usable, elem_id=f"q8-{name}", scale=3)
         cancel = gr.Button("Cancel", variant="stop", interactive=False, elem_id=f"q8-{name}-cancel", scale=1)
     return Controls(name, go, cancel, gr.Timer(_ASK_SECONDS, active=False), jobs)

@@ -88,13 +88,18 @@ RATE_SECONDS = 8.0
 
 
 class ByteTracker:
-    """Turns bytes into `Downloading` events. What was here before it began says nothing about the rate."""
+    """Turns bytes into `Downloading` events. What was here before it began says nothing about the rate.
 
-    def __init__(self, variant: str, emit: Emit[Event]) -> None:
+    `before` and `after` are bytes that come with them: here already, and still to come.
+    """
+
+    def __init__(self, variant: str, emit: Emit[Event], before: int = 0, after: int = 0) -> None:
         self.variant, self.emit = variant, emit
+        self.before, self.after = before, after
         self._seen: deque[tuple[float, int]] = deque()
 
     def __call__(self, here: int, total: int) -> None:
+        here, total = self.before + here, self.before + total + self.after
         now, seen = time.monotonic(), self._seen
         seen.append((now, here))
         while now - seen[0][0] > RATE_SECONDS:

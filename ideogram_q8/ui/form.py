@@ -156,8 +156,9 @@ def full_choices(studio: Studio, width: float, height: float) -> list[tuple[str,
     """The same, with what a picture of this size takes and what was measured."""
     variants, size = studio.variants(), (int(width), int(height))
     known = figures(variants, studio.report)
-    fits = {v.name: None if v.problem else studio.fit(v.name, size) for v in variants}
-    return [(fragments.card(v, fits[v.name], known.get(v.name), studio.downloading.get(v.name)), v.name) for v in variants]
+    under_way = studio.stock.downloading
+    fits = {v.name: studio.fit(v, size) or fragments.UNKNOWN for v in variants}
+    return [(fragments.card(v, fits[v.name], known.get(v.name), under_way.get(v.name)), v.name) for v in variants]
 
 
 def read_request(

@@ -33,14 +33,18 @@ def title(traits: Traits, runs: str) -> str:
     )
 
 
+PENDING, UNKNOWN = "does it fit? …", "does it fit? unknown yet"
+"""In place of a fit: it is being looked at; or of a model that is not known before it is here."""
+
+
 def card(
-    variant: Variant, fit: Fit | None = None, figures: Figures | None = None, downloading: Downloading | None = None
+    variant: Variant, fit: Fit | str = PENDING, figures: Figures | None = None, downloading: Downloading | None = None
 ) -> str:
     """The lines of a variant's radio card: what it is, whether it is here, whether it fits, what was measured of it."""
     lines = [variant.title, variant.format, *_state(variant, downloading)]
     if variant.problem:
         return "\n".join(lines)
-    lines.append("does it fit? …" if fit is None else f"needs {byte_size(fit.needed)} · {fit}")
+    lines.append(fit if isinstance(fit, str) else f"needs {byte_size(fit.needed)} · {fit}")
     if figures is not None:
         lines += _measured(figures)
     return "\n".join(lines)
@@ -51,17 +55,22 @@ def _state(variant: Variant, downloading: Downloading | None) -> Iterator[str]:
     size = byte_size(variant.size_bytes)
     if variant.problem:
         yield f"not downloaded · {variant.problem}"
-    elif downloading is not None:
-        yield " · ".join([f"downloading {100 * downloading.fraction:.0f} % of {size}", *_pace(downloading)])
-    elif variant.location is None:
-        yield f"≈ {size} · made on first use" if variant.place is None else _not_downloaded(variant, size)
+        return
+    if downloading is not None:
+        yield f"downloading {100 * downloading.fraction:.0f} % of {byte_size(downloading.total)}"
+        yield " · ".join(_pace(downloading))
+        return
+    if variant.location is None:
+        yield f"≈ {size} · not built yet" if variant.place is None else _not_downloaded(variant, size)
     else:
         yield size if variant.place is None else f"{size} · downloaded"
+    if variant.rest_bytes:
+        yield f"+ {byte_size(variant.rest_bytes)} of its source"
 
 
 def _not_downloaded(variant: Variant, size: str) -> str:
-    missing = variant.missing_bytes
-    return f"{size} · not downloaded" + (f", {byte_size(missing)} to go" if missing < variant.size_bytes else "")
+    here = variant.size_bytes - variant.missing_bytes
+    return f"{size} · {100 * here // variant.size_bytes} % downloaded" if here > 0 else f"{size} · not downloaded"
 
 
 def _pace(event: Downloading) -> Iterator[str]:

@@ -10,9 +10,19 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from ideogram_q8.ui import fragments
-from ideogram_q8.ui.controls import ON_DEVICE, Controls, afterwards, build_controls
+from ideogram_q8.ui.controls import ON_DEVICE, PRIVATE, Controls, afterwards, build_controls
 from ideogram_q8.ui.events import Painting, Picture
-from ideogram_q8.ui.form import Desk, Fields, Painter, failed, friendly_errors, owner_of, read_request, variant_cards
+from ideogram_q8.ui.form import (
+    Desk,
+    Fields,
+    Painter,
+    failed,
+    friendly_errors,
+    full_choices,
+    owner_of,
+    read_request,
+    variant_cards,
+)
 from ideogram_q8.ui.jobs import Job
 from ideogram_q8.ui.seeds import consecutive, roll_seed
 from ideogram_q8.ui.studio import Studio
@@ -21,11 +31,13 @@ if TYPE_CHECKING:
     from ideogram_q8.generation.sampling import Request
 
 MAX_BATCH = 8
+_LOOK_SECONDS = 2.0
+"""How often the cards are told anew while something is downloaded."""
 _IDLE = fragments.panel(
     "idle",
     "Ready",
     notes=[
-        "Pick a variant and press Generate. The first picture with a variant takes a few seconds more: it is built and loaded."
+        "Pick a variant and press Generate. The first picture with a variant takes longer: it is downloaded or built, and loaded."
     ],
 )
 
@@ -40,6 +52,8 @@ class _Parts:
     download: gr.DownloadButton
     metadata: gr.JSON
     count: gr.Slider
+    clock: gr.Timer
+    """Ticks while this page waits for a variant that is to be downloaded."""
     saved: gr.State
     """Path of the finished picture; None while there is none."""
 
@@ -68,10 +82,12 @@ def build_generate_tab(desk: Desk, chosen: str) -> Painter:
     def end(saved: str | None, keep: bool, request: gr.Request) -> dict[object, object]:
         return {
             **parts.controls.released(request),
+            parts.clock: gr.Timer(active=False),
             parts.download: gr.update(value=saved, interactive=saved is not None),
             form.seed: gr.skip() if keep else roll_seed(),
         }
 
+    _keep_cards(desk, parts)
     start = parts.controls.connect(parts.status, parts.download)
     run = start.then(
         generate,
@@ -80,8 +96,22 @@ def build_generate_tab(desk: Desk, chosen: str) -> Painter:
         api_name="generate",
         **ON_DEVICE,
     )
-    changed: list[Any] = [parts.controls.go, parts.controls.cancel, parts.download, form.seed]
+    changed: list[Any] = [parts.controls.go, parts.controls.cancel, parts.clock, parts.download, form.seed]
     return Painter(parts.variant, afterwards(run, end, [parts.saved, form.keep_seed], changed))
+
+
+def _keep_cards(desk: Desk, parts: _Parts) -> None:
+    """They say how far a download is."""
+    studio, size = desk.studio, [desk.form.width, desk.form.height]
+
+    def start(variant: str) -> gr.Timer:
+        return gr.Timer(active=studio.stock.is_to_download(variant))
+
+    def look(width: float, height: float) -> Any:
+        return gr.update(choices=full_choices(studio, width, height)) if studio.stock.downloading else gr.skip()
+
+    parts.controls.go.click(start, parts.variant, parts.clock, **PRIVATE)
+    parts.clock.tick(look, size, parts.variant, **PRIVATE)
 
 
 def _layout(desk: Desk, chosen: str) -> _Parts:
@@ -117,7 +147,8 @@ def _layout(desk: Desk, chosen: str) -> _Parts:
             download = gr.DownloadButton("Download PNG", interactive=False, elem_id="q8-download")
             with gr.Accordion("What the PNG says about itself", open=False):
                 metadata = gr.JSON(show_label=False, elem_id="q8-metadata")
-    return _Parts(variant, controls, picture, strip, status, download, metadata, count, gr.State())
+    clock = gr.Timer(_LOOK_SECONDS, active=False)
+    return _Parts(variant, controls, picture, strip, status, download, metadata, count, clock, gr.State())
 
 
 def _generate(

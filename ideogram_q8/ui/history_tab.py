@@ -11,6 +11,7 @@ import gradio as gr
 from ideogram_q8.errors import IdeogramQ8Error, RequestError
 from ideogram_q8.png import read_metadata
 from ideogram_q8.ui import fragments
+from ideogram_q8.ui.bin import Bin
 from ideogram_q8.ui.controls import PRIVATE
 from ideogram_q8.ui.form import Desk, Painter, RequestForm, friendly_errors, owner_of
 from ideogram_q8.ui.library import Entry
@@ -33,6 +34,7 @@ class _Parts:
     favourite: gr.Button
     remove: gr.Button
     upload: gr.File
+    undo: gr.Button
     older: gr.Button
     limit: gr.State
     """How many pictures are shown at most."""
@@ -40,6 +42,8 @@ class _Parts:
     """The entries in the gallery, in its order."""
     chosen: gr.State
     """The chosen entry."""
+    removed: gr.State
+    """The entry that was deleted last."""
 
     @property
     def buttons(self) -> list[gr.Button]:
@@ -92,14 +96,35 @@ def build_history_tab(desk: Desk, generate: Painter, tabs: gr.Tabs, tab: gr.Tab)
         if chosen is not None:
             studio.library.set_favourite(owner_of(owner, request), chosen.id, not chosen.favourite)
 
-    def remove(chosen: Entry | None, owner: str | None, request: gr.Request) -> None:
-        if chosen is not None:
-            studio.library.forget(owner_of(owner, request), chosen.id)
-            (studio.outputs / chosen.file).unlink(missing_ok=True)
-
-    for button, act in ((parts.favourite, set_favourite), (parts.remove, remove)):
-        button.click(act, [parts.chosen, desk.owner], None, **PRIVATE).then(look, looked, found, **PRIVATE)
+    parts.favourite.click(set_favourite, [parts.chosen, desk.owner], None, **PRIVATE).then(look, looked, found, **PRIVATE)
+    for changed in _connect_removing(desk, parts):
+        changed.then(look, looked, found, **PRIVATE)
     _connect_restoring(studio, parts, form, generate, tabs)
+
+
+def _connect_removing(desk: Desk, parts: _Parts) -> list[Any]:
+    """The events after which there is another set of pictures."""
+    library, bin_ = desk.studio.library, Bin(desk.studio.outputs)
+
+    def remove(chosen: Entry | None, owner: str | None, request: gr.Request) -> dict[object, object]:
+        if chosen is None:
+            return {}
+        library.forget(owner_of(owner, request), chosen.id)
+        bin_.put(chosen.file)
+        return {parts.removed: chosen, parts.undo: gr.update(visible=True)}
+
+    def undo(removed: Entry | None, owner: str | None, request: gr.Request) -> dict[object, object]:
+        if removed is not None:
+            with friendly_errors():
+                bin_.take_back(removed.file)
+            library.remember(owner_of(owner, request), removed)
+        return {parts.removed: None, parts.undo: gr.update(visible=False)}
+
+    changed = [parts.removed, parts.undo]
+    return [
+        parts.remove.click(remove, [parts.chosen, desk.owner], changed, **PRIVATE),
+        parts.undo.click(undo, [parts.removed, desk.owner], changed, **PRIVATE),
+    ]
 
 
 def _connect_restoring(studio: Studio, parts: _Parts, form: RequestForm, generate: Painter, tabs: gr.Tabs) -> None:
@@ -148,6 +173,7 @@ def _layout(studio: Studio) -> _Parts:
                 buttons=["download", "fullscreen"],
                 elem_id="q8-gallery",
             )
+            undo = gr.Button("Undo deleting", visible=False, size="sm", elem_id="q8-undo")
             older = gr.Button("Show older", visible=False, size="sm", elem_id="q8-older")
         with gr.Column(scale=9, min_width=300):
             details = gr.HTML(_NONE, elem_id="q8-details", elem_classes="q8-flat", padding=False)
@@ -161,8 +187,8 @@ def _layout(studio: Studio) -> _Parts:
                 remove = gr.Button("Delete", interactive=False, variant="stop", min_width=120, elem_id="q8-remove")
             gr.HTML("Settings from a PNG made here", elem_classes="q8-flat q8-label", padding=False)
             upload = gr.File(label="PNG", show_label=False, file_types=[".png"], height=120, elem_id="q8-restore")
-    state = gr.State(PAGE), gr.State(), gr.State()
-    return _Parts(search, favourites, gallery, details, use, again, variant, favourite, remove, upload, older, *state)
+    state = gr.State(PAGE), gr.State(), gr.State(), gr.State()
+    return _Parts(search, favourites, gallery, details, use, again, variant, favourite, remove, upload, undo, older, *state)
 
 
 def _label(entry: Entry) -> str:

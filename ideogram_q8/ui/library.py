@@ -77,10 +77,7 @@ class Library:
 
     def add(self, owner: str, file: str, metadata: Mapping[str, Any]) -> int:
         """Enters a picture by its PNG metadata; returns its id."""
-        text = json.dumps(dict(metadata), ensure_ascii=False)
-        variant = str(metadata["variant"])
-        words = f"{metadata['caption']} {variant} {metadata['seed']} {metadata['preset']}".casefold()
-        row = (owner, file, time.time(), variant, text, words)
+        row = (owner, file, time.time(), *_words(metadata))
         with self._open() as database:
             added = database.execute(
                 "INSERT INTO pictures (owner, file, created, variant, metadata, words) VALUES (?, ?, ?, ?, ?, ?)", row
@@ -107,6 +104,16 @@ class Library:
         """Removes the entry, not the file; without effect on what is not the owner's."""
         with self._open() as database:
             database.execute("DELETE FROM pictures WHERE id = ? AND owner = ?", (entry, owner))
+
+    def remember(self, owner: str, entry: Entry) -> None:
+        """Enters a forgotten entry again, as it was; without effect on one that is there."""
+        row = (entry.id, owner, entry.file, entry.created, entry.favourite, *_words(entry.metadata))
+        with self._open() as database:
+            database.execute(
+                "INSERT OR IGNORE INTO pictures (id, owner, file, created, favourite, variant, metadata, words)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                row,
+            )
 
     def vote(self, vote: Vote) -> None:
         """Enters a vote with the time of now."""
@@ -137,6 +144,13 @@ class Library:
                 yield database
         except (sqlite3.Error, OSError) as error:
             raise ResourceError(f"{self.path}: {error}; check the disk, or move the file away to start a new one") from error
+
+
+def _words(metadata: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Variant, JSON, and what a search looks through."""
+    variant = str(metadata["variant"])
+    words = f"{metadata['caption']} {variant} {metadata['seed']} {metadata['preset']}".casefold()
+    return variant, json.dumps(dict(metadata), ensure_ascii=False), words
 
 
 def _row(vote: Vote) -> dict[str, Any]:

@@ -107,7 +107,7 @@ def kernels(config: TransformerConfig, size: tuple[int, int], device: str, dtype
         choice = product.choose()
         found.setdefault((choice.backend.name, choice.refused), []).append(product.name)
     products = [Kernel(f"INT8 of {', '.join(names)}", runs, refused) for (runs, refused), names in found.items()]
-    reason = expansion_refusal("q4_k", torch.device(place))
+    reason = expansion_refusal("q4_k", torch.device(device))
     blocks = Kernel(
         "GGUF blocks are expanded by", "plain torch" if reason else "Triton", (("Triton", reason),) if reason else ()
     )

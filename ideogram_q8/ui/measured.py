@@ -8,10 +8,12 @@ from pathlib import Path
 
 from ideogram_q8.artifact.reader import read_manifest
 from ideogram_q8.errors import ArtifactError
+from ideogram_q8.manifest import identity
 from ideogram_q8.report import FILE_NAME, Measured, Report, VariantReport
 from ideogram_q8.variants import Variant
 
 MAX_REPORT_BYTES = 64 * 2**20
+_MOST_CHARACTERS = 60
 
 
 @dataclass(frozen=True)
@@ -45,11 +47,15 @@ def figures(variants: Iterable[Variant], given: Report | None) -> Mapping[str, F
         report = _beside(Path(variant.described_in)) or given
         measured = None if report is None else _of_these_files(variant, report)
         if report is not None and measured is not None:
-            machine = report.hardware.accelerator or report.hardware.processor
-            found[variant.name] = Figures(
-                machine, report.settings.reference, _value(measured, "seconds_per_step"), _value(measured, "psnr")
-            )
+            machine = _short(report.hardware.accelerator or report.hardware.processor)
+            reference = _short(report.settings.reference)
+            found[variant.name] = Figures(machine, reference, _value(measured, "seconds_per_step"), _value(measured, "psnr"))
     return found
+
+
+def _short(text: str) -> str:
+    """A stranger's words on a card."""
+    return text if len(text) <= _MOST_CHARACTERS else f"{text[:_MOST_CHARACTERS]}…"
 
 
 def _beside(location: Path) -> Report | None:
@@ -60,13 +66,20 @@ def _beside(location: Path) -> Report | None:
 
 
 def _of_these_files(variant: Variant, report: Report) -> VariantReport | None:
-    """The figures of files with the sha256 of the variant's manifest; without one, of the variant's name and size."""
+    """The figures of files with the sha256 of the variant's manifest; without one, of the variant's name and size.
+
+    Figures of the same files with another attention are another variant's, which its identity shows.
+    """
     try:
         own = {record.sha256 for record in read_manifest(Path(str(variant.described_in))).files}
     except ArtifactError:
         named = report.variant(variant.name)
-        return named if named is not None and named.size == variant.size_bytes else None
-    return next((each for each in report.variants if {file.sha256 for file in each.files} == own), None)
+        return named if named is not None and named.size == variant.size_bytes and _is_plain(named) else None
+    return next((each for each in report.variants if {file.sha256 for file in each.files} == own and _is_plain(each)), None)
+
+
+def _is_plain(measured: VariantReport) -> bool:
+    return measured.artifact_sha256 == identity(file.sha256 for file in measured.files)
 
 
 def _value(measured: VariantReport, name: str) -> float | None:

@@ -73,7 +73,7 @@ def build_page(studio: Studio, chosen: str = "fp8", max_waiting: int = 8, *, own
                 with gr.Tab("Generate", id="generate"):
                     generate = build_generate_tab(desk, chosen)
                 with gr.Tab("Caption", id="caption") as caption:
-                    build_caption_tab(form, caption)
+                    build_caption_tab(desk, caption)
                 with gr.Tab("Compare", id="compare"):
                     compared = build_compare_tab(desk)
                 with gr.Tab("Blind vote", id="vote"):

@@ -19,20 +19,20 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ideogram_q8 import variants
-from ideogram_q8.architecture import Traits, TransformerConfig
-from ideogram_q8.artifact.gguf_build import is_gguf
-from ideogram_q8.checkpoint import open_source
+from ideogram_q8.architecture import IDEOGRAM4, Traits, TransformerConfig
+from ideogram_q8.checkpoint import open_source, open_text_encoder
 from ideogram_q8.errors import RequestError, ResourceError
 from ideogram_q8.memory import usage
 from ideogram_q8.png import write_png
-from ideogram_q8.quantization import Progress
-from ideogram_q8.ui.events import Building, ByteTracker, Downloading, Event, Loading, Picture, StepTracker
+from ideogram_q8.ui.events import Event, Loading, Picture, StepTracker
 from ideogram_q8.ui.library import Library
-from ideogram_q8.ui.streaming import Cancelled, Emit, stream
+from ideogram_q8.ui.stock import Stock
+from ideogram_q8.ui.streaming import Cancelled, Emit, T, stream
 from ideogram_q8.variants import Variant
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase, Qwen3VLTextModel
+
     from ideogram_q8.generation.sampling import Request
     from ideogram_q8.loading.model import Model
     from ideogram_q8.memory.budget import Networks
@@ -44,7 +44,10 @@ _importing = threading.Lock()
 
 
 def warm_up() -> None:
-    """Imports what paints, which takes seconds once; whoever calls meanwhile waits."""
+    """Imports what paints, which takes seconds once; whoever calls meanwhile waits.
+
+    To be called before anything else that needs it: transformers' lazy modules break when two threads import from them at once.
+    """
     with _importing:
         import ideogram_q8.evaluation.metrics
         import ideogram_q8.generation.sampling
@@ -61,6 +64,8 @@ class Studio:
         artifacts: folders and Hub ids to offer beside the source's own variants.
         report: figures of variants that have none beside their files.
         device, dtype: where models run, and in which precision (torch's name).
+        prompt_expander: a folder or Hub id of what writes captions (`expansion.find_head`); None looks for one.
+        preview_decoder: what shows steps (`preview.load_tiny`); None looks for one.
     """
 
     def __init__(
@@ -73,15 +78,15 @@ class Studio:
         report: Report | None = None,
         device: str = "cpu",
         dtype: str = "float32",
+        prompt_expander: str | None = None,
+        preview_decoder: Path | None = None,
     ) -> None:
         self.source, self.outputs, self.cache, self.device, self.dtype = source, outputs, cache, device, dtype
-        opened = open_source(source)
-        self.traits: Traits = opened.traits
-        self.config: TransformerConfig = opened.config
+        self.stock = Stock(source, artifacts, cache)
+        self.traits: Traits = self.stock.traits
+        self.config: TransformerConfig = self.stock.config
+        self.folder, self.prompt_expander, self.preview_decoder = self.stock.folder, prompt_expander, preview_decoder
         self.report = report
-        self._given = {variant.name: variant for variant in variants.given(artifacts, source)}
-        self.downloading: dict[str, Downloading] = {}
-        """What is on its way, by variant."""
         outputs.mkdir(parents=True, exist_ok=True)
         self._busy = threading.Lock()
         self._closed = threading.Event()
@@ -100,7 +105,7 @@ class Studio:
 
     def variants(self) -> list[Variant]:
         """All variants, with what is known of them now."""
-        return [*variants.catalogue(self.source, self.cache), *self._given.values()]
+        return self.stock.variants()
 
     def available(self) -> int:
         """Bytes that the device can give to a model, those of the one that is loaded included."""
@@ -108,22 +113,25 @@ class Studio:
         held = 0 if model is None else usage.module_bytes(*model.branches.values(), model.vae)
         return usage.available_bytes(torch.device(self.device)) + held
 
-    def fit(self, variant: str, size: tuple[int, int]) -> Fit:
-        """What a picture of `size` (width, height) takes with a variant of `variants()` that has no problem; whether the device has it."""
+    def fit(self, variant: Variant, size: tuple[int, int]) -> Fit | None:
+        """What a picture of `size` (width, height) takes, and whether the device has it; None while that is not known."""
+        warm_up()
         from ideogram_q8.ui.fitting import fit
 
-        warm_up()
-        given = self._given[variant].described_in if variant in self._given else None
-        return fit(self._base(), variant, given, size, self.available(), self.device)
+        base = None if variant.problem else self._base()
+        if base is None:
+            return None
+        return fit(base, variant.name, self.stock.described_in(variant.name), size, self.available(), self.device)
 
-    def _base(self) -> Networks:
-        """The source's own networks, read once."""
+    def _base(self) -> Networks | None:
+        """The source's own networks, read once; None of an unknown model that is not here."""
         from ideogram_q8.memory import inventory
 
-        if self._networks is None:
-            source = open_source(self.source)
-            self._networks = inventory.of_files(source, source.folder, source.config, getattr(torch, self.dtype))
-        return self._networks
+        dtype, source = getattr(torch, self.dtype), self.stock.source
+        if self._networks is None and source is not None:
+            opened = open_source(source)
+            self._networks = inventory.of_files(opened, opened.folder, opened.config, dtype)
+        return self._networks or (inventory.of_ideogram4("fp8", dtype) if self.config == IDEOGRAM4 else None)
 
     def paint(self, variant: str, request: Request, *, owner: str = "", reuse: bool = False) -> Generator[Event, None, None]:
         """Yields what happens, last the `Picture`. Closing the iterator stops the work at its next step.
@@ -150,6 +158,27 @@ class Studio:
         yield from stream(work)
 
     @contextmanager
+    def turn(self, emit: Emit[T]) -> Iterator[Emit[T]]:
+        """The device to oneself, and how to report: that raises Cancelled once the studio is closed."""
+        with self._busy:
+            try:
+                yield self._until_closed(emit)
+            except (torch.OutOfMemoryError, MemoryError) as error:
+                self._drop()
+                raise ResourceError(f"{self.device} ran out of memory; close other programs") from error
+
+    def text_encoder(self) -> tuple[Qwen3VLTextModel, PreTrainedTokenizerBase]:
+        """Within a `turn`: whole on the device, that of the loaded model, or one by itself, which takes the model's place."""
+        from ideogram_q8.loading.text_encoder import load_text_encoder
+
+        encoder = None if self._model is None else self._model.whole_text_encoder()
+        if self._model is not None and encoder is not None:
+            return encoder, self._model.tokenizer
+        self._drop()
+        alone = load_text_encoder(open_text_encoder(self.stock.whole_source()), self.device, getattr(torch, self.dtype))
+        return alone.model, alone.tokenizer
+
+    @contextmanager
     def idle(self) -> Iterator[None]:
         """Keeps pictures from being painted within the context, and no model loaded. Raises RequestError: one is being painted."""
         if not self._busy.acquire(blocking=False):
@@ -166,8 +195,8 @@ class Studio:
         with _importing, self._busy:
             self._model = self._model_variant = None
 
-    def _until_closed(self, emit: Emit[Event]) -> Emit[Event]:
-        def guarded(event: Event) -> None:
+    def _until_closed(self, emit: Emit[T]) -> Emit[T]:
+        def guarded(event: T) -> None:
             if self._closed.is_set():
                 raise Cancelled
             emit(event)
@@ -208,9 +237,9 @@ class Studio:
 
     def _no_memory(self, variant: str, request: Request) -> ResourceError:
         size = request.width, request.height
-        needed = self.fit(variant, size).needed
-        known = [each for each in self.variants() if not each.problem]
-        smaller = [each.title for each in known if self.fit(each.name, size).needed < 0.9 * needed]
+        fits = {each.name: (each.title, fit.needed) for each in self.variants() if (fit := self.fit(each, size))}
+        needed = fits[variant][1]
+        smaller = [title for title, less in fits.values() if less < 0.9 * needed]
         choice = f"choose {' or '.join(smaller)}, or a smaller picture" if smaller else "choose a smaller picture"
         return ResourceError(
             f"{self.device} ran out of memory: {variant} at {request.width}x{request.height} needs about {needed / 1e9:.1f} GB, "
@@ -223,44 +252,13 @@ class Studio:
         if self._model is not None and self._model_variant == variant:
             return self._model
 
-        location = self._downloaded(variant, emit) if variant in self._given else self._built(variant, emit)
+        location, source = self.stock.location(variant, emit)
         emit(Loading(variant))
         self._drop()
-        source = self.source if is_gguf(location) else None  # a GGUF file names none
         model = load(location, source=source, device=self.device, dtype=getattr(torch, self.dtype))
+        model.preview_decoder = self.preview_decoder
         self._model, self._model_variant = model, variant
         return self._model
-
-    def _built(self, variant: str, emit: Emit[Event]) -> str:
-        """The location of one of the source's own variants, which is made on first use."""
-
-        def on_progress(progress: Progress) -> None:
-            emit(Building(variant, progress.done_bytes / max(1, progress.total_bytes)))
-
-        return variants.prepare(variant, self.source, self.cache, on_progress)
-
-    def _downloaded(self, name: str, emit: Emit[Event]) -> str:
-        """The location of an artifact, which is downloaded on first use where it is on the Hub."""
-        variant = self._given[name]
-        if variant.problem:
-            variant = self._given[name] = variants.look_again(variant, self.source)
-        if variant.location is None:
-            tracker = ByteTracker(name, self._noted(emit))
-            try:
-                variant = self._given[name] = variants.download(variant, tracker)
-            finally:
-                self.downloading.pop(name, None)
-        return str(variant.location)
-
-    def _noted(self, emit: Emit[Event]) -> Emit[Event]:
-        """Keeps what is reported of downloads, for the cards of everybody."""
-
-        def noted(event: Event) -> None:
-            if isinstance(event, Downloading):
-                self.downloading[event.variant] = event
-            emit(event)
-
-        return noted
 
     def _remember(self, owner: str, picture: Picture) -> None:
         key = (owner, picture.variant, picture.request)

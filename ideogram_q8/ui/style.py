@@ -76,7 +76,8 @@ html:has(body.dark) { background: var(--neutral-950, #0b0f19); }
 .q8-cards label.selected { border-color: var(--primary-500) !important; box-shadow: inset 0 0 0 1px var(--primary-500) !important;
   background: color-mix(in srgb, var(--primary-500) 9%, var(--background-fill-primary)) !important; }
 .q8-cards label input { margin-top: 3px; accent-color: var(--primary-500); }
-.q8-cards label span { display: block; white-space: pre-line; font-size: 12.5px; line-height: 1.5; color: inherit;
+.q8-cards label span { display: block; white-space: pre-line; overflow-wrap: anywhere; min-width: 0;
+  font-size: 12.5px; line-height: 1.5; color: inherit;
   font-weight: 400; margin: 0 !important; }
 .q8-cards label span::first-line { font-size: 15px; font-weight: 650; }
 

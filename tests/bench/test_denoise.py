@@ -22,7 +22,8 @@ from tests.synthetic import TINY
 
 CPU = torch.device("cpu")
 SETTINGS = DenoiseSettings(1, 64, 64, 8, 12, "float32", 1, 1, 100.0, None, 0, tuple(denoise.VARIANTS))
-ERRORS = {"unquantized": 0, "fp8": 1e-6, "int8": 0.02, "int8-rotated": 0.02, "q8_0": 0.01, "q8_0-int8": 0.02}
+ERRORS = {"unquantized": 0, "fp8": 1e-6, "nf4": 0.15, "int8": 0.02, "int8-rotated": 0.02, "q8_0": 0.01, "q8_0-int8": 0.02}
+ERRORS |= {"int8-attention": 0.02, "int8-rotated-attention": 0.02}
 ERRORS |= {"q4_k_s": 0.1, "q4_k_s-int8": 0.1, "diffusers": 1e-5, "torchao": 0.02, "sdnq": 0.02, "comfy": 0.02}
 INSTALLED = {name: importlib.util.find_spec(name) is not None for name in ("comfy_kitchen", "torchao", "sdnq", "accelerate")}
 
@@ -70,13 +71,15 @@ def test_parts_are_told_apart_and_fit_the_arithmetic(result):
     for name, arithmetic in (
         ("unquantized", "float"),
         ("fp8", "float"),
+        ("nf4", "float"),
         ("int8", "int8"),
+        ("int8-rotated-attention", "int8"),
         ("q4_k_s", "float"),
         ("q4_k_s-int8", "int8"),
     ):
         found = {part.kind: part for part in rows[name].parts}
         assert {found[kind].arithmetic for kind in found if kind != "attention"} == {arithmetic}
-        assert found["attention"].arithmetic == "float"
+        assert found["attention"].arithmetic == ("int8 scores" if "-attention" in name else "float")
         assert {kind: part.operations for kind, part in found.items()} | {
             "outside": result.operations["outside"]
         } == result.operations
@@ -159,7 +162,7 @@ def test_control_c_leaves_what_was_measured(monkeypatch, quick):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"variants": ("int9",)}, "unknown variant 'int9'; expected unquantized, fp8, int8"),
+        ({"variants": ("int9",)}, "unknown variant 'int9'; expected unquantized, fp8, nf4, int8"),
         ({"width": 100}, "a side is 100; expected multiples of 16 up to 4096"),
         ({"steps": 48}, "got 48 steps a round; expected 1 to 47"),
         ({"memory_cap": 24 * 10**9}, "a memory cap needs CUDA"),

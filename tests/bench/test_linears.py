@@ -9,6 +9,7 @@ import torch
 
 from ideogram_q8.architecture import IDEOGRAM4, linears
 from ideogram_q8.bench import linears as bench
+from ideogram_q8.bench.linear_paths import PATHS, Path
 from ideogram_q8.bench.results import LinearSettings, from_json, to_json
 from ideogram_q8.errors import RequestError
 from ideogram_q8.kernels import BACKENDS
@@ -26,7 +27,7 @@ def result(quick):
 def test_every_way_is_a_row_that_was_measured_or_says_why_not(result):
     for kind in SETTINGS.kinds:
         rows = [row for row in result.rows if row.kind == kind]
-        assert [row.path for row in rows] == [path.name for path in bench.PATHS]
+        assert [row.path for row in rows] == [path.name for path in PATHS]
         for row in rows:
             assert (row.timing is None) == (row.error is None)
             if row.timing is None:
@@ -76,7 +77,7 @@ def test_a_way_that_fails_is_a_row(quick):
     def broken(weight):
         raise ValueError("no such kernel")
 
-    paths = [bench.Path("broken", "int8", broken), bench.PATHS[0]]
+    paths = [Path("broken", "int8", broken), PATHS[0]]
     rows = bench.measure(replace(SETTINGS, kinds=("attention.o",)), CPU, TINY, paths).rows
     assert rows[0].note == "failed: ValueError: no such kernel" and rows[0].timing is None and rows[1].timing is not None
 
@@ -88,7 +89,7 @@ def test_control_c_leaves_what_was_measured(quick):
         calls.append(weight.case.shape.kind)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return bench.PATHS[0].prepare(weight)
+        return PATHS[0].prepare(weight)
 
-    found = bench.measure(SETTINGS, CPU, TINY, [bench.Path("one", "float", stop)])
+    found = bench.measure(SETTINGS, CPU, TINY, [Path("one", "float", stop)])
     assert found.interrupted and [row.kind for row in found.rows] == ["attention.o"]

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import sys
-from types import ModuleType
-
 import pytest
 import torch
 
 from ideogram_q8.architecture import BRANCHES, tensor_shapes
 from ideogram_q8.bench import loads
+from ideogram_q8.bench.processes import apart
 from ideogram_q8.bench.results import LoadSettings, from_json, to_json
 from ideogram_q8.checkpoint import open_source
-from ideogram_q8.errors import ArtifactError, ResourceError
+from ideogram_q8.errors import ArtifactError
 from ideogram_q8.memory import usage
 from tests.synthetic import TINY, write_source
 
@@ -24,7 +21,7 @@ SETTINGS = LoadSettings("float32", 2, 0, 0)
 @pytest.fixture
 def here(monkeypatch):
     """A process of its own takes seconds to start; one test has it."""
-    monkeypatch.setattr(loads, "_apart", lambda function, *arguments: function(*arguments))
+    monkeypatch.setattr(loads, "apart", lambda _, function, *arguments: function(*arguments))
 
 
 def test_every_place_is_a_row(built, tmp_path, here):
@@ -53,7 +50,7 @@ def test_a_gguf_file_is_a_place(built):
 
 
 def test_a_process_of_its_own_measures_its_own_memory(built):
-    found = loads._apart(loads._load_once, str(built["int8"]), "cpu", "float32")
+    found = apart("loaded", loads._load_once, str(built["int8"]), "cpu", "float32")
     assert found.device_bytes == usage.module_bytes(*loads.load(str(built["int8"]), CPU, torch.float32)) > 0
     assert found.seconds > 0 and found.peak_bytes >= 0
 
@@ -61,17 +58,6 @@ def test_a_process_of_its_own_measures_its_own_memory(built):
 def test_what_a_process_refuses_comes_back(tmp_path, here):
     (row,) = loads.measure([str(tmp_path)], SETTINGS, CPU).rows
     assert row.cold is None and str(tmp_path) in row.note
-
-
-def test_a_process_that_dies_is_one_line(tmp_path, monkeypatch):
-    """The program is imported first."""
-    program = tmp_path / "program.py"
-    program.write_text("import os\nos._exit(3)\n", encoding="utf-8")
-    module = ModuleType("__main__")
-    module.__file__ = str(program)
-    monkeypatch.setitem(sys.modules, "__main__", module)
-    with pytest.raises(ResourceError, match="the process that loaded ended with code 3; was it out of memory"):
-        loads._apart(os._exit, 3)
 
 
 def test_control_c_leaves_what_was_measured(built, here, monkeypatch):

@@ -14,7 +14,7 @@ from ideogram_q8.bench.timing import Timing
 from ideogram_q8.errors import RequestError
 from tests.bench import example
 
-TARGET = Card("Made up", "Made up", float_rate=100e12, int8_rate=400e12, bytes_rate=1000e9)
+TARGET = Card("Made up", "Made up", float_rate=100e12, int8_rate=400e12, bytes_rate=1000e9, half_rate=100e12)
 PEAKS = Peaks("bfloat16", Peak(200e12, "torch.mm"), Peak(800e12, "Triton"), 2000e9)
 """Of a card that is in no table: twice the target in everything."""
 
@@ -31,7 +31,7 @@ def test_a_card_half_as_fast_in_everything_takes_twice_as_long():
 
 
 def test_each_kind_of_work_is_carried_by_its_own_rate():
-    target = Card("Uneven", "Uneven", float_rate=50e12, int8_rate=800e12, bytes_rate=500e9)
+    target = Card("Uneven", "Uneven", float_rate=50e12, int8_rate=800e12, bytes_rate=500e9, half_rate=50e12)
     (row,) = project(step(), target).rows
     shares = {share.kind: share for share in row.shares}
     assert shares["attention.qkv"].projected == pytest.approx(0.004)  # int8 is as fast there
@@ -70,6 +70,19 @@ def test_a_known_card_is_measured_against_its_public_rates():
     h100, card = CARDS["h100"], CARDS["rtx-3090"]
     expected = 0.004 * h100.int8_rate / card.int8_rate + 0.002 * h100.float_rate / card.float_rate
     assert seconds[0] == pytest.approx(expected + 0.004 * h100.bytes_rate / card.bytes_rate)
+
+
+def test_attention_with_int8_scores_is_half_int8_and_half_float16():
+    """On a GeForce with float16 sums at twice the rate of bfloat16's."""
+    parts = (replace(example.PARTS[1], arithmetic="int8 scores"),)
+    (row,) = project(step(0.002, parts), CARDS["rtx-3090"]).rows
+    assert row.floor == pytest.approx(0.5e12 / 284e12 + 0.5e12 / 142e12)
+    peak = 2 / (1 / 800e12 + 1 / 200e12)
+    assert row.shares[0].efficiency == pytest.approx(1e12 / 0.002 / peak)
+    assert row.projected == pytest.approx(row.floor / row.shares[0].efficiency)
+    whole_int8 = (replace(parts[0], arithmetic="int8"),)
+    assert project(step(0.002, whole_int8), CARDS["rtx-3090"]).rows[0].floor == pytest.approx(1e12 / 284e12)
+    assert all(card.half_rate >= card.float_rate for card in CARDS.values())
 
 
 def test_a_card_gives_itself_back():

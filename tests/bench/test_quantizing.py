@@ -13,6 +13,7 @@ import pytest
 
 from ideogram_q8.__main__ import main
 from ideogram_q8.bench import encoders, quantizing
+from ideogram_q8.bench.processes import apart
 from ideogram_q8.checkpoint import open_source
 from ideogram_q8.errors import RequestError, ResourceError, SourceError
 from ideogram_q8.recipe import choose
@@ -23,13 +24,7 @@ from tests.synthetic import write_source
 def in_this_process(monkeypatch):
     """A process of its own takes seconds to start; one test has it."""
 
-    def run(*arguments):
-        received = []
-        pipe = {"recv": staticmethod(lambda: arguments), "send": staticmethod(received.append)}
-        quantizing._child(type("Pipe", (), pipe))
-        return received[0]
-
-    monkeypatch.setattr(quantizing, "_quantize_apart", run)
+    monkeypatch.setattr(quantizing, "apart", lambda _, function, *arguments: function(*arguments))
     monkeypatch.setattr(quantizing, "_MEMORY_BYTES", 1 << 20)
 
 
@@ -60,7 +55,7 @@ def test_a_process_of_its_own_reports_and_refuses(tmp_path):
     path = next(source.rglob("unconditional_transformer/*.safetensors"))
     path.write_bytes(path.read_bytes())  # as when something writes to it meanwhile
     with pytest.raises(SourceError, match="has changed since it was opened"):
-        quantizing._quantize_apart(opened, choose("int8", opened.config), tmp_path / "out", "cpu")
+        apart("quantized", quantizing._quantize, opened, choose("int8", opened.config), tmp_path / "out", "cpu", None)
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
 
 
@@ -72,7 +67,7 @@ def test_a_process_that_dies_before_it_has_read_anything_is_one_line(source, tmp
     module.__file__ = str(program)
     monkeypatch.setitem(sys.modules, "__main__", module)
     with pytest.raises(ResourceError, match="the process that quantized ended with code 7; was it out of memory"):
-        quantizing._quantize_apart(source, choose("int8", source.config), Path("x" * 3_000_000), "cpu")
+        apart("quantized", quantizing._quantize, source, choose("int8", source.config), Path("x" * 3_000_000), "cpu", None)
 
 
 def test_a_missing_folder_is_one_line(tmp_path, capsys):

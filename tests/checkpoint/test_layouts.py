@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from ideogram_q8.architecture import BRANCHES, COMPONENT_FOLDERS, linears, tensor_shapes
 from ideogram_q8.checkpoint import open_source
 from ideogram_q8.errors import SourceError
+from ideogram_q8.numerics import nf4
 from tests.synthetic import (
     NF4_LEVELS,
     TINY,
@@ -91,6 +92,11 @@ def test_nf4_is_levels_times_scales(tmp_path, split):
     for name in ("layers.0.attention.qkv.weight", "llm_cond_proj.weight"):  # rows of 256 and, blocks across rows, of 104
         assert torch.equal(source.branch("conditional").read(name), nf4_reference(fused, name))
     assert source.branch("conditional").read_fp8(QKV) is None
+    packed, absmax = source.branch("conditional").read_nf4(QKV)
+    assert packed.shape == (768, 128) and absmax.shape == (768, 4)
+    assert torch.equal(nf4.dequantize(packed, absmax.flatten(), 64).view(768, 256), nf4_reference(fused, QKV))
+    assert source.branch("conditional").read_nf4("llm_cond_proj.weight") is None  # blocks across rows
+    assert source.branch("conditional").read_nf4("input_proj.bias") is None
 
 
 @pytest.mark.parametrize("name", [QKV, "llm_cond_proj.weight", "layers.0.attention_norm1.weight"])

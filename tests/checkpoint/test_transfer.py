@@ -203,7 +203,9 @@ def test_a_hub_that_stays_away_is_told_and_nothing_is_lost(hub: Hub, tmp_path: P
 def test_a_gate_says_whose_terms(hub: Hub) -> None:
     hub.state.repositories["model", REPO].gated = "manual"
     hub.state.accounts.clear()
-    with pytest.raises(client.Unavailable, match=f"is gated: accept its terms at https://huggingface.co/{REPO} and log in with"):
+    with pytest.raises(
+        client.Unavailable, match=f"is gated: accept its terms at https://huggingface.co/{REPO} and log in with"
+    ):
         bring()
 
 
@@ -220,6 +222,8 @@ def test_a_place_on_the_hub(text: str, place: client.Place) -> None:
     assert client.parse(text) == place
 
 
-@pytest.mark.parametrize("text", ["", "name", "/org/name", "../name", "org/..", "org/name/..", "org/a/b/c", "org/name@", "org/na me", "a/b@../x"])
+@pytest.mark.parametrize(
+    "text", ["", "name", "/org/name", "../name", "org/..", "org/name/..", "org/a/b/c", "org/name@", "org/na me", "a/b@../x"]
+)
 def test_what_is_no_place(text: str) -> None:
     assert client.parse(text) is None

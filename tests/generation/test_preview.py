@@ -13,6 +13,7 @@ import pytest
 import torch
 from diffusers import AutoencoderKLFlux2, AutoencoderTiny, Flux2Pipeline
 from huggingface_hub import constants
+from PIL import Image
 from safetensors.torch import save_file
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
@@ -149,6 +150,11 @@ def test_it_costs_less_than_a_hundredth_of_a_step_of_ideogram4() -> None:
     assert 0 < counted.get_total_flops() < 0.01 * 2 * each * (side // 16) ** 2
 
 
+def alike(one: Image.Image, other: Image.Image) -> bool:
+    """Two fits may differ in their last bit."""
+    return bool(np.abs(np.asarray(one, dtype=int) - np.asarray(other, dtype=int)).max() <= 1)
+
+
 # ---- what is refused, and what is shown then ----
 
 
@@ -215,7 +221,7 @@ def test_the_pocket_refuses_taef2_and_shows_its_linear_preview(tmp_path: Path, c
         shown = model.preview(tokens, GRID)
     reason = "taef2.safetensors decodes latents of 32 channels; this model's have 16"
     assert reason in model.preview.said and model.preview.said.startswith("linear") and reason in caplog.text
-    assert np.array_equal(np.asarray(shown), np.asarray(LinearDecoder.fit(model.vae, model.denormalization)(tokens, GRID)))
+    assert alike(shown, LinearDecoder.fit(model.vae, model.denormalization)(tokens, GRID))
 
 
 def test_without_memory_for_it_the_linear_preview_goes_on(vae: AutoencoderKLFlux2, tmp_path: Path) -> None:
@@ -228,8 +234,8 @@ def test_without_memory_for_it_the_linear_preview_goes_on(vae: AutoencoderKLFlux
 
     shown.tiny.decoder.register_forward_pre_hook(full)
     linear = choose_preview(vae, of_vae(vae), normalised=True, folder=tmp_path / "nowhere")
-    assert linear.said == f"linear: no taef2.safetensors in {tmp_path / 'nowhere'}, nor madebyollin/taef2 in the Hub's cache"
-    assert np.array_equal(np.asarray(shown(TOKENS, GRID)), np.asarray(linear(TOKENS, GRID)))
+    assert linear.said == "linear: the checkpoint has no taef2.safetensors, nor has the Hub's cache madebyollin/taef2"
+    assert alike(shown(TOKENS, GRID), linear(TOKENS, GRID))
     assert shown.said == "linear: no memory for taef2.safetensors beside the model"
 
 

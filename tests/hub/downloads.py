@@ -35,7 +35,9 @@ def away() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         nowhere = "http://127.0.0.1:9"
         patch.setattr("huggingface_hub.constants.ENDPOINT", nowhere)
-        patch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", nowhere + "/{repo_id}/resolve/{revision}/{filename}")
+        patch.setattr(
+            "huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", nowhere + "/{repo_id}/resolve/{revision}/{filename}"
+        )
         yield
 
 

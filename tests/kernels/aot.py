@@ -17,14 +17,15 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from ideogram_q8.kernels import triton_ggml, triton_int8, triton_rows
-from ideogram_q8.kernels.programs import blocks, rows, w8a8
+from ideogram_q8.kernels import triton_attention, triton_ggml, triton_int8, triton_rows
+from ideogram_q8.kernels.programs import attention, blocks, rows, w8a8
 from ideogram_q8.kernels.triton_int8 import Tiles
 
 SHARED_LIMIT = {86: 99 << 10, 90: 227 << 10}
 """Bytes of shared memory that one thread block can have, by target (CUDA programming guide, table of compute capabilities)."""
 _TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 _PRODUCTS = ("IMMA", "IGMMA")
+_FLOAT_PRODUCTS = ("HMMA", "HGMMA")
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,13 @@ class MachineCode:
 
     @property
     def products(self) -> int:
-        """Matrix instructions in the loop."""
+        """Matrix instructions of int8 in the loop."""
         return sum(name.startswith(_PRODUCTS) for name in self.loop)
+
+    @property
+    def float_products(self) -> int:
+        """Those of float16."""
+        return sum(name.startswith(_FLOAT_PRODUCTS) for name in self.loop)
 
 
 def compile_for(
@@ -153,6 +159,30 @@ def heads(target: int, count: int, width: int) -> MachineCode:
     return compile_for(target, rows.place_heads, types, constants, aligned, num_warps=triton_rows.HEAD_WARPS)
 
 
+def head_quantizer(target: int, smoothed: bool) -> MachineCode:
+    """`quantize_heads` of 256 values in bfloat16, queries or keys."""
+    pointers = {"x": "*bf16", "mean": "*fp32", "codes": "*i8", "scale": "*fp32"}
+    strides = ("batch_stride", "head_stride", "token_stride")
+    types = {**pointers, **dict.fromkeys(("tokens", "heads", *strides), "i32"), "factor": "fp32"}
+    constants = {"ROWS": triton_attention.ROWS, "WIDTH": 256, "GROUP": 256, "STAGES": 4, "HAS_MEAN": smoothed}
+    aligned = (*pointers, *strides)
+    return compile_for(target, attention.quantize_heads, types, constants, aligned, num_warps=triton_attention.ROW_WARPS)
+
+
+def attend(target: int, even: bool) -> MachineCode:
+    """`attention.attend` of heads of 256 values, bfloat16 output; `even` where the tokens are a multiple of what is taken at a time."""
+    capability = divmod(target, 10)
+    tiles = triton_attention.tiles_for(capability)
+    pointers = {"queries": "*i8", "query_scale": "*fp32", "keys": "*i8", "key_scale": "*fp32", "values": "*fp16"}
+    pointers |= {"factor": "*fp32", "out": "*bf16"}
+    types = {**pointers, **dict.fromkeys(("query_tokens", "tokens", "heads"), "i32")}
+    constants = {"WIDTH": 256, "BM": tiles.queries, "BN": tiles.keys, "EVEN": even}
+    constants["HALF_SUMS"] = capability in triton_attention.HALF_SUMS
+    aligned = (*pointers, "query_tokens", "tokens") if even else tuple(pointers)
+    options = {"num_warps": tiles.warps, "num_stages": tiles.stages, "enable_fp_fusion": True}
+    return compile_for(target, attention.attend, types, constants, aligned, **options)
+
+
 def expansion(target: int, name: str, to_codes: bool) -> MachineCode:
     """A block type to bfloat16 or to int8 codes, rows of 18 * 256 values."""
     chosen = triton_ggml.EXPANSIONS[name]
@@ -166,7 +196,8 @@ def expansion(target: int, name: str, to_codes: bool) -> MachineCode:
 
 
 def _line(what: str, code: MachineCode) -> str:
-    ratio = f"{len(code.loop)} / {code.products}" if code.products else "-"
+    halves = f" + {code.float_products}" if code.float_products else ""
+    ratio = f"{len(code.loop)} / {code.products}{halves}" if code.products else "-"
     return f"{what:44} {code.registers:4} {code.stack:6} {code.spills:6} {code.shared:7}  {ratio}"
 
 
@@ -184,6 +215,9 @@ def main() -> None:
         print(_line(f"sm_{target} SwiGLU and rows of 12288 to int8", gate_quantizer(target, 12288)))
         print(_line(f"sm_{target} norm, gate and residual of 4608", residual(target, 4608)))
         print(_line(f"sm_{target} norm and positions of 18 heads of 256", heads(target, 18, 256)))
+        print(_line(f"sm_{target} heads of 256 to int8", head_quantizer(target, smoothed=True)))
+        for even in (True, False):
+            print(_line(f"sm_{target} attention, {'even' if even else 'any'} tokens", attend(target, even)))
         for block in triton_ggml.EXPANSIONS:
             for to_codes in (False, True):
                 print(_line(f"sm_{target} {block} to {'int8' if to_codes else 'bf16'}", expansion(target, block, to_codes)))

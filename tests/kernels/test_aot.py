@@ -12,6 +12,8 @@ from ideogram_q8.kernels import triton_ggml, triton_int8
 from tests.kernels import aot
 
 MOST_INSTRUCTIONS_PER_IMMA = 2.5
+MOST_INSTRUCTIONS_IN_ATTENTION = 8
+"""Beside each matrix instruction, which keeps a quarter of a GA10x processor's tensor cores busy for 16 of its cycles: half of them."""
 ONE_OF_EACH_PROGRAM = ("q8_0", "q5_1", "q5_k", "q6_k")
 
 
@@ -61,6 +63,30 @@ def test_a_block_goes_over_its_tokens_in_registers(target):
         fits(code, target)
         assert "cvt.rn.bf16" in code.ptx, "rounded to nearest even, where the definition rounds"
         assert "div.rn.f32" in code.ptx
+
+
+@pytest.mark.parametrize("even", [True, False])
+def test_attention_on_ampere(even):
+    code = aot.attend(86, even)
+    assert code.stack == code.spills == 0 and code.shared <= aot.SHARED_LIMIT[86]
+    assert sum(name.startswith("IMMA.16832.S8.S8") for name in code.loop) == code.products > 0
+    assert sum(name.startswith("HMMA.16816.F16") for name in code.loop) == code.float_products > 0
+    assert not any(name.startswith("HMMA.16816.F32") for name in code.loop), "sums at half the rate"
+    assert len(code.loop) <= MOST_INSTRUCTIONS_IN_ATTENTION * (code.products + code.float_products)
+
+
+@pytest.mark.parametrize("even", [True, False])
+def test_attention_on_hopper(even):
+    code = aot.attend(90, even)
+    assert code.stack == code.spills == 0 and code.shared <= aot.SHARED_LIMIT[90]
+    assert any(name.startswith("IGMMA") for name in code.loop) and any(name.startswith("HGMMA") for name in code.loop)
+
+
+@pytest.mark.parametrize(("target", "smoothed"), [(86, True), (86, False), (90, True)])
+def test_heads_are_turned_and_quantized_in_registers(target, smoothed):
+    code = aot.head_quantizer(target, smoothed)
+    fits(code, target)
+    assert "div.rn.f32" in code.ptx
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Runs triton_laws.py in a process of its own: Triton decides between interpreter and compiler when it is imported."""
+"""Runs the laws of Triton programs in a process of their own: Triton decides between interpreter and compiler when it is imported."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ pytest.importorskip("triton", reason="pip install triton (on Linux; tests/requir
 def test_programs_obey_their_laws(interpret: str) -> None:
     here = Path(__file__).parent
     environment = {**os.environ, "TRITON_INTERPRET": interpret}
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-x", str(here / "triton_laws.py")]
+    laws = [str(here / name) for name in ("triton_laws.py", "triton_attention_laws.py")]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-x", *laws]
     run = subprocess.run(command, env=environment, cwd=here.parents[1], capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stdout[-6000:] + run.stderr[-2000:]
     assert re.search(r"^[1-9]\d* passed in", run.stdout, re.MULTILINE), run.stdout[-2000:]

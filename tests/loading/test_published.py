@@ -146,6 +146,7 @@ def test_a_manifest_of_a_stranger_is_refused_by_name(hub: Hub, built: dict[str, 
         "which the repository does not hold": with_file(path="other.safetensors"),
         f"in the repository, it says {first.size + 1} and": with_file(size=first.size + 1),
         f"in the repository, it says {first.size} and {'0' * 64}": with_file(sha256="0" * 64),
+        "expected a short name": dataclasses.replace(manifest, variant="x" * 61).to_json().encode(),
         "recipe": dataclasses.replace(manifest, recipe={}).to_json().encode(),
         "config.json": dataclasses.replace(manifest, transformer={"num_layers": -1}).to_json().encode(),
     }

@@ -16,7 +16,8 @@ from ideogram_q8.errors import RequestError
 from ideogram_q8.generation import decoding
 from ideogram_q8.generation.denoising import Denoiser
 from ideogram_q8.kernels import choose as choose_backend
-from ideogram_q8.kernels import workspace
+from ideogram_q8.kernels import int8_attention, workspace
+from ideogram_q8.kernels.scratch import attention_scratch_bytes
 from ideogram_q8.loading.model import Model, describe, find_plan, load, open_weights
 from ideogram_q8.memory import budget, inventory, usage
 from ideogram_q8.quantization import quantize
@@ -80,7 +81,7 @@ def step_peak(model: Model, text_tokens: int, grid: tuple[int, int]) -> int:
     }
 
     def paint() -> None:
-        denoisers = [Denoiser(model.branches[branch], texts[branch], grid, t) for branch in BRANCHES]
+        denoisers = [Denoiser(model.branches[b], texts[b], grid, t, attention=model.attention) for b in BRANCHES]
         for denoiser in denoisers:
             denoiser.velocity(latents, 0)
 
@@ -90,21 +91,30 @@ def step_peak(model: Model, text_tokens: int, grid: tuple[int, int]) -> int:
         return live_bytes.peak(paint) + workspace.held_bytes()
 
 
-VARIANTS = [("fp8", "bf16"), ("int8", "bf16"), ("q4_k_s", "bf16"), ("q4_k_s", "int8")]
+VARIANTS = [("fp8", "bf16", "sdpa"), ("int8", "bf16", "sdpa"), ("q4_k_s", "bf16", "sdpa"), ("q4_k_s", "int8", "sdpa")]
+VARIANTS += [("int8", "bf16", "int8")]
 
 
 @pytest.mark.parametrize(("text_tokens", "grid"), [(40, (8, 8)), (40, (16, 16)), (300, (24, 16))])
-@pytest.mark.parametrize(("variant", "compute"), VARIANTS)
+@pytest.mark.parametrize(("variant", "compute", "attention"), VARIANTS)
 def test_a_step_peaks_where_it_was_predicted(
-    variant: str, compute: str, folders: dict[str, Path], text_tokens: int, grid: tuple[int, int]
+    variant: str, compute: str, attention: str, folders: dict[str, Path], text_tokens: int, grid: tuple[int, int]
 ) -> None:
     place = folders.get(variant, "pocket")
-    found = describe(open_weights(place), torch.float32, compute)
-    measured = step_peak(load(place, compute=compute), text_tokens, grid)
+    found = describe(open_weights(place), torch.float32, compute, attention)
+    measured = step_peak(load(place, compute=compute, attention=attention), text_tokens, grid)
     size = grid[1] * 16, grid[0] * 16
     weights = sum(budget.branch_bytes(found, branch) for branch in BRANCHES) + found.vae_bytes
     predicted = budget.denoise_activation_bytes(found, size, text_tokens, "cpu")
     assert abs((weights + predicted) / (weights + measured) - 1) < 0.05
+
+
+@pytest.mark.parametrize(("tokens", "heads", "width"), [(700, 8, 32), (1500, 3, 64)])
+def test_attention_with_int8_scores_takes_what_was_predicted(tokens: int, heads: int, width: int) -> None:
+    """By itself, several heads at a time and one in parts: what a step hides behind its products."""
+    q, k, v = (torch.randn(1, heads, tokens, width) for _ in range(3))
+    measured = live_bytes.peak(lambda: int8_attention(q, k, v)) - q.nbytes
+    assert abs(attention_scratch_bytes(tokens, heads, width, "cpu") / measured - 1) < 0.05
 
 
 @pytest.mark.parametrize("vnni", [False, True])

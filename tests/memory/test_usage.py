@@ -43,6 +43,16 @@ def test_shared_memory_counts_once() -> None:
     assert usage.module_bytes(first, second) == 8 * 4 * 4
 
 
+def test_of_a_mapped_file_the_parts_that_are_used_count() -> None:
+    """All of it is the storage of everything that was read from it."""
+    file = torch.arange(1000, dtype=torch.uint8)
+    module = torch.nn.Module()
+    for name, part in {"a": file[100:300], "b": file[200:400], "c": file[250:260], "d": file[600:601]}.items():
+        module.register_buffer(name, part)
+    assert usage.module_bytes(module) == 301
+    assert usage.module_bytes(torch.nn.Module()) == 0
+
+
 def test_the_text_encoder_stays_only_where_there_is_room() -> None:
     small, large = (usage.predict(INT8, NEEDED, size * GB) for size in (24, 48))
     assert not small.keep_text_encoder and large.keep_text_encoder

@@ -33,3 +33,16 @@ def test_the_product_is_rounded_once():
     codes = torch.stack([packed >> 4, packed & 15], 1).flatten().int()
     exact = torch.tensor(nf4.LEVELS)[codes].double() * scale.double()
     assert torch.equal(nf4.dequantize(packed, scale, 4096), exact.float().bfloat16())
+
+
+def test_quantizing_takes_the_nearest_level():
+    values = torch.randn(640, generator=torch.Generator().manual_seed(0))
+    values[64:128] = 0
+    codes, absmax = nf4.quantize(values)
+    halves = torch.stack([codes >> 4, codes & 15], 1).view(-1, 64)
+    shares = values.view(-1, 64) / absmax.clamp_min(1e-30)[:, None]
+    expected = (shares[..., None] - torch.tensor(nf4.LEVELS)).abs().argmin(-1)
+    assert torch.equal(halves.long(), expected) and torch.equal(absmax, values.view(-1, 64).abs().amax(1))
+    assert (nf4.dequantize(codes, absmax, 64)[64:128] == 0).all()
+    again, scales = nf4.quantize(nf4.dequantize(codes, absmax.bfloat16().float(), 64))
+    assert torch.equal(again, codes) and torch.equal(scales, absmax.bfloat16().float())

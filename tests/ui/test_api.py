@@ -55,8 +55,13 @@ def test_the_endpoints_have_names(client: Client) -> None:
     names = set(client.view_api(return_format="dict", print_info=False)["named_endpoints"])
     assert names == {
         "/generate", "/cancel_generate", "/compare", "/cancel_compare", "/blind", "/cancel_blind", "/vote", "/votes", "/standings",
-        "/roll_seed", "/variants", "/machine",
+        "/roll_seed", "/variants", "/machine", "/expand_caption", "/cancel_expand",
     }  # fmt: skip
+
+
+def test_expanding_says_what_it_lacks(client: Client) -> None:
+    with pytest.raises(AppError, match="the checkpoint has no prompt_enhancer_head"):
+        client.predict("a red star", 64, 64, 3, api_name="/expand_caption")
 
 
 def test_variants_are_listed(client: Client) -> None:

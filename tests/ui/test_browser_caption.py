@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -85,6 +86,16 @@ def test_the_linter_names_faults_and_editing_mends_them(page: Page) -> None:
     text.fill("{oops")
     text.blur()
     expect(page.locator("#q8-lint")).to_contain_text("cannot be edited as a form", timeout=WAIT)
+
+
+def test_expanding_is_off_where_its_weights_are_not_there(page: Page) -> None:
+    open_tab(page, "Caption")
+    button, reason = page.locator("#q8-expand"), "the checkpoint has no prompt_enhancer_head"
+    expect(button).to_be_disabled()
+    expect(button).to_have_attribute("title", re.compile(reason))
+    expect(button).to_have_attribute("aria-describedby", "q8-expand-status")
+    expect(page.locator("#q8-expand-status")).to_contain_text(reason)
+    expect(page.locator("#q8-expand-cancel")).to_be_disabled()
 
 
 def test_a_template(page: Page) -> None:

@@ -39,6 +39,13 @@ def test_history(page: Page, browser: Browser, server: Server, tmp_path: Path) -
     expect(pictures).to_have_count(1, timeout=WAIT)
     pictures.first.click()
     expect(page.locator("#q8-details")).to_contain_text("★", timeout=WAIT)
+    page.click("#q8-remove")
+    expect(pictures).to_have_count(0, timeout=WAIT)
+    page.click("#q8-undo")
+    expect(pictures).to_have_count(1, timeout=WAIT)
+    expect(page.locator("#q8-undo")).to_be_hidden(timeout=WAIT)
+    pictures.first.click()
+    expect(page.locator("#q8-details")).to_contain_text("★", timeout=WAIT)
     page.click("#q8-use")
     expect(page.locator("#q8-seed input")).to_have_value("4242", timeout=WAIT)
     expect(page.locator("#q8-picture")).to_be_visible()  # the Generate tab is open again
@@ -47,7 +54,9 @@ def test_history(page: Page, browser: Browser, server: Server, tmp_path: Path) -
 
 def fill_search(page: Page, words: str) -> None:
     page.locator("#q8-search input, #q8-search textarea").first.fill(words)
-    page.wait_for_timeout(200)  # Gradio hears of what was typed a moment later, and Enter would look for what stood there before
+    page.wait_for_timeout(
+        200
+    )  # Gradio hears of what was typed a moment later, and Enter would look for what stood there before
     page.keyboard.press("Enter")
 
 

@@ -39,6 +39,9 @@ def test_owners_see_and_change_their_own_only(library: Library) -> None:
     assert (entry.id, entry.file, entry.favourite, entry.variant, entry.metadata) == (mine, "a.png", False, "int8", METADATA)
     library.forget("me", mine)
     assert library.pictures("me") == []
+    library.remember("me", entry)
+    library.remember("me", entry)
+    assert library.pictures("me") == [entry] and library.pictures("you") == []
 
 
 def test_the_newest_come_first_and_favourites_alone_on_request(library: Library) -> None:

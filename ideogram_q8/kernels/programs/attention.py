@@ -82,7 +82,11 @@ def quantize_heads(
     step = tl.div_rn(tl.max(tl.abs(values), 1), tl.full((ROWS,), 127.0, tl.float32))
     step = tl.where(step == 0.0, 1.0, step)
     out = head.to(tl.int64) * tokens + row
-    tl.store(codes + out[:, None] * WIDTH + column[None, :], to_codes(values, tl.broadcast_to(step[:, None], values.shape)), mask=there)
+    tl.store(
+        codes + out[:, None] * WIDTH + column[None, :],
+        to_codes(values, tl.broadcast_to(step[:, None], values.shape)),
+        mask=there,
+    )
     tl.store(scale + out, step * factor, mask=row < tokens)
 
 

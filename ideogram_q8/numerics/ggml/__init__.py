@@ -2,8 +2,8 @@
 
 Which ggml: ggml-quants.c (MIT) compiled for plain x86-64 without fused multiply-add (`-O2 -mno-fma -ffp-contract=off`). A ggml
 compiled with it differs from its own source, in about one Q4_K block of 20. Sums run in ggml's order, one element after the
-other, and every operation rounds once, so that bytes depend on no device and no thread count. Where numba is installed, the
-searches run compiled on a CPU (`compiled`), with the same bytes.
+other, and every operation rounds once, so that bytes depend on no device and no thread count. On a CPU the searches
+run compiled (`compiled`), with the same bytes.
 
 Plain encoding is `quantize_<type>(..., NULL)`, what `ggml_quantize_chunk` and so every tool calls. That is `quantize_row_<type>_ref`
 for every type but IQ4_NL, whose `_ref` searches less and leaves the codes of zero blocks unset. Weighted encoding is

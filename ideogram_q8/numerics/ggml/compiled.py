@@ -1,4 +1,4 @@
-"""The searches of `searches` again, compiled by numba where it is installed: the same numbers several times faster, on a CPU.
+"""The searches of `searches` again, compiled by numba: the same numbers several times faster, on a CPU.
 
 numba neither reorders nor contracts float32 arithmetic unless told to (`fastmath`), so these loops round where ggml's do. Blocks
 are columns, as everywhere, and a few of them go through a search side by side, so that the compiler can use vector instructions.
@@ -11,13 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numba
 import numpy as np
 import torch
-
-try:
-    import numba
-except ImportError:  # an optional package
-    numba = None
 
 LANES = 64
 _MAGIC, _LARGEST = np.float32(12582912.0), np.float32(4194303.0)
@@ -27,7 +23,7 @@ _RATIO = np.float32(1 << 21)
 
 def available(x: torch.Tensor) -> bool:
     """Whether `x` can be searched here."""
-    return numba is not None and x.device.type == "cpu"
+    return x.device.type == "cpu"
 
 
 def improve_affine(
@@ -63,8 +59,6 @@ def fit_scales(
 
 def _compile(function: Callable[..., Any]) -> Any:
     """Division by zero is C's, and no lock is held. The machine code is kept beside this file or in the user's cache, if it can be."""
-    if numba is None:
-        return function
     try:
         return numba.njit(nogil=True, error_model="numpy", cache=True)(function)
     except RuntimeError:  # neither can be written to

@@ -1,0 +1,106 @@
+"""The Expand button of the Caption tab: the plain text on the left becomes a structured caption, written by the text encoder."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from ideogram_q8.text.expansion import MAX_TOKENS, Expansion, Idea
+from ideogram_q8.ui import draft, fragments
+from ideogram_q8.ui.controls import ON_DEVICE, Controls, afterwards, build_controls
+from ideogram_q8.ui.expander import Expander
+from ideogram_q8.ui.form import Desk, failed, friendly_errors
+
+_SECONDS_BETWEEN = 0.1
+"""Of two messages to the page."""
+_DESCRIBE = """
+setTimeout(() => {
+  const button = document.getElementById('q8-expand');
+  if (!button) return;
+  button.setAttribute('aria-describedby', 'q8-expand-status');
+  if (button.disabled) button.title = element.innerText;
+});
+"""
+
+
+@dataclass(frozen=True)
+class _Parts:
+    controls: Controls
+    status: gr.HTML
+
+
+def build_expander(desk: Desk) -> list[Any]:
+    """Adds the row to the current Blocks context; returns the events after which the caption's text may be another one.
+
+    Raises:
+        SourceError: what was named to write captions with is not what it should be.
+    """
+    expander, form = Expander(desk.studio), desk.form
+    controls = build_controls("Expand into a structured caption", "expand", desk.jobs, usable=expander.problem is None)
+    status = gr.HTML(_idle(expander), js_on_load=_DESCRIBE, elem_id="q8-expand-status", elem_classes="q8-flat", padding=False)
+    parts = _Parts(controls, status)
+
+    def expand_caption(
+        caption: str, width: float, height: float, seed: float, request: gr.Request
+    ) -> Iterator[dict[object, object]]:
+        """Write a structured caption of a plain one. The last message holds it, and what happened as HTML."""
+        idea = Idea(caption, int(width), int(height), int(seed or 0))
+        for found in _expand(expander, parts, request.session_hash, idea):
+            yield {form.caption if key == "caption" else status: value for key, value in found.items()}
+
+    run = controls.connect(status).then(
+        expand_caption,
+        [form.caption, form.width, form.height, form.seed],
+        [form.caption, status],
+        api_name="expand_caption",
+        **ON_DEVICE,
+    )
+    return afterwards(run, controls.released, None, [controls.go, controls.cancel])
+
+
+def _idle(expander: Expander) -> str:
+    if expander.problem is not None:
+        return fragments.panel("idle", "Expanding is not available", notes=[expander.problem])
+    note = "The text encoder writes background and elements for the plain text on the left; the seed chooses its words."
+    return fragments.panel("idle", "From plain text", notes=[note])
+
+
+def _expand(expander: Expander, parts: _Parts, session: str | None, idea: Idea) -> Iterator[dict[str, str]]:
+    """Updates of "caption" and "status"."""
+    with friendly_errors(), parts.controls.jobs.running(session, parts.controls.name) as job:
+        try:
+            told = 0.0
+            with closing(expander.expand(idea)) as events:
+                for event in events:
+                    if isinstance(event, Expansion):
+                        yield _written(event)
+                        return
+                    job.note = f"after {event} tokens"
+                    if job.cancelled:
+                        yield {
+                            "status": fragments.panel("cancelled", f"Cancelled {job.note}", notes=["Your text stays as it is."])
+                        }
+                        return
+                    if time.monotonic() - told > _SECONDS_BETWEEN:
+                        told = time.monotonic()
+                        yield {"status": _progress(event)}
+        except Exception as error:
+            yield {"status": failed(error)}
+            raise
+
+
+def _progress(tokens: int) -> str:
+    if not tokens:
+        return fragments.panel("running", "Reading the text encoder", fraction=0.0, notes=["and the text"])
+    return fragments.panel("running", "Writing the caption", f"{tokens} tokens", fraction=tokens / MAX_TOKENS)
+
+
+def _written(found: Expansion) -> dict[str, str]:
+    shown, _ = draft.read(found.caption)
+    notes = [f"mended: {what}" for what in found.mended] or ["Change what you like; Expand again needs plain text."]
+    return {"caption": draft.write(shown), "status": fragments.panel("done", "Written", f"{found.tokens} tokens", notes=notes)}

@@ -1,0 +1,120 @@
+"""Captions written in the app: progress, cancelling, what is shown when there is none, and painting afterwards."""
+
+from __future__ import annotations
+
+import types
+from pathlib import Path
+from typing import Any, cast
+
+import gradio as gr
+import pytest
+import torch
+from diffusers.pipelines.ideogram4 import prompt_enhancer
+
+from ideogram_q8.caption import canonical
+from ideogram_q8.checkpoint import open_text_encoder
+from ideogram_q8.errors import SourceError
+from ideogram_q8.generation.sampling import Request
+from ideogram_q8.loading.model import Model
+from ideogram_q8.loading.text_encoder import load_text_encoder
+from ideogram_q8.memory import budget, usage
+from ideogram_q8.text.expansion import Expansion, Idea
+from ideogram_q8.ui import expanding
+from ideogram_q8.ui.events import Picture
+from ideogram_q8.ui.expander import Expander
+from ideogram_q8.ui.jobs import Jobs
+from ideogram_q8.ui.studio import Studio
+from tests.heads import SHORT_MESSAGE, random_head, spelling_head
+
+IDEA = Idea("a red star", 64, 64, 3)
+CAPTION = '{"high_level_description":"a red star","compositional_deconstruction":{"background":"blue","elements":[]}}'
+
+
+@pytest.fixture(autouse=True)
+def _short_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prompt_enhancer, "CAPTION_SYSTEM_MESSAGE", SHORT_MESSAGE)
+
+
+def expander(folder: Path, head: Path | None) -> Expander:
+    named = None if head is None else str(head)
+    return Expander(Studio("pocket", folder / "outputs", prompt_expander=named, preview_decoder=folder / "taef2.safetensors"))
+
+
+def spelling(folder: Path) -> Path:
+    encoder = load_text_encoder(open_text_encoder("pocket"))
+    return spelling_head(folder / "head", encoder.model, encoder.tokenizer, IDEA.text, CAPTION)
+
+
+def updates(found: Expander, jobs: Jobs, idea: Idea = IDEA) -> Any:
+    parts = types.SimpleNamespace(controls=types.SimpleNamespace(jobs=jobs, name="expand"))
+    return expanding._expand(found, parts, "me", idea)  # type: ignore[arg-type]
+
+
+def test_a_caption_arrives_and_pictures_are_painted_in_turn(tmp_path: Path) -> None:
+    found = expander(tmp_path, spelling(tmp_path))
+    assert found.problem is None
+    *tokens, last = found.expand(IDEA)
+    assert tokens == list(range(14)) and last == Expansion(canonical(CAPTION), (), 13)
+    request = Request(canonical(CAPTION), 3, "custom-2-g2", 64, 64)
+    *_, picture = found.studio.paint("fp8", request)
+    assert isinstance(picture, Picture)
+    assert list(found.expand(IDEA))[-1] == last  # by the loaded model's encoder
+    assert found.studio.loaded_variant == "fp8" and found.studio._model is not None
+    assert "taef2.safetensors decodes latents of 32 channels" in found.studio._model.preview.said
+    *shown, final = updates(found, Jobs())
+    assert "Reading the text encoder" in shown[0]["status"] and all("caption" not in each for each in shown)
+    assert '"background": "blue"' in final["caption"] and "Written" in final["status"] and "13 tokens" in final["status"]
+
+
+def test_cancelling_and_babble_leave_the_text_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(expanding, "_SECONDS_BETWEEN", 0.0)
+    found, jobs = expander(tmp_path, random_head(tmp_path / "head")), Jobs()
+    told = []
+    for update in updates(found, jobs):
+        told.append(update["status"])
+        if "2 tokens" in update["status"]:
+            jobs.cancel("me", "expand")
+        assert "caption" not in update
+    assert "Cancelled after 3 tokens" in told[-1]
+    monkeypatch.setattr("ideogram_q8.ui.expander.expand", lambda *arguments: _expand_little(*arguments))
+    told = []
+    with pytest.raises(gr.Error, match="the expansion is no caption"):
+        told += [update["status"] for update in updates(found, jobs)]
+
+
+def _expand_little(*arguments: Any) -> Expansion:
+    from ideogram_q8.text.expansion import expand
+
+    return expand(*arguments, max_tokens=4)
+
+
+def test_a_models_own_encoder_is_taken_only_where_all_of_it_is_on_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    files = types.SimpleNamespace(files=open_text_encoder("pocket").branch("text_encoder").files)
+    model = types.SimpleNamespace(plan=None, device=torch.device("cpu"), text_encoder="whole", _text_encoder=None)
+    model._open_text_encoder = lambda: (files, None)
+    whole = cast("Any", Model.whole_text_encoder)
+    assert whole(model) == "whole"
+    monkeypatch.setattr(usage, "available_bytes", lambda _: 1000)
+    assert whole(model) is None
+    model._text_encoder = "whole"  # is there already
+    assert whole(model) == "whole"
+    model.plan = budget.plan_named("encoder", "cuda")
+    assert whole(model) is None
+
+
+def test_closing_the_studio_ends_the_work(tmp_path: Path) -> None:
+    found = expander(tmp_path, random_head(tmp_path / "head"))
+    events = found.expand(IDEA)
+    assert next(events) == 0
+    found.studio.close()
+    assert not any(isinstance(event, Expansion) for event in events)
+
+
+def test_without_a_head_the_reason_is_said(tmp_path: Path) -> None:
+    found = expander(tmp_path, None)
+    assert found.problem is not None and "the checkpoint has no prompt_enhancer_head" in found.problem
+    with pytest.raises(SourceError, match="the checkpoint has no prompt_enhancer_head"):
+        next(found.expand(IDEA))
+    assert "Expanding is not available" in expanding._idle(found)
+    with pytest.raises(SourceError, match="cannot read"):
+        expander(tmp_path, tmp_path / "nothing")
