@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -237,18 +238,23 @@ def test_a_pair_of_files_is_inspected(tmp_path: Path, capsys: pytest.CaptureFixt
 
 
 @pytest.mark.parametrize(
-    ("options", "expected"), [(("--seed", -1), "seed is -1"), (("--size", "100x64"), "width is 100"), ((), "cannot read")]
+    ("options", "expected"),
+    [(("--seed", -1), "seed is -1"), (("--size", "100x64"), "width is 100"), ((), "cannot read|has no folder text_encoder")],
 )
 def test_a_wish_that_cannot_be_honoured_is_refused_before_anything_is_loaded(
     options, expected, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
     source = write_source(tmp_path / "source")  # of transformers alone: loading it fails
     monkeypatch.setattr("ideogram_q8.loading.model.build_transformer", lambda *_: None)
-    assert expected in refusal(capsys, "generate", source, "--caption", "a star", "--out", tmp_path / "x.png", *options)
+    assert re.search(
+        expected, refusal(capsys, "generate", source, "--caption", "a star", "--out", tmp_path / "x.png", *options)
+    )
     assert run("quantize", source, "--scheme", "int8", "--out", tmp_path / "artifact") == 0
     capsys.readouterr()
     artifact = tmp_path / "artifact"
-    assert expected in refusal(capsys, "generate", artifact, "--caption", "a star", "--out", tmp_path / "x.png", *options)
+    assert re.search(
+        expected, refusal(capsys, "generate", artifact, "--caption", "a star", "--out", tmp_path / "x.png", *options)
+    )
 
 
 def test_a_stranger_to_inspect_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

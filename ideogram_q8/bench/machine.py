@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 
 from ideogram_q8.bench import timing
+from ideogram_q8.bench.cards import in_turn
 from ideogram_q8.kernels import cpu, triton_int8
 from ideogram_q8.manifest import TOOL_VERSION
 from ideogram_q8.memory import usage
@@ -86,11 +87,6 @@ class Peaks:
         if arithmetic == "int8" or self.int8.rate is None or self.floating.rate is None:
             return self.int8.rate
         return in_turn(self.int8.rate, self.floating.rate)
-
-
-def in_turn(rate: float, other: float) -> float:
-    """Operations a second where half of them are done at each of two rates."""
-    return 2 / (1 / rate + 1 / other)
 
 
 def machine(device: torch.device) -> Machine:

@@ -154,8 +154,7 @@ def attention_arithmetic(scene: Scene, attention: str) -> Arithmetic:
     """What the back end that runs computes in."""
     if attention == ATTENTIONS[0]:
         return "float"
-    problem = int8_attention.problem_of(scene.device, scene.dtype, scene.config.attention_head_dim)
-    return int8_attention.choose(problem).backend.arithmetic
+    return int8_attention.choose_on(scene.device, scene.dtype, scene.config.attention_head_dim).backend.arithmetic
 
 
 def _arithmetic(scheme: str, compute: str) -> Arithmetic:

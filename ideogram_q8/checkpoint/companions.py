@@ -33,7 +33,7 @@ def open_companions(location: str | Path, *, revision: str | None = None) -> Com
     for name in _FOLDERS:
         if not (folder / name).is_dir():
             raise SourceError(
-                f"{folder} has no folder {name}; expected one with {', '.join(_FOLDERS)}, which GGUF files of the transformers do "
+                f"{folder} has no folder {name}; expected one with {', '.join(_FOLDERS)}, which a build of the transformers does "
                 "not hold: name the checkpoint as the source"
             )
     path = folder / COMPONENT_FOLDERS["conditional"] / "config.json"

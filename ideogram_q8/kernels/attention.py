@@ -118,10 +118,12 @@ def choose(problem: Problem) -> Choice:
     raise AssertionError("the last refuses nothing")
 
 
-def problem_of(device: torch.device, dtype: torch.dtype, width: int) -> Problem:
-    """Heads of `width` values on a device."""
+def choose_on(device: torch.device, dtype: torch.dtype, width: int) -> Choice:
+    """`choose` for heads of `width` values on a device."""
+    if device.type == "cuda" and device.index is None:
+        device = torch.device("cuda", torch.cuda.current_device())
     capability = torch.cuda.get_device_capability(device) if device.type == "cuda" else None
-    return Problem(str(device), capability, dtype, width)
+    return choose(Problem(str(device), capability, dtype, width))
 
 
 @attention_operator
@@ -134,5 +136,5 @@ def int8_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.T
     Returns:
         Like q, the heads of a token side by side in memory.
     """
-    found = choose(problem_of(q.device, q.dtype, q.shape[-1])).backend.attend(q, k, v)
+    found = choose_on(q.device, q.dtype, q.shape[-1]).backend.attend(q, k, v)
     return found.transpose(1, 2).contiguous().transpose(1, 2)

@@ -25,8 +25,7 @@ from ideogram_q8.generation.decoding import Denormalization, denormalization
 from ideogram_q8.generation.latent_norm import latent_norm
 from ideogram_q8.generation.preview import Preview, choose_preview
 from ideogram_q8.kernels import BlockProduct, block_products
-from ideogram_q8.kernels.attention import choose as choose_attention
-from ideogram_q8.kernels.attention import problem_of
+from ideogram_q8.kernels import attention as int8_attention
 from ideogram_q8.layers.packed import GgmlLinear, Int8Linear
 from ideogram_q8.loading.networks import (
     SourceWeights,
@@ -260,7 +259,7 @@ def load(
     for product in model.products(opened.traits.default_size):
         product.choose()  # tries the back ends now, and says in the log which runs
     if attention == "int8":
-        choose_attention(problem_of(place, dtype, config.attention_head_dim))
+        int8_attention.choose_on(place, dtype, config.attention_head_dim)
     return model
 
 

@@ -107,6 +107,12 @@ class Studio:
         """All variants, with what is known of them now."""
         return self.stock.variants()
 
+    @property
+    def preview(self) -> str | None:
+        """What shows the steps, in words, and why nothing better; None before a model has shown one."""
+        chosen = vars(self._model).get("preview") if self._model is not None else None  # not chosen by looking
+        return None if chosen is None else str(chosen.said)
+
     def available(self) -> int:
         """Bytes that the device can give to a model, those of the one that is loaded included."""
         model = self._model

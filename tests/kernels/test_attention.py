@@ -172,8 +172,7 @@ def test_heads_of_any_width_rotate_by_the_largest_group(width: int, group: int) 
 
 
 def test_every_refusal_is_said() -> None:
-    here = kernel.problem_of(torch.device("cpu"), torch.float32, 32)
-    choice = kernel.choose(here)
+    choice = kernel.choose_on(torch.device("cpu"), torch.float32, 32)
     assert str(choice) == "plain torch; comfy-kitchen refused: needs CUDA; Triton refused: needs CUDA"
     old = (7, 5)
     assert kitchen.attention_refuses(old, torch.bfloat16, 256) == "needs compute capability 8.0, got 7.5"

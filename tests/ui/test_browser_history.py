@@ -133,6 +133,7 @@ def test_a_hostile_png_restores_nothing(page: Page, server: Server, tmp_path: Pa
 def test_the_machine_tab(page: Page) -> None:
     open_tab(page, "Machine")
     expect(page.locator("#q8-facts")).to_contain_text("Processor", timeout=WAIT)
+    expect(page.locator("#q8-facts")).to_contain_text("linear: the checkpoint has no taef2.safetensors")
     expect(page.locator("#q8-kernels")).to_contain_text("needs CUDA", timeout=WAIT)
     expect(page.locator("#q8-memory")).to_contain_text("Denoising", timeout=WAIT)
     first = page.locator("#q8-memory").inner_text()
