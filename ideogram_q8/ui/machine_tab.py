@@ -56,7 +56,9 @@ def build_machine_tab(desk: Desk, tabs: gr.Tabs, tab: gr.Tab, *, everything: boo
         config, dtype = studio.config, getattr(torch, studio.dtype)
         found = machine.kernels(config, (int(width), int(height)), studio.device, dtype)
         return {
-            parts.facts: gauges.facts(machine.facts(studio.device) | {"Previews": studio.preview or "chosen with the first picture"}),
+            parts.facts: gauges.facts(
+                machine.facts(studio.device) | {"Previews": studio.preview or "chosen with the first picture"}
+            ),
             parts.kernels: gauges.kernels(found),
             parts.clock: gr.Timer(active=True),
             **_stores(studio, parts, owner_of(owner, request), everything),

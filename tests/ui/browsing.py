@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -62,7 +63,8 @@ def generate(page: Page, seed: int, variant: str = "INT8") -> None:
     choose(page, "q8-variant", variant)
     fill(page, "#q8-seed input", seed)
     page.click("#q8-generate")
-    expect(page.locator("#q8-generate-status")).to_contain_text(f"Painted with {variant}", timeout=WAIT)
+    painted = re.compile(rf"Painted with {variant}[\s\S]*Seed\s*{seed}\b")  # and not what was painted before
+    expect(page.locator("#q8-generate-status")).to_contain_text(painted, timeout=WAIT)
     expect(page.locator("#q8-generate")).to_be_enabled(timeout=WAIT)
 
 
