@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,9 +13,9 @@ import gradio as gr
 from ideogram_q8.ui import comparison, fragments, judge, viewer
 from ideogram_q8.ui.comparison import MOST_SEEDS, Column
 from ideogram_q8.ui.controls import ON_DEVICE, PRIVATE, Controls, afterwards, build_controls
-from ideogram_q8.ui.events import Painting, Picture
+from ideogram_q8.ui.events import Painting, Picture, Work
 from ideogram_q8.ui.form import Desk, Fields, Painter, failed, friendly_errors, many_variant_cards, owner_of, read_request
-from ideogram_q8.ui.jobs import Job
+from ideogram_q8.ui.jobs import Job, follow
 from ideogram_q8.ui.studio import Studio
 
 if TYPE_CHECKING:
@@ -143,7 +143,8 @@ def _paint_all(
         row = []
         for request in requests:
             label = title if len(requests) == 1 else f"{title} · seed {request.seed}"
-            picture = yield from _paint(studio, parts, job, name, label, request, owner)
+            events = studio.paint(name, request, owner=owner, reuse=True)
+            picture = yield from follow(events, job, partial(_show, parts, label))
             if picture is None:
                 return None
             row.append(picture)
@@ -151,24 +152,12 @@ def _paint_all(
     return pictures
 
 
-def _paint(
-    studio: Studio, parts: _Parts, job: Job, name: str, label: str, request: Request, owner: str
-) -> Generator[dict[object, object], None, Picture | None]:
-    """Paints one picture, yielding updates; None when the job was cancelled."""
-    if job.cancelled:
-        return None
-    with closing(studio.paint(name, request, owner=owner, reuse=True)) as events:
-        for event in events:
-            if isinstance(event, Picture):
-                return event
-            job.note = f"{fragments.where(event)} of {label}"
-            if job.cancelled:
-                return None
-            update: dict[object, object] = {parts.status: fragments.progress(event, label)}
-            if isinstance(event, Painting):
-                update[parts.preview] = gr.update(value=event.preview, visible=True)
-            yield update
-    return None
+def _show(parts: _Parts, label: str, event: Work) -> tuple[str, dict[object, object]]:
+    """How far a picture is, in words and on the page."""
+    update: dict[object, object] = {parts.status: fragments.progress(event, label)}
+    if isinstance(event, Painting):
+        update[parts.preview] = gr.update(value=event.preview, visible=True)
+    return f"{fragments.where(event)} of {label}", update
 
 
 def _result(parts: _Parts, columns: list[Column]) -> dict[object, object]:

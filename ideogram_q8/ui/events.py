@@ -82,7 +82,8 @@ class Picture:
     stages: Mapping[str, int] = field(default_factory=dict)
 
 
-Event = Building | Downloading | Loading | Painting | Picture
+Work = Building | Downloading | Loading | Painting
+Event = Work | Picture
 RATE_SECONDS = 8.0
 """A rate is the mean of so many seconds."""
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ideogram_q8.architecture import Traits
 from ideogram_q8.evaluation.preference import Standing
 from ideogram_q8.ui.comparison import Column
-from ideogram_q8.ui.events import Building, Downloading, Event, Loading, Painting, Picture
+from ideogram_q8.ui.events import Building, Downloading, Event, Loading, Painting, Picture, Work
 from ideogram_q8.ui.library import Entry
 from ideogram_q8.variants import Variant
 
@@ -126,7 +126,7 @@ def listed(state: str, head: str, lines: Sequence[str]) -> str:
     )
 
 
-def progress(event: Building | Downloading | Loading | Painting, label: str) -> str:
+def progress(event: Work, label: str) -> str:
     """What is going on; `label` names the variant for people."""
     if isinstance(event, Building):
         percent = f"{100 * event.fraction:.0f} %"

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
-from contextlib import closing
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
 from ideogram_q8.ui import fragments
 from ideogram_q8.ui.controls import ON_DEVICE, PRIVATE, Controls, afterwards, build_controls
-from ideogram_q8.ui.events import Painting, Picture
+from ideogram_q8.ui.events import Painting, Picture, Work
 from ideogram_q8.ui.form import (
     Desk,
     Fields,
@@ -23,12 +23,12 @@ from ideogram_q8.ui.form import (
     read_request,
     variant_cards,
 )
-from ideogram_q8.ui.jobs import Job
+from ideogram_q8.ui.jobs import follow
 from ideogram_q8.ui.seeds import consecutive, roll_seed
 from ideogram_q8.ui.studio import Studio
 
 if TYPE_CHECKING:
-    from ideogram_q8.generation.sampling import Request
+    pass
 
 MAX_BATCH = 8
 _LOOK_SECONDS = 2.0
@@ -163,7 +163,8 @@ def _generate(
             done: list[Picture] = []
             for i, request in enumerate(consecutive(first, count), 1):
                 name = label if count == 1 else f"{label} · {i} of {count}"
-                picture = yield from _paint(studio, parts, job, variant, name, request, owner)
+                events = studio.paint(variant, request, owner=owner)
+                picture = yield from follow(events, job, partial(_show, parts, name))
                 if picture is None:
                     yield {parts.status: fragments.cancelled(job.note, len(done))}
                     return
@@ -174,24 +175,12 @@ def _generate(
             raise
 
 
-def _paint(
-    studio: Studio, parts: _Parts, job: Job, variant: str, label: str, request: Request, owner: str
-) -> Generator[dict[object, object], None, Picture | None]:
-    """Paints one picture, yielding updates; None when the job was cancelled."""
-    if job.cancelled:
-        return None
-    with closing(studio.paint(variant, request, owner=owner)) as events:
-        for event in events:
-            if isinstance(event, Picture):
-                return event
-            job.note = fragments.where(event)
-            if job.cancelled:
-                return None
-            update: dict[object, object] = {parts.status: fragments.progress(event, label)}
-            if isinstance(event, Painting):
-                update[parts.picture] = event.preview
-            yield update
-    return None
+def _show(parts: _Parts, label: str, event: Work) -> tuple[str, dict[object, object]]:
+    """How far a picture is, in words and on the page."""
+    update: dict[object, object] = {parts.status: fragments.progress(event, label)}
+    if isinstance(event, Painting):
+        update[parts.picture] = event.preview
+    return fragments.where(event), update
 
 
 def _result(parts: _Parts, done: list[Picture], label: str) -> dict[object, object]:

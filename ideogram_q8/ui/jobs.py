@@ -6,9 +6,11 @@ Gradio's own `cancels` would close the generator before it can say how far it wa
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+
+from ideogram_q8.ui.events import Event, Picture, Work
 
 
 @dataclass
@@ -18,6 +20,27 @@ class Job:
     note: str = "before it started"
     started: bool = False
     cancelled: bool = False
+
+
+def follow(
+    events: Generator[Event, None, None], job: Job, show: Callable[[Work], tuple[str, dict[object, object]]]
+) -> Generator[dict[object, object], None, Picture | None]:
+    """The picture at the end of `events`, or None when the job was cancelled; the work is stopped then.
+
+    Args:
+        show: how far the work is, for `Job.note`, and what the page shows of that.
+    """
+    with closing(events):
+        if job.cancelled:
+            return None
+        for event in events:
+            if isinstance(event, Picture):
+                return event
+            job.note, update = show(event)
+            if job.cancelled:
+                return None
+            yield update
+    return None
 
 
 class Jobs:

@@ -53,9 +53,16 @@ def build_page(studio: Studio, chosen: str = "fp8", max_waiting: int = 8, *, own
     """
 
     def variants() -> list[dict[str, Any]]:
-        """The variants to choose from, and whether they are built."""
+        """The variants to choose from, whether they are built, and what of them is still to be downloaded."""
         return [
-            {"name": v.name, "title": v.title, "format": v.format, "size_bytes": v.size_bytes, "built": v.location is not None}
+            {
+                "name": v.name,
+                "title": v.title,
+                "format": v.format,
+                "size_bytes": v.size_bytes,
+                "built": v.location is not None,
+                "bytes_to_download": v.missing_bytes + v.rest_bytes,
+            }
             for v in studio.variants()
         ]
 

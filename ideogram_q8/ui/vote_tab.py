@@ -5,8 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import secrets
-from collections.abc import Generator, Iterator
-from contextlib import closing
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -18,14 +17,14 @@ from ideogram_q8.evaluation.preference import Choice
 from ideogram_q8.ui import fragments, viewer
 from ideogram_q8.ui.blind import Round, Rounds, Side, draw_pair, nameless
 from ideogram_q8.ui.controls import ON_DEVICE, PRIVATE, Controls, afterwards, build_controls
-from ideogram_q8.ui.events import Painting, Picture
+from ideogram_q8.ui.events import Painting, Picture, Work
 from ideogram_q8.ui.form import Desk, Fields, Painter, failed, friendly_errors, many_variant_cards, owner_of, read_request
-from ideogram_q8.ui.jobs import Job
+from ideogram_q8.ui.jobs import follow
 from ideogram_q8.ui.seeds import roll_seed
 from ideogram_q8.ui.studio import Studio
 
 if TYPE_CHECKING:
-    from ideogram_q8.generation.sampling import Request
+    pass
 
 CATEGORIES = ("anything", "text", "people", "hands", "animals", "products", "architecture", "landscapes", "design")
 _BUTTONS: tuple[tuple[str, Choice], ...] = (
@@ -151,7 +150,8 @@ def _blind(
             yield {parts.shown: viewer.nothing("Painting two pictures …"), parts.token: ""}
             pictures: list[Picture] = []
             for name in sorted(pair):  # in an order that does not depend on the sides
-                picture = yield from _paint(studio, parts, job, name, request, len(pictures) + 1, owner)
+                events = studio.paint(name, request, owner=owner, reuse=True)
+                picture = yield from follow(events, job, functools.partial(_show, parts, len(pictures) + 1))
                 if picture is None:
                     yield {parts.status: fragments.cancelled(job.note), parts.shown: _EMPTY}
                     return
@@ -164,22 +164,11 @@ def _blind(
             raise
 
 
-def _paint(
-    studio: Studio, parts: _Parts, job: Job, name: str, request: Request, number: int, owner: str
-) -> Generator[dict[object, object], None, Picture | None]:
-    """Paints one picture, saying nothing of the variant, not even how long a step takes; None when the job was cancelled."""
-    if job.cancelled:
-        return None
-    with closing(studio.paint(name, request, owner=owner, reuse=True)) as events:
-        for event in events:
-            if isinstance(event, Picture):
-                return event
-            job.note = f"at picture {number} of 2"
-            if job.cancelled:
-                return None
-            fraction = event.index / event.total if isinstance(event, Painting) else 0.0
-            yield {parts.status: fragments.panel("running", f"Picture {number} of 2", fraction=fraction)}
-    return None
+def _show(parts: _Parts, number: int, event: Work) -> tuple[str, dict[object, object]]:
+    """How far a picture is; nothing of the variant, not even how long a step takes."""
+    fraction = event.index / event.total if isinstance(event, Painting) else 0.0
+    panel = fragments.panel("running", f"Picture {number} of 2", fraction=fraction)
+    return f"at picture {number} of 2", {parts.status: panel}
 
 
 def _side(studio: Studio, picture: Picture) -> Side:
