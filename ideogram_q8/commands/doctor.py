@@ -76,8 +76,8 @@ def _report(name: str, networks: Networks, size: tuple[int, int], text_tokens: i
 
 
 def _kernels(networks: Networks, size: tuple[int, int], text_tokens: int, device: torch.device) -> Iterator[str]:
-    """What computes the W8A8 products here, and why what is preferred does not; nothing for a build without any."""
-    from ideogram_q8.kernels import block_products, table
+    """What computes the W8A8 products and int8 attention here, and why what is preferred does not; nothing for a build without any."""
+    from ideogram_q8.kernels import attention, block_products, table
     from ideogram_q8.memory import budget
 
     if not budget.has_w8a8(networks):
@@ -88,6 +88,8 @@ def _kernels(networks: Networks, size: tuple[int, int], text_tokens: int, device
         found.setdefault(str(product.choose()), []).append(product.name)
     for choice, names in found.items():
         yield f"  INT8 here    {', '.join(names)}: {choice}"
+    width = networks.config.attention_head_dim
+    yield f"  --attention int8 here: {attention.choose_on(device, networks.dtype, width)}"
     yield f"  measurements {table.note(device)}"
 
 

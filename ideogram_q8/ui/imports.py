@@ -13,23 +13,28 @@ _LOCK = threading.RLock()
 _KNOWN = frozenset({"__class__", "__dict__", "__file__", "__loader__", "__name__", "__package__", "__spec__"})
 """Attributes that the import system and whoever looks through `sys.modules` ask for; they are there from the start."""
 
+_COMMAND_LINES = {"gradio.cli": "deploy", "httpx._main": "main"}
+"""Modules, and the one name that their packages' __init__.py takes from each."""
+
 
 def import_gradio() -> None:
     """To be called before anything else imports Gradio, while no other thread asks `inspect` for a file.
 
     Gradio 6 writes an editor's stub (.pyi) beside the source of each of its components whenever it is imported, or finds that it is
     there already, which takes over a second. It leaves out a class whose source file cannot be told, so none can while it is imported.
-    Its command line and pandas, for tables that the page has not, take two thirds of a second more.
+    The command lines that it and httpx bring, and pandas, for tables that the page has not, take most of a second more.
     """
     postpone("pandas")
-    command_line = types.ModuleType("gradio.cli")
-    command_line.deploy = None  # type: ignore[attr-defined]  # the one name that gradio/__init__.py takes from it
-    sys.modules[command_line.__name__] = command_line
+    absent = {name: types.ModuleType(name) for name in _COMMAND_LINES if name not in sys.modules}
+    for name, module in absent.items():
+        setattr(module, _COMMAND_LINES[name], lambda: None)
+        sys.modules[name] = module
     try:
         with mock.patch.object(inspect, "getfile", side_effect=OSError):
             import gradio  # noqa: F401
     finally:
-        del sys.modules[command_line.__name__]  # whoever imports it from now on gets Gradio's own
+        for name in absent:
+            del sys.modules[name]  # whoever imports it from now on gets the real one
 
 
 class _Postponed(types.ModuleType):

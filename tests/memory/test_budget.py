@@ -252,6 +252,7 @@ def test_doctor_says_what_fits_and_how(capsys: pytest.CaptureFixture[str]) -> No
     assert "24 GB card    25.2 GB free: fits, --plan encoder (text encoder streamed); text 20.19 GB" in out
     assert "12 GB card    12.3 GB free: fits with offload, --plan both (both branches and text encoder streamed);" in out
     assert "pocket, 128x128" in out and out.count("--plan resident (all resident)") >= 4
+    assert "--attention int8 here: plain torch; comfy-kitchen refused: " in out
     assert "INT8 here    attention.qkv, attention.o, feed_forward.w1, w3, feed_forward.w2: " in out
     assert "comfy-kitchen refused: " in out and out.count("  measurements ") == 1  # not for the pocket, which is FP8
 
