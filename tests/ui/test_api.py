@@ -134,7 +134,7 @@ def test_a_blind_round_tells_nothing_before_the_vote_and_counts_once(client: Cli
     assert sorted(sides.values()) == ["int8", "q8_0"]
     with pytest.raises(AppError, match="over"):
         client.predict(token, "left", api_name="/vote")
-    (vote,) = client.predict(api_name="/votes")
+    vote = client.predict(api_name="/votes")[-1]  # other tests vote on this server too
     assert (vote["left"], vote["right"], vote["choice"]) == (sides["left"], sides["right"], "left")
     assert client.predict(api_name="/standings")[0]["variant"] == sides["left"]
 
