@@ -179,7 +179,7 @@ def _remember(built: Built, found: _Measured) -> None:
 
 
 def _held(device: torch.device) -> int:
-    """Bytes, in the terms of `memory.peak_bytes`."""
+    """Bytes, in the terms of `usage.peak_bytes`."""
     return torch.cuda.memory_allocated(device) if device.type == "cuda" else usage.host_bytes()[2]
 
 

@@ -81,7 +81,7 @@ class Model:
     captions: CaptionCache | None = field(default_factory=caption_cache.from_environment)
     """Where projected captions are kept; None keeps none."""
     projection_digest: str | None = None
-    """As `text.projection_digest`, computed when first needed."""
+    """As `encoding.projection_digest`, computed when first needed."""
     enter: dict[Branch, Callable[[int], None]] = field(default_factory=dict, repr=False)
     """Of branches that are streamed: what fetches a block before it runs."""
     _text_encoder: Qwen3VLTextModel | None = field(default=None, repr=False)

@@ -244,11 +244,12 @@ class Studio:
     def _no_memory(self, variant: str, request: Request) -> ResourceError:
         size = request.width, request.height
         fits = {each.name: (each.title, fit.needed) for each in self.variants() if (fit := self.fit(each, size))}
-        needed = fits[variant][1]
-        smaller = [title for title, less in fits.values() if less < 0.9 * needed]
+        needed = fits[variant][1] if variant in fits else None  # not known of a model whose own weights are not here
+        smaller = [title for title, less in fits.values() if needed is not None and less < 0.9 * needed]
+        takes = "" if needed is None else f" needs about {needed / 1e9:.1f} GB,"
         choice = f"choose {' or '.join(smaller)}, or a smaller picture" if smaller else "choose a smaller picture"
         return ResourceError(
-            f"{self.device} ran out of memory: {variant} at {request.width}x{request.height} needs about {needed / 1e9:.1f} GB, "
+            f"{self.device} ran out of memory: {variant} at {request.width}x{request.height}{takes or ':'} "
             f"{self.available() / 1e9:.1f} GB are free; {choice}, or close other programs"
         )
 
