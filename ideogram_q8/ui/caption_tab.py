@@ -6,13 +6,14 @@ The text is the caption; the form is a view of it. Each edit of the form writes 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, cast
 
 import gradio as gr
 
 from ideogram_q8 import caption
 from ideogram_q8.caption import ELEMENT_PALETTE_MAX, STYLE_PALETTE_MAX
+from ideogram_q8.caption.repair import repair
 from ideogram_q8.errors import CaptionError
 from ideogram_q8.ui import boxes, draft, fragments, palette
 from ideogram_q8.ui.boxes import build_boxes, canvas
@@ -89,6 +90,14 @@ def build_caption_tab(desk: Desk, tab: gr.Tab) -> None:
         found = TEMPLATES[name]
         return _shown(parts, found, 0 if found.elements else -1, (width, height)) | _written(form, parts, found)
 
+    def lint_caption(text: str) -> dict[str, Any]:
+        """Check a caption, plain or structured: its canonical JSON with what could be mended, what that was, and what is left."""
+        with friendly_errors():
+            mended, done = repair(_value(text))
+            issues = [asdict(issue) for issue in caption.lint(mended)]
+            return {"caption": caption.canonical(mended), "mended": done, "issues": issues}
+
+    gr.api(lint_caption, api_name="lint_caption", queue=False)
     parts.template.input(use_template, [parts.template, form.width, form.height], [*everything, form.caption], **PRIVATE)
 
 
@@ -239,11 +248,16 @@ def _written(form: RequestForm, parts: _Parts, found: Draft) -> dict[object, obj
     return {parts.draft: found, form.caption: text, parts.lint: _linted(text, [])}
 
 
+def _value(text: str) -> dict[str, Any]:
+    """A caption as it was typed, structured or plain. Raises CaptionError."""
+    return caption.parse(text) if text.strip().startswith("{") else caption.wrap_plain_text(text.strip())
+
+
 def _linted(text: str, done: list[str]) -> str:
     """What is wrong with the caption, and what was mended when it was read."""
     mended = [f"mended when you edit: {what}" for what in done]
     try:
-        value = caption.parse(text) if text.strip().startswith("{") else caption.wrap_plain_text(text.strip())
+        value = _value(text)
     except CaptionError as error:
         return fragments.panel("failed", "Not a caption", notes=[str(error)])
     issues = [str(issue) for issue in caption.lint(value)]

@@ -89,7 +89,20 @@ def judged(pictures: Sequence[Sequence[Picture]], titles: Sequence[str], sizes: 
 
 def numbers(columns: Sequence[Column]) -> dict[str, Any]:
     """Everything measured, as JSON values; a PSNR that is infinite is None and `identical` says so."""
-    return {"reference": columns[0].variant, "variants": {column.variant: _column_numbers(column) for column in columns}}
+    measured = {column.variant: _column_numbers(column) for column in columns}
+    return {"request": _request(columns), "reference": columns[0].variant, "variants": measured}
+
+
+def _request(columns: Sequence[Column]) -> dict[str, Any]:
+    """What makes the pictures again, with the variants' names."""
+    request = columns[0].cells[0].picture.request
+    return {
+        "caption": request.caption,
+        "preset": request.preset,
+        "width": request.width,
+        "height": request.height,
+        "seeds": [cell.picture.request.seed for cell in columns[0].cells],
+    }
 
 
 def _column_numbers(column: Column) -> dict[str, Any]:
@@ -116,16 +129,9 @@ def _cell_numbers(cell: Cell) -> dict[str, Any]:
 
 def recipe(columns: Sequence[Column]) -> str:
     """JSON that says how to make this comparison again, with its numbers."""
-    request = columns[0].cells[0].picture.request
-    value = {
-        "caption": request.caption,
-        "preset": request.preset,
-        "width": request.width,
-        "height": request.height,
-        "seeds": [cell.picture.request.seed for cell in columns[0].cells],
-        "measured": numbers(columns),
-        "versions": {"ideogram_q8": TOOL_VERSION, "torch": importlib.metadata.version("torch")},
-    }
+    measured = numbers(columns)
+    versions = {"ideogram_q8": TOOL_VERSION, "torch": importlib.metadata.version("torch")}
+    value = measured.pop("request") | {"measured": measured, "versions": versions}
     return json.dumps(value, ensure_ascii=False, indent=2)
 
 

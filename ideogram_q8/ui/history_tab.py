@@ -11,8 +11,8 @@ import gradio as gr
 from ideogram_q8.errors import IdeogramQ8Error, RequestError
 from ideogram_q8.png import read_metadata
 from ideogram_q8.ui import fragments
-from ideogram_q8.ui.bin import Bin
-from ideogram_q8.ui.controls import PRIVATE
+from ideogram_q8.ui.album import Album
+from ideogram_q8.ui.controls import PRIVATE, QUIET
 from ideogram_q8.ui.form import Desk, Painter, RequestForm, friendly_errors, owner_of
 from ideogram_q8.ui.library import Entry
 from ideogram_q8.ui.studio import Studio, warm_up
@@ -42,8 +42,6 @@ class _Parts:
     """The entries in the gallery, in its order."""
     chosen: gr.State
     """The chosen entry."""
-    removed: gr.State
-    """The entry that was deleted last."""
 
     @property
     def buttons(self) -> list[gr.Button]:
@@ -58,15 +56,17 @@ def build_history_tab(desk: Desk, generate: Painter, tabs: gr.Tabs, tab: gr.Tab)
         tab: this tab; its pictures are looked up when it is opened.
     """
     studio, form = desk.studio, desk.form
-    parts = _layout(studio)
+    parts, album = _layout(studio), Album(studio.library, studio.outputs)
 
     def look(
         search: str, favourites: bool, chosen: Entry | None, limit: int, owner: str | None, request: gr.Request
     ) -> dict[object, object]:
         with friendly_errors():
-            entries = studio.library.pictures(owner_of(owner, request), search or "", favourites=favourites, limit=limit + 1)
-        there = [entry for entry in entries[:limit] if (studio.outputs / entry.file).is_file()]
-        return _found(studio, parts, there, chosen) | {parts.older: gr.update(visible=len(entries) > limit), parts.limit: limit}
+            entries = album.pictures(owner_of(owner, request), search or "", favourites=favourites, limit=limit + 1)
+        return _found(studio, parts, entries[:limit], chosen) | {
+            parts.older: gr.update(visible=len(entries) > limit),
+            parts.limit: limit,
+        }
 
     def look_anew(
         search: str, favourites: bool, chosen: Entry | None, _: int, owner: str | None, request: gr.Request
@@ -94,37 +94,60 @@ def build_history_tab(desk: Desk, generate: Painter, tabs: gr.Tabs, tab: gr.Tab)
 
     def set_favourite(chosen: Entry | None, owner: str | None, request: gr.Request) -> None:
         if chosen is not None:
-            studio.library.set_favourite(owner_of(owner, request), chosen.id, not chosen.favourite)
+            with friendly_errors():
+                album.set_favourite(owner_of(owner, request), chosen.id, not chosen.favourite)
 
-    parts.favourite.click(set_favourite, [parts.chosen, desk.owner], None, **PRIVATE).then(look, looked, found, **PRIVATE)
-    for changed in _connect_removing(desk, parts):
-        changed.then(look, looked, found, **PRIVATE)
-    _connect_restoring(studio, parts, form, generate, tabs)
-
-
-def _connect_removing(desk: Desk, parts: _Parts) -> list[Any]:
-    """The events after which there is another set of pictures."""
-    library, bin_ = desk.studio.library, Bin(desk.studio.outputs)
-
-    def remove(chosen: Entry | None, owner: str | None, request: gr.Request) -> dict[object, object]:
+    def delete(chosen: Entry | None, owner: str | None, request: gr.Request) -> dict[object, object]:
         if chosen is None:
             return {}
-        library.forget(owner_of(owner, request), chosen.id)
-        bin_.put(chosen.file)
-        return {parts.removed: chosen, parts.undo: gr.update(visible=True)}
+        with friendly_errors():
+            album.delete(owner_of(owner, request), chosen.id)
+        return {parts.undo: gr.update(visible=True)}
 
-    def undo(removed: Entry | None, owner: str | None, request: gr.Request) -> dict[object, object]:
-        if removed is not None:
-            with friendly_errors():
-                bin_.take_back(removed.file)
-            library.remember(owner_of(owner, request), removed)
-        return {parts.removed: None, parts.undo: gr.update(visible=False)}
+    def undo(owner: str | None, request: gr.Request) -> dict[object, object]:
+        with friendly_errors():
+            album.undo(owner_of(owner, request))
+        return {parts.undo: gr.update(visible=False)}
 
-    changed = [parts.removed, parts.undo]
-    return [
-        parts.remove.click(remove, [parts.chosen, desk.owner], changed, **PRIVATE),
-        parts.undo.click(undo, [parts.removed, desk.owner], changed, **PRIVATE),
+    changed = [
+        parts.favourite.click(set_favourite, [parts.chosen, desk.owner], None, **PRIVATE),
+        parts.remove.click(delete, [parts.chosen, desk.owner], parts.undo, **PRIVATE),
+        parts.undo.click(undo, desk.owner, parts.undo, **PRIVATE),
     ]
+    for event in changed:
+        event.then(look, looked, found, **PRIVATE)
+    _connect_restoring(studio, parts, form, generate, tabs)
+    _add_endpoints(album)
+
+
+def _add_endpoints(album: Album) -> None:
+    """For programs, whose pictures belong to their session."""
+
+    def history(search: str, favourites: bool, limit: int, request: gr.Request) -> list[dict[str, Any]]:
+        """The pictures of this session that have every word of `search`, the newest first; a limit of -1 is all."""
+        with friendly_errors():
+            found = album.pictures(owner_of(None, request), search, favourites=favourites, limit=limit)
+        return [{"id": entry.id, "file": entry.file, "favourite": entry.favourite, **entry.metadata} for entry in found]
+
+    def favourite(picture: int, favourite: bool, request: gr.Request) -> str:
+        """Mark a picture of this session by its id, or take the mark away."""
+        with friendly_errors():
+            album.set_favourite(owner_of(None, request), picture, favourite)
+        return "marked" if favourite else "not marked any more"
+
+    def delete_picture(picture: int, request: gr.Request) -> str:
+        """Delete a picture of this session by its id; `undo_delete` brings the last one back within an hour."""
+        with friendly_errors():
+            album.delete(owner_of(None, request), picture)
+        return "deleted"
+
+    def undo_delete(request: gr.Request) -> int:
+        """Bring back the picture that this session deleted last; returns its id."""
+        with friendly_errors():
+            return album.undo(owner_of(None, request)).id
+
+    for endpoint in (history, favourite, delete_picture, undo_delete):
+        gr.api(endpoint, api_name=endpoint.__name__, queue=False)
 
 
 def _connect_restoring(studio: Studio, parts: _Parts, form: RequestForm, generate: Painter, tabs: gr.Tabs) -> None:
@@ -137,11 +160,12 @@ def _connect_restoring(studio: Studio, parts: _Parts, form: RequestForm, generat
         return _filled(studio, form, chosen.metadata if chosen else {}, variant)
 
     def restore(upload: str | None) -> list[object]:
+        """The settings of a PNG made here: caption, preset, width, height, seed, steps, guidance, variant."""
         metadata = _read_upload(Path(upload)) if upload else {}
         return _filled(studio, form, metadata, str(metadata.get("variant", "")))
 
     parts.use.click(use, parts.chosen, filled, **PRIVATE)
-    parts.upload.upload(restore, parts.upload, filled, **PRIVATE)
+    parts.upload.upload(restore, parts.upload, filled, **QUIET, api_name="restore")
     press = "() => document.querySelector('#q8-generate').click()"
     parts.again.click(again, [parts.chosen, parts.variant], filled, **PRIVATE).then(None, js=press)
 
@@ -187,7 +211,7 @@ def _layout(studio: Studio) -> _Parts:
                 remove = gr.Button("Delete", interactive=False, variant="stop", min_width=120, elem_id="q8-remove")
             gr.HTML("Settings from a PNG made here", elem_classes="q8-flat q8-label", padding=False)
             upload = gr.File(label="PNG", show_label=False, file_types=[".png"], height=120, elem_id="q8-restore")
-    state = gr.State(PAGE), gr.State(), gr.State(), gr.State()
+    state = gr.State(PAGE), gr.State(), gr.State()
     return _Parts(search, favourites, gallery, details, use, again, variant, favourite, remove, upload, undo, older, *state)
 
 

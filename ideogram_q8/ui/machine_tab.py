@@ -79,7 +79,17 @@ def build_machine_tab(desk: Desk, tabs: gr.Tabs, tab: gr.Tab, *, everything: boo
         """The device, its memory now in bytes, and the variant that is loaded."""
         return _endpoint(studio)
 
+    def clean(store: str, request: gr.Request) -> dict[str, Any]:
+        """Delete what is kept on disk: `pictures` of this session; of a machine of one's own also `variants` and `captions`."""
+        known = owner_of(None, request)
+        with friendly_errors():
+            if store not in {each.key for each in _found(studio, known, everything)}:
+                raise RequestError(f"nothing is kept under the name {store!r} that you may delete")
+            _machine().clean(studio, store, known)
+        return {each.key: {"files": each.files, "bytes": each.size_bytes} for each in _found(studio, known, everything)}
+
     gr.api(machine, api_name="machine", queue=False)
+    gr.api(clean, api_name="clean", queue=False)
 
 
 def _connect_cleaning(desk: Desk, parts: _Parts, *, everything: bool) -> None:
@@ -92,7 +102,7 @@ def _connect_cleaning(desk: Desk, parts: _Parts, *, everything: bool) -> None:
         question = fragments.panel("failed", f"Delete: {found.title}?", what, notes=["This cannot be undone."])
         return {parts.question: question, parts.asked: gr.update(visible=True), parts.clean: gr.update(interactive=False)}
 
-    def clean(key: str | None, owner: str | None, request: gr.Request) -> dict[object, object]:
+    def delete(key: str | None, owner: str | None, request: gr.Request) -> dict[object, object]:
         known = owner_of(owner, request)
         with friendly_errors():
             if key in {store.key for store in _found(desk.studio, known, everything)}:
@@ -103,7 +113,7 @@ def _connect_cleaning(desk: Desk, parts: _Parts, *, everything: bool) -> None:
         return _stores(desk.studio, parts, owner_of(owner, request), everything)
 
     parts.clean.click(ask, [parts.stores, desk.owner], [parts.question, parts.asked, parts.clean], **PRIVATE)
-    parts.sure.click(clean, [parts.stores, desk.owner], parts.of_stores, **PRIVATE)
+    parts.sure.click(delete, [parts.stores, desk.owner], parts.of_stores, **PRIVATE)
     parts.keep.click(keep, desk.owner, parts.of_stores, **PRIVATE)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gradio_client import Client
+from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from gradio_client.utils import Status
 from PIL import Image
@@ -55,13 +55,53 @@ def test_the_endpoints_have_names(client: Client) -> None:
     names = set(client.view_api(return_format="dict", print_info=False)["named_endpoints"])
     assert names == {
         "/generate", "/cancel_generate", "/compare", "/cancel_compare", "/blind", "/cancel_blind", "/vote", "/votes", "/standings",
-        "/roll_seed", "/variants", "/machine", "/expand_caption", "/cancel_expand",
+        "/roll_seed", "/variants", "/machine", "/clean", "/expand_caption", "/cancel_expand", "/lint_caption",
+        "/history", "/favourite", "/delete_picture", "/undo_delete", "/restore",
     }  # fmt: skip
 
 
 def test_expanding_says_what_it_lacks(client: Client) -> None:
     with pytest.raises(AppError, match="the checkpoint has no prompt_enhancer_head"):
         client.predict("a red star", 64, 64, 3, api_name="/expand_caption")
+
+
+def test_a_caption_is_linted_and_mended(client: Client) -> None:
+    found = client.predict(
+        '{"compositional_deconstruction":{"elements":[{"desc":"x","bbox":[900,0,100,50]}]}}', api_name="/lint_caption"
+    )
+    assert found["mended"] and json.loads(found["caption"])["compositional_deconstruction"]["elements"][0]["bbox"] == [
+        100,
+        0,
+        900,
+        50,
+    ]
+    sound = client.predict("a red house", api_name="/lint_caption")
+    assert sound["mended"] == [] and sound["issues"] == []
+    with pytest.raises(AppError, match="caption"):
+        client.predict('{"broken": ', api_name="/lint_caption")
+
+
+def test_a_session_has_its_history_and_no_other(client: Client, server: Server) -> None:
+    own, other = (Client(server.address, verbose=False) for _ in range(2))
+    picture, *_ = generate(own, preset="custom", steps=2, seed=77).result(WAIT)
+    (entry,) = own.predict("red 77" if "red" in CAPTION else "77", False, -1, api_name="/history")
+    assert (entry["seed"], entry["variant"], entry["favourite"]) == (77, "int8", False)
+    assert other.predict("", False, -1, api_name="/history") == []
+    for action in ("/favourite", "/delete_picture"):
+        with pytest.raises(AppError, match="there is no picture"):
+            other.predict(entry["id"], *([True] if action == "/favourite" else []), api_name=action)
+    own.predict(entry["id"], True, api_name="/favourite")
+    assert [each["id"] for each in own.predict("", True, -1, api_name="/history")] == [entry["id"]]
+    assert own.predict(handle_file(picture), api_name="/restore")[4] == 77
+    own.predict(entry["id"], api_name="/delete_picture")
+    assert own.predict("", False, -1, api_name="/history") == [] and not (server.outputs / entry["file"]).exists()
+    assert own.predict(api_name="/undo_delete") == entry["id"]
+    with pytest.raises(AppError, match="nothing of yours was deleted"):
+        own.predict(api_name="/undo_delete")
+    assert own.predict("pictures", api_name="/clean")["pictures"]["files"] == 0
+    assert not (server.outputs / entry["file"]).exists()
+    with pytest.raises(AppError, match="nothing is kept"):
+        own.predict("../outputs", api_name="/clean")
 
 
 def test_variants_are_listed(client: Client) -> None:
