@@ -140,15 +140,14 @@ class _Transfer(threading.Thread):
         path.replace(self.blob.place)
 
     def _recall(self, file: BinaryIO) -> None:
-        """Hashes what arrived before."""
+        """Hashes what arrived before. `arrived` does not begin at 0 meanwhile: it is on the disk, and whoever watches sees no step back."""
         if file.seek(0, os.SEEK_END) > self.blob.size:
             file.truncate(0)
+        self.arrived = file.seek(0, os.SEEK_END)
         file.seek(0)
-        self.arrived = 0
         while piece := file.read(_PIECE):
             self._stay()
             self._digest.update(piece)
-            self.arrived += len(piece)
 
     def _read_all(self, file: BinaryIO) -> None:
         from huggingface_hub.errors import HfHubHTTPError

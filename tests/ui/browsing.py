@@ -59,11 +59,13 @@ def open_tab(page: Page, name: str) -> None:
     tab.click()
 
 
-def generate(page: Page, seed: int, variant: str = "INT8") -> None:
+def generate(page: Page, seed: int, variant: str = "INT8", count: int = 1) -> None:
+    """Waits for the last picture of a batch: of those before it the page shows only as much as it has time for."""
     choose(page, "q8-variant", variant)
+    fill(page, "#q8-count input[type=number]", count)
     fill(page, "#q8-seed input", seed)
     page.click("#q8-generate")
-    painted = re.compile(rf"Painted with {variant}[\s\S]*Seed\s*{seed}\b")  # and not what was painted before
+    painted = re.compile(rf"Painted with {variant}[\s\S]*Seed\s*{seed + count - 1}\b")  # and not what was painted before
     expect(page.locator("#q8-generate-status")).to_contain_text(painted, timeout=WAIT)
     expect(page.locator("#q8-generate")).to_be_enabled(timeout=WAIT)
 

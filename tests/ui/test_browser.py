@@ -16,8 +16,7 @@ pytestmark = pytest.mark.browser
 
 
 def test_generate(page: Page, tmp_path: Path) -> None:
-    fill(page, "#q8-count input[type=number]", 2)
-    generate(page, 11)
+    generate(page, 11, count=2)
     status = page.locator("#q8-generate-status")
     for fact in (r"Total time\s*[\d.]+ s", r"Peak memory\s*\d+ MB", r"Seed\s*12"):
         expect(status).to_contain_text(re.compile(fact))
