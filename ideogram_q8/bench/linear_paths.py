@@ -15,6 +15,7 @@ from ideogram_q8.bench.random_weights import FP8, Pool
 from ideogram_q8.bench.results import Arithmetic
 from ideogram_q8.errors import ResourceError
 from ideogram_q8.kernels import BACKENDS, Backend, Problem, choose
+from ideogram_q8.kernels.choice import placed
 from ideogram_q8.kernels.int8 import self_test
 from ideogram_q8.kernels.prologue import NOTHING
 from ideogram_q8.layers.packed import for_int8_compute, from_packed
@@ -72,12 +73,8 @@ class Weight:
     @property
     def problem(self) -> Problem:
         """As the back ends are asked."""
-        device = self.pool.device
-        capability = torch.cuda.get_device_capability(device) if device.type == "cuda" else None
         shape = self.case.shape
-        # with its number, as tensors print it
-        name = "cpu" if device.type == "cpu" else str(torch.empty(0, device=device).device)
-        return Problem(name, capability, self.pool.dtype, self.case.rows, shape.inputs, shape.outputs)
+        return Problem(*placed(self.pool.device), self.pool.dtype, self.case.rows, shape.inputs, shape.outputs)
 
 
 def _layer(scheme: str, *, rotation: int = 0, int8_compute: bool = False) -> Callable[[Weight], tuple[Function, str]]:

@@ -1,10 +1,11 @@
 """Linears on packed weights and what lies between: one signature per operation, a plain-torch definition, back ends by what they refuse."""
 
 from ideogram_q8.kernels.attention import int8_attention
+from ideogram_q8.kernels.choice import Choice
 from ideogram_q8.kernels.fp8 import fp8_linear
 from ideogram_q8.kernels.fused import add_normalized, place_heads
 from ideogram_q8.kernels.ggml import expansion_refusal, ggml_linear, row_scale
-from ideogram_q8.kernels.int8 import BACKENDS, Backend, Choice, Problem, choose, int8_linear, int8_weight_only_linear
+from ideogram_q8.kernels.int8 import BACKENDS, Backend, Problem, choose, int8_linear, int8_weight_only_linear
 from ideogram_q8.kernels.nf4 import nf4_linear
 from ideogram_q8.kernels.products import BlockProduct, block_products
 from ideogram_q8.kernels.prologue import Prologue

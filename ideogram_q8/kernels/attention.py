@@ -18,6 +18,7 @@ import torch
 from torch.nn import functional
 
 from ideogram_q8.kernels import kitchen, triton_attention
+from ideogram_q8.kernels.choice import Choice, first, placed
 from ideogram_q8.kernels.operators import attention_operator
 from ideogram_q8.numerics import attention
 
@@ -53,17 +54,6 @@ class Backend:
     refuses: Callable[[Problem], str | None]
     arithmetic: Literal["float", "int8", "int8 scores"]
     tried: bool = False
-
-
-@dataclass(frozen=True)
-class Choice:
-    """The back end that runs, and (name, reason) of each preferred one that was refused."""
-
-    backend: Backend
-    refused: tuple[tuple[str, str], ...]
-
-    def __str__(self) -> str:
-        return "; ".join([self.backend.name, *(f"{name} refused: {reason}" for name, reason in self.refused)])
 
 
 def _kitchen_refuses(problem: Problem) -> str | None:
@@ -105,25 +95,16 @@ def self_test(backend: Backend, problem: Problem) -> str | None:
 
 
 @functools.lru_cache(maxsize=64)
-def choose(problem: Problem) -> Choice:
+def choose(problem: Problem) -> Choice[Backend]:
     """The first back end that takes `problem` and passes its test; says in the log which, and why not others."""
-    refused: list[tuple[str, str]] = []
-    for backend in BACKENDS:
-        reason = backend.refuses(problem) or self_test(backend, problem)
-        if reason is None:
-            choice = Choice(backend, tuple(refused))
-            _log.info("int8 attention on %s: %s", problem.device, choice)
-            return choice
-        refused.append((backend.name, reason))
-    raise AssertionError("the last refuses nothing")
+    choice = first(BACKENDS, lambda backend: backend.refuses(problem) or self_test(backend, problem))
+    _log.info("int8 attention on %s: %s", problem.device, choice)
+    return choice
 
 
-def choose_on(device: torch.device, dtype: torch.dtype, width: int) -> Choice:
+def choose_on(device: torch.device, dtype: torch.dtype, width: int) -> Choice[Backend]:
     """`choose` for heads of `width` values on a device."""
-    if device.type == "cuda" and device.index is None:
-        device = torch.device("cuda", torch.cuda.current_device())
-    capability = torch.cuda.get_device_capability(device) if device.type == "cuda" else None
-    return choose(Problem(str(device), capability, dtype, width))
+    return choose(Problem(*placed(device), dtype, width))
 
 
 @attention_operator

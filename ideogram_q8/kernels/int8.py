@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import torch
 
 from ideogram_q8.kernels import cpu, kitchen, table, tiles, triton_int8
+from ideogram_q8.kernels.choice import Choice, first, placed
 from ideogram_q8.kernels.epilogue import scaled
 from ideogram_q8.kernels.operators import linear_operator
 from ideogram_q8.kernels.prologue import Prologue
@@ -68,18 +69,6 @@ class Backend:
     linear: Linear
     refuses: Callable[[Problem], str | None]
     is_definition: bool = False
-
-
-@dataclass(frozen=True)
-class Choice:
-    """The back end that runs, and (name, reason) of each preferred one that was refused."""
-
-    backend: Backend
-    refused: tuple[tuple[str, str], ...]
-
-    def __str__(self) -> str:
-        reasons = "".join(f"; {name} refused: {reason}" for name, reason in self.refused)
-        return f"{self.backend.name}{reasons}"
 
 
 # ---- the back ends of plain torch ----
@@ -221,22 +210,20 @@ def _known_input(a: torch.Tensor, step: str, rotation: int) -> tuple[torch.Tenso
 
 
 @functools.lru_cache(maxsize=1024)
-def choose(problem: Problem, test: Callable[[Backend, Problem], str | None] = self_test) -> Choice:
+def choose(problem: Problem, test: Callable[[Backend, Problem], str | None] = self_test) -> Choice[Backend]:
     """The back end that was measured to be the fastest, else the first, of those that take `problem` and pass `test`."""
     entry = table.find(torch.device(problem.device), problem.shape) if problem.rows >= FEWEST_ROWS else None
     fastest = None if entry is None else _working(entry.fastest, problem, test)
-    refused: list[tuple[str, str]] = []
-    for backend in BACKENDS:
+
+    def reason_against(backend: Backend) -> str | None:
         reason = backend.refuses(problem) or test(backend, problem)
-        if reason is None and fastest is not None and backend is not fastest:
-            assert entry is not None
-            reason = _slower(entry, backend.name)
-        if reason is None:
-            choice = Choice(backend, tuple(refused))
-            _log_once(problem.device, choice)
-            return choice
-        refused.append((backend.name, reason))
-    raise AssertionError("the last refuses nothing")
+        if reason or entry is None or fastest in (None, backend):
+            return reason
+        return _slower(entry, backend.name)
+
+    choice = first(BACKENDS, reason_against)
+    _log_once(problem.device, choice)
+    return choice
 
 
 def _working(name: str | None, problem: Problem, test: Callable[[Backend, Problem], str | None]) -> Backend | None:
@@ -257,7 +244,7 @@ _logged: set[tuple[str, str]] = set()
 """Devices and back ends whose choice was told; the reasons may name numbers of rows, the next choice is no news."""
 
 
-def _log_once(device: str, choice: Choice) -> None:
+def _log_once(device: str, choice: Choice[Backend]) -> None:
     if (device, choice.backend.name) not in _logged:
         _logged.add((device, choice.backend.name))
         _log.info("int8 linear on %s: %s", device, choice)
@@ -297,5 +284,4 @@ def int8_linear(
 
 
 def _problem(rows: torch.Tensor, codes: torch.Tensor, before: Prologue) -> Problem:
-    capability = torch.cuda.get_device_capability(rows.device) if rows.is_cuda else None
-    return Problem(str(rows.device), capability, rows.dtype, len(rows), codes.shape[1], len(codes), *before.kind)
+    return Problem(*placed(rows.device), rows.dtype, len(rows), codes.shape[1], len(codes), *before.kind)

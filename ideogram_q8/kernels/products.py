@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 
 from ideogram_q8.architecture import TransformerConfig
-from ideogram_q8.kernels.int8 import Choice, Problem, choose
+from ideogram_q8.kernels.choice import Choice, placed
+from ideogram_q8.kernels.int8 import Backend, Problem, choose
 
 _BLOCK = (
     ("attention.qkv", "rms_norm", "hidden", "qkv"),
@@ -25,7 +26,7 @@ class BlockProduct:
     name: str
     problem: Problem
 
-    def choose(self) -> Choice:
+    def choose(self) -> Choice[Backend]:
         """What computes it on its device; tries back ends where that was not done yet."""
         return choose(self.problem)
 
@@ -34,13 +35,10 @@ def block_products(
     config: TransformerConfig, rows: int, device: str | torch.device, dtype: torch.dtype, rotation: int = 0
 ) -> tuple[BlockProduct, ...]:
     """The products of a block on `rows` tokens, each Linear rotated by groups of `rotation` inputs (0: not)."""
-    place = torch.device(device)
-    if place.type == "cuda" and place.index is None:
-        place = torch.device("cuda", torch.cuda.current_device())
-    capability = torch.cuda.get_device_capability(place) if place.type == "cuda" else None
+    place = placed(device)
     hidden, ffn = config.hidden_size, config.intermediate_size
     sizes = {"hidden": hidden, "ffn": ffn, "qkv": 3 * hidden, "gates": 2 * ffn}
     return tuple(
-        BlockProduct(name, Problem(str(place), capability, dtype, rows, sizes[inputs], sizes[outputs], step, rotation))
+        BlockProduct(name, Problem(*place, dtype, rows, sizes[inputs], sizes[outputs], step, rotation))
         for name, step, inputs, outputs in _BLOCK
     )

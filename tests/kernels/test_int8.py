@@ -92,7 +92,7 @@ def problem(
     return Problem("cpu" if capability is None else "cuda:0", capability, dtype, rows, inputs, 256)
 
 
-def chosen(asked: Problem, *wrong: str) -> Choice:
+def chosen(asked: Problem, *wrong: str) -> Choice[Backend]:
     """As on a machine where everything is installed and gives right results, apart from `wrong`."""
     return choose(asked, lambda backend, _: "wrong sums" if backend.name in wrong else None)
 
