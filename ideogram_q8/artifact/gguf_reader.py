@@ -1,4 +1,7 @@
-"""GGUF files opened, one or all shards of one: values stay on disk, mapped, until they are used.
+"""GGUF files opened, one or all shards of one: values stay on disk, mapped tensor by tensor, until they are used.
+
+What is mapped counts as memory of the process once it is touched, and leaves it with the tensor: so a tensor that goes to a GPU is not
+held here too, and one that a CPU computes with is the file's own pages.
 
 Shards are named as llama.cpp does, `NAME-00001-of-00003.gguf`; the first has the metadata, each says which one it is
 (`split.no`, `split.count`, `split.tensors.count` in llama.cpp's gguf-split), and any of them opens all.
@@ -43,7 +46,7 @@ class GgufFile:
                     other = self.stored[tensor.name].path.name
                     raise ArtifactError(f"{header.path}: tensor {tensor.name} is in {other} too; download the shards again")
                 self.stored[tensor.name] = tensor
-        self._data = {header.path: _mapped(header) for header in headers if header.tensors}
+        self._sizes = {header.path: header.size for header in headers}
 
     def metadata(self) -> dict[str, str]:
         """The text values of its header."""
@@ -54,23 +57,30 @@ class GgufFile:
         return {name: (tensor.dtype, tensor.shape) for name, tensor in self.stored.items()}
 
     def read(self, name: str) -> torch.Tensor:
-        """float32, float16 or bfloat16 values; uint8 [..., bytes of a row] for blocks. A view of the mapped file."""
+        """float32, float16 or bfloat16 values; uint8 [..., bytes of a row] for blocks. A view of the mapped file.
+
+        Raises:
+            ArtifactError: the file is gone, has changed since it was opened, or cannot be mapped.
+        """
         tensor = self.stored[name]
-        data = self._data[tensor.path][tensor.offset : tensor.offset + tensor.nbytes]
+        data = _mapped(tensor, self._sizes[tensor.path])
         if tensor.dtype in _FLOATS:
             return data.view(torch_dtype(tensor.dtype)).view(tensor.shape)
         *rows, width = tensor.shape
         return data.view(*rows, tensor.block.row_bytes(width))
 
 
-def _mapped(header: Header) -> torch.Tensor:
-    """uint8 [bytes of the file]. Copy on write: torch wants writable memory."""
+def _mapped(tensor: GgufTensor, size: int) -> torch.Tensor:
+    """uint8 [bytes of the tensor], of a file of `size` bytes. Copy on write: torch wants writable memory."""
+    if not tensor.nbytes:
+        return torch.empty(0, dtype=torch.uint8)
     try:
-        data = np.memmap(header.path, np.uint8, "c")
+        found = tensor.path.stat().st_size
+        data = np.memmap(tensor.path, np.uint8, "c", tensor.offset, (tensor.nbytes,)) if found == size else None
     except (OSError, ValueError) as error:
-        raise ArtifactError(f"{header.path} cannot be mapped: {error}; check the disk and the memory") from None
-    if len(data) != header.size:
-        raise ArtifactError(f"{header.path} has changed since it was opened; let nothing write to it and run again")
+        raise ArtifactError(f"{tensor.path} cannot be mapped: {error}; check the disk and the memory") from None
+    if data is None:
+        raise ArtifactError(f"{tensor.path} has changed since it was opened; let nothing write to it and run again")
     return torch.from_numpy(data)
 
 

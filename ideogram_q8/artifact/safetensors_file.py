@@ -1,6 +1,6 @@
 """safetensors as a stream: the header is known before the first tensor is computed, and no two tensors are held at once.
 
-safetensors' own `save_file` needs all tensors in memory. Reading goes through the library.
+safetensors' own `save_file` needs all tensors in memory. Reading is that of checkpoints (`checkpoint.stored`, which says why).
 """
 
 from __future__ import annotations
@@ -10,13 +10,12 @@ import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 
 from ideogram_q8.artifact.placement import Placement
-from ideogram_q8.errors import ArtifactError
+from ideogram_q8.checkpoint.stored import read_header
+from ideogram_q8.errors import ArtifactError, SourceError
 from ideogram_q8.manifest import TensorRecord
 from ideogram_q8.numerics.dtypes import BITS, torch_dtype
 
@@ -66,24 +65,27 @@ def place(records: Sequence[TensorRecord], metadata: Mapping[str, str]) -> Place
 
 
 class SafetensorsFile:
-    """An opened safetensors file."""
+    """An opened safetensors file of a build."""
 
     def __init__(self, path: Path) -> None:
         """Raises ArtifactError: not a whole safetensors file."""
         self.files = (path,)
         try:
-            self._file: Any = safe_open(path, framework="pt")
-        except (SafetensorError, OSError) as error:
-            raise ArtifactError(f"{path} is not a whole safetensors file: {error}; build the artifact again") from None
+            self._header = read_header(path)
+        except SourceError as error:
+            raise ArtifactError(f"{error}, or build the artifact again") from None
 
     def metadata(self) -> dict[str, str]:
-        return dict(self._file.metadata() or {})
+        return self._header.metadata
 
     def tensors(self) -> dict[str, tuple[str, tuple[int, ...]]]:
         """dtype and shape by name."""
-        views = {name: self._file.get_slice(name) for name in self._file.keys()}  # noqa: SIM118
-        return {name: (view.get_dtype(), tuple(view.get_shape())) for name, view in views.items()}
+        return {name: (stored.dtype, stored.shape) for name, stored in self._header.tensors.items()}
 
     def read(self, name: str) -> torch.Tensor:
-        tensor: torch.Tensor = self._file.get_tensor(name)
-        return tensor
+        """A tensor in memory of its own. Raises ArtifactError: the file is gone or has changed."""
+        stored = self._header.tensors[name]
+        try:
+            return stored.read().view(stored.shape)
+        except SourceError as error:
+            raise ArtifactError(str(error)) from None

@@ -51,7 +51,7 @@ def read_headers(files: tuple[Path, ...]) -> tuple[dict[str, StoredTensor], list
     found: dict[str, StoredTensor] = {}
     repeated = []
     for path in files:
-        for name, tensor in read_header(path).items():
+        for name, tensor in read_header(path).tensors.items():
             if name in found:
                 repeated.append(f"{name} is in {found[name].file.path.name} and in {path.name}")
             found[name] = tensor

@@ -94,8 +94,16 @@ class StoredTensor:
             raise SourceError(f"{self.file.path} has changed since it was opened; let nothing write to it and run again")
 
 
-def read_header(path: Path) -> dict[str, StoredTensor]:
-    """The tensors of one safetensors file by name, in the file's order.
+@dataclass(frozen=True)
+class Header:
+    """What a safetensors file says of itself: its tensors by name, in the file's order, and its metadata's texts."""
+
+    tensors: dict[str, StoredTensor]
+    metadata: dict[str, str]
+
+
+def read_header(path: Path) -> Header:
+    """The header of one safetensors file.
 
     Raises:
         SourceError: there is no such file, or it is not a whole safetensors file.
@@ -121,10 +129,11 @@ def read_header(path: Path) -> dict[str, StoredTensor]:
     entries = parse_json(text, f"{path}: header", SourceError)
     if not isinstance(entries, dict):
         raise _broken(path, status.st_size, "its header is not a JSON object")
-    entries.pop("__metadata__", None)
+    texts = entries.pop("__metadata__", None)
+    metadata = {key: text for key, text in texts.items() if isinstance(text, str)} if isinstance(texts, dict) else {}
     if len(entries) > TENSOR_LIMIT:
         raise _broken(path, status.st_size, f"it lists {len(entries)} tensors, at most {TENSOR_LIMIT} are read")
-    return _table(_File(path, status.st_size, status.st_mtime_ns), entries, 8 + length)
+    return Header(_table(_File(path, status.st_size, status.st_mtime_ns), entries, 8 + length), metadata)
 
 
 def _table(file: _File, entries: Mapping[str, object], data_start: int) -> dict[str, StoredTensor]:

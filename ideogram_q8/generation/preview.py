@@ -201,7 +201,7 @@ def _stored_name(name: str) -> str:
 
 def _read(file: Path, expected: Mapping[str, tuple[str, tuple[int, ...]]]) -> dict[str, torch.Tensor]:
     """The decoder's tensors by the module's names; `expected` has name and shape of each by its name in the file."""
-    stored = {name: tensor for name, tensor in read_header(file).items() if name.startswith(_DECODER)}
+    stored = {name: tensor for name, tensor in read_header(file).tensors.items() if name.startswith(_DECODER)}
     wrong = [_fault(stored.get(name), name, shape) for name, (_, shape) in expected.items()]
     problems = [each for each in wrong if each] + [f"{name} is unknown" for name in stored if name not in expected]
     if problems:

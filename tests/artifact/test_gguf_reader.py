@@ -24,6 +24,8 @@ from tests.gguf_files import I32, LIST, TEXT, TYPES, U16, U32, assemble, entry, 
 
 HUGE = (1 << 64) - 1
 F32 = 0
+MAPS = Path("/proc/self/maps")
+"""What this process has mapped, on Linux."""
 
 
 def refusal(path: Path, content: bytes | None = None) -> str:
@@ -48,14 +50,23 @@ def test_every_type_is_read_as_gguf_py_reads_it(tmp_path, kind):
     assert opened.metadata() == {"general.architecture": "any"} and opened.files == (path,)
 
 
-def test_tensors_are_views_of_the_mapped_file(tmp_path):
+def test_tensors_are_views_of_the_file_which_is_mapped_while_they_live(tmp_path):
     path = write_gguf(tmp_path / "x.gguf", {name: (torch.ones(4, 32), "q8_0") for name in "ab"})
     opened = GgufFile(path)
     a, b = opened.read("a"), opened.read("b")
-    assert a.untyped_storage().data_ptr() == b.untyped_storage().data_ptr() == opened.read("a").untyped_storage().data_ptr()
+    if MAPS.exists():
+        assert MAPS.read_text().count(str(path)) == 2
+        del b
+        assert MAPS.read_text().count(str(path)) == 1
     before = path.read_bytes()
     a.zero_()
     assert path.read_bytes() == before
+    path.write_bytes(before + b" ")
+    with pytest.raises(ArtifactError, match="has changed since it was opened"):
+        opened.read("a")
+    path.unlink()
+    with pytest.raises(ArtifactError, match="cannot be mapped"):
+        opened.read("a")
 
 
 def test_values_of_all_types_are_kept_but_long_lists(tmp_path):

@@ -44,7 +44,7 @@ def opened(path, content: bytes) -> None:
     """Reads every tensor, or is refused in one line."""
     path.write_bytes(content)
     try:
-        for tensor in read_header(path).values():
+        for tensor in read_header(path).tensors.values():
             if tensor.dtype in ("F32", "BF16", "F8_E4M3", "U8"):
                 assert tensor.read().shape == (tensor.count,)
     except SourceError as error:
@@ -54,7 +54,7 @@ def opened(path, content: bytes) -> None:
 def test_a_whole_file_is_read(tmp_path):
     path = tmp_path / "x"
     path.write_bytes(WHOLE)
-    found = read_header(path)
+    found = read_header(path).tensors
     assert {name: tensor.shape for name, tensor in found.items()} == {name: tuple(value.shape) for name, value in SMALL.items()}
 
 
