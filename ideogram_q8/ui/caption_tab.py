@@ -19,6 +19,7 @@ from ideogram_q8.ui import boxes, draft, fragments, palette
 from ideogram_q8.ui.boxes import build_boxes, canvas
 from ideogram_q8.ui.controls import PRIVATE
 from ideogram_q8.ui.draft import NEW_BOX, Draft, Element
+from ideogram_q8.ui.expander import Expander
 from ideogram_q8.ui.expanding import build_expander
 from ideogram_q8.ui.form import Desk, RequestForm, friendly_errors
 from ideogram_q8.ui.palette import build_palette, colours
@@ -66,9 +67,16 @@ class _Parts:
 
 
 def build_caption_tab(desk: Desk, tab: gr.Tab) -> None:
-    """Adds the tab's components and events to the current Blocks context; `tab` is this tab, whose opening reads the text."""
-    form, expanded = desk.form, build_expander(desk)
+    """Adds the tab's components and events to the current Blocks context; `tab` is this tab, whose opening reads the text.
+
+    Raises:
+        SourceError: what was named to write captions with is not what it should be.
+    """
+    form, expander = desk.form, Expander(desk.studio)
+    expanded = build_expander(desk, expander) if expander.problem is None else []
     parts = _layout()
+    if expander.problem is not None:  # what cannot be used stands below what can
+        build_expander(desk, expander)
     everything = [*parts.form, parts.lint]
 
     def reread(text: str, width: float, height: float) -> dict[object, object]:

@@ -12,7 +12,7 @@ import gradio as gr
 
 from ideogram_q8.text.expansion import MAX_TOKENS, Expansion, Idea
 from ideogram_q8.ui import draft, fragments
-from ideogram_q8.ui.controls import ON_DEVICE, Controls, afterwards, build_controls
+from ideogram_q8.ui.controls import ON_DEVICE, PRIVATE, Controls, afterwards, build_controls
 from ideogram_q8.ui.expander import Expander
 from ideogram_q8.ui.form import Desk, failed, friendly_errors
 
@@ -34,33 +34,36 @@ class _Parts:
     status: gr.HTML
 
 
-def build_expander(desk: Desk) -> list[Any]:
-    """Adds the row to the current Blocks context; returns the events after which the caption's text may be another one.
-
-    Raises:
-        SourceError: what was named to write captions with is not what it should be.
-    """
-    expander, form = Expander(desk.studio), desk.form
+def build_expander(desk: Desk, expander: Expander) -> list[Any]:
+    """Adds the row to the current Blocks context; returns the events after which the caption's text may be another one."""
+    form = desk.form
     controls = build_controls("Expand into a structured caption", "expand", desk.jobs, usable=expander.problem is None)
     status = gr.HTML(_idle(expander), js_on_load=_DESCRIBE, elem_id="q8-expand-status", elem_classes="q8-flat", padding=False)
+    asked, written = gr.State(""), gr.Textbox("", label="caption", visible=False)
     parts = _Parts(controls, status)
 
     def expand_caption(
         caption: str, width: float, height: float, seed: float, request: gr.Request
     ) -> Iterator[dict[object, object]]:
         """Write a structured caption of a plain one. The last message holds it, and what happened as HTML."""
+        yield {asked: caption, written: ""}
         idea = Idea(caption, int(width), int(height), int(seed or 0))
         for found in _expand(expander, parts, request.session_hash, idea):
-            yield {form.caption if key == "caption" else status: value for key, value in found.items()}
+            yield {written if key == "caption" else status: value for key, value in found.items()}
+
+    def put(now: str, before: str, found: str) -> list[Any]:
+        caption, told = _arrived(now, before, found)
+        return [gr.skip() if caption is None else caption, gr.skip() if told is None else told]
 
     run = controls.connect(status).then(
         expand_caption,
         [form.caption, form.width, form.height, form.seed],
-        [form.caption, status],
+        [written, status, asked],
         api_name="expand_caption",
         **ON_DEVICE,
     )
-    return afterwards(run, controls.released, None, [controls.go, controls.cancel])
+    ended = afterwards(run, controls.released, None, [controls.go, controls.cancel])
+    return [*ended, run.then(put, [form.caption, asked, written], [form.caption, status], **PRIVATE)]
 
 
 def _idle(expander: Expander) -> str:
@@ -92,6 +95,13 @@ def _expand(expander: Expander, parts: _Parts, session: str | None, idea: Idea) 
         except Exception as error:
             yield {"status": failed(error)}
             raise
+
+
+def _arrived(now: str, before: str, found: str) -> tuple[str | None, str | None]:
+    """The caption's text and the status after `found` was written (empty: nothing was) of the text `before`; None: as they are."""
+    if found and now != before:
+        return None, fragments.panel("done", "Written, but you changed your text meanwhile, so it stays", notes=[found])
+    return found or None, None
 
 
 def _progress(tokens: int) -> str:

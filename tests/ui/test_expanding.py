@@ -118,3 +118,10 @@ def test_without_a_head_the_reason_is_said(tmp_path: Path) -> None:
     assert "Expanding is not available" in expanding._idle(found)
     with pytest.raises(SourceError, match="cannot read"):
         expander(tmp_path, tmp_path / "nothing")
+
+
+def test_what_was_changed_meanwhile_stays():
+    assert expanding._arrived("a red star", "a red star", CAPTION) == (CAPTION, None)
+    assert expanding._arrived("a red star", "a red star", "") == (None, None)
+    text, told = expanding._arrived("a blue star", "a red star", CAPTION)
+    assert text is None and told is not None and "high_level_description" in told
