@@ -1,7 +1,4 @@
-"""GGUF files opened, one or all shards of one: values stay on disk, mapped tensor by tensor, until they are used.
-
-What is mapped counts as memory of the process once it is touched, and leaves it with the tensor: so a tensor that goes to a GPU is not
-held here too, and one that a CPU computes with is the file's own pages.
+"""GGUF files opened, one or all shards of one: values stay on disk, mapped (`mapping`), until they are used.
 
 Shards are named as llama.cpp does, `NAME-00001-of-00003.gguf`; the first has the metadata, each says which one it is
 (`split.no`, `split.count`, `split.tensors.count` in llama.cpp's gguf-split), and any of them opens all.
@@ -13,10 +10,10 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from ideogram_q8.artifact.gguf_header import GgufTensor, Header, Value, read_header
+from ideogram_q8.artifact.mapping import mapped
 from ideogram_q8.errors import ArtifactError
 from ideogram_q8.numerics.dtypes import torch_dtype
 
@@ -63,25 +60,11 @@ class GgufFile:
             ArtifactError: the file is gone, has changed since it was opened, or cannot be mapped.
         """
         tensor = self.stored[name]
-        data = _mapped(tensor, self._sizes[tensor.path])
+        data = mapped(tensor.path, self._sizes[tensor.path], tensor.offset, tensor.nbytes)
         if tensor.dtype in _FLOATS:
             return data.view(torch_dtype(tensor.dtype)).view(tensor.shape)
         *rows, width = tensor.shape
         return data.view(*rows, tensor.block.row_bytes(width))
-
-
-def _mapped(tensor: GgufTensor, size: int) -> torch.Tensor:
-    """uint8 [bytes of the tensor], of a file of `size` bytes. Copy on write: torch wants writable memory."""
-    if not tensor.nbytes:
-        return torch.empty(0, dtype=torch.uint8)
-    try:
-        found = tensor.path.stat().st_size
-        data = np.memmap(tensor.path, np.uint8, "c", tensor.offset, (tensor.nbytes,)) if found == size else None
-    except (OSError, ValueError) as error:
-        raise ArtifactError(f"{tensor.path} cannot be mapped: {error}; check the disk and the memory") from None
-    if data is None:
-        raise ArtifactError(f"{tensor.path} has changed since it was opened; let nothing write to it and run again")
-    return torch.from_numpy(data)
 
 
 def shard_paths(path: Path) -> tuple[Path, ...]:

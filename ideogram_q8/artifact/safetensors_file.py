@@ -1,6 +1,6 @@
 """safetensors as a stream: the header is known before the first tensor is computed, and no two tensors are held at once.
 
-safetensors' own `save_file` needs all tensors in memory. Reading is that of checkpoints (`checkpoint.stored`, which says why).
+safetensors' own `save_file` needs all tensors in memory. Headers are read as those of checkpoints are.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from ideogram_q8.artifact.mapping import mapped
 from ideogram_q8.artifact.placement import Placement
 from ideogram_q8.checkpoint.stored import read_header
 from ideogram_q8.errors import ArtifactError, SourceError
@@ -83,9 +84,8 @@ class SafetensorsFile:
         return {name: (stored.dtype, stored.shape) for name, stored in self._header.tensors.items()}
 
     def read(self, name: str) -> torch.Tensor:
-        """A tensor in memory of its own. Raises ArtifactError: the file is gone or has changed."""
+        """A view of the mapped file (`mapping`). Raises ArtifactError: it is gone or has changed."""
         stored = self._header.tensors[name]
-        try:
-            return stored.read().view(stored.shape)
-        except SourceError as error:
-            raise ArtifactError(str(error)) from None
+        dtype = torch_dtype(stored.dtype)
+        data = mapped(stored.file.path, stored.file.size, stored.offset, stored.count * dtype.itemsize)
+        return data.view(dtype).view(stored.shape)
