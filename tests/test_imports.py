@@ -18,6 +18,7 @@ RANKS = {
     "ideogram_q8.errors": 0,
     "ideogram_q8.strict_json": 0,
     "ideogram_q8.devices": 0,
+    "ideogram_q8.nvml": 0,
     "ideogram_q8.architecture": 0,
     "ideogram_q8.caption": 0,
     "ideogram_q8.caption.repair": 1,
@@ -188,7 +189,7 @@ def test_every_rank_names_something_that_exists():
 
 
 MEASURING_NEEDS_THE_TEST_SETUP = {"rapidocr", "pynvml"}
-"""Imported by `evaluation` alone where they are there; rapidocr is named in tests/requirements.txt, pynvml needs a graphics card."""
+"""Imported where they are there; rapidocr is named in tests/requirements.txt, pynvml needs a graphics card."""
 
 OPTIONAL = {"triton", "comfy_kitchen", "torchao", "sdnq"}
 """Faster where they are installed: CUDA builds of torch bring triton, tests/interop/requirements.txt the others;

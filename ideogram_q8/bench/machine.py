@@ -6,7 +6,6 @@ package `nvidia-ml-py`, where it is installed; a CPU's are not asked for.
 
 from __future__ import annotations
 
-import contextlib
 import importlib.metadata
 import importlib.util
 import os
@@ -14,9 +13,11 @@ import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from ideogram_q8 import nvml
 from ideogram_q8.bench import timing
 from ideogram_q8.bench.cards import in_turn
 from ideogram_q8.kernels import cpu, triton_int8
@@ -103,7 +104,7 @@ def machine(device: torch.device) -> Machine:
         threads=torch.get_num_threads(),
         instructions=_instructions(),
         system=platform.platform(),
-        versions={"ideogram_q8": TOOL_VERSION, "python": platform.python_version(), **versions, **_driver(cuda)},
+        versions={"ideogram_q8": TOOL_VERSION, "python": platform.python_version(), **versions, **_driver(device)},
     )
 
 
@@ -114,17 +115,11 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _driver(cuda: bool) -> dict[str, str]:
-    if not cuda:
+def _driver(device: torch.device) -> dict[str, str]:
+    if device.type != "cuda":
         return {}
-    found = {"cuda": str(torch.version.cuda)}
-    with contextlib.suppress(ImportError):
-        import pynvml
-
-        with contextlib.suppress(pynvml.NVMLError):
-            pynvml.nvmlInit()
-            found["driver"] = str(pynvml.nvmlSystemGetDriverVersion())
-    return found
+    version = nvml.driver(device)
+    return {"cuda": str(torch.version.cuda)} | ({} if version is None else {"driver": version})
 
 
 def processor_name() -> str:
@@ -147,26 +142,17 @@ def _cpuinfo(key: str) -> str:
 
 def clocks(device: torch.device) -> Clocks | None:
     """Of a CUDA device's card, now; None where NVML cannot be asked."""
-    if device.type != "cuda":
-        return None
-    with contextlib.suppress(ImportError):
-        import pynvml
-
-        with contextlib.suppress(pynvml.NVMLError):
-            pynvml.nvmlInit()
-            card = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
-            return _clocks(pynvml, card)
-    return None
+    return nvml.ask(device, _clocks)
 
 
-def _clocks(nvml: object, card: object) -> Clocks:
+def _clocks(nvml: Any, card: Any) -> Clocks:
     """From NVML's module and a handle."""
 
     def ask(name: str, *arguments: object) -> int:
         found: int = getattr(nvml, f"nvmlDeviceGet{name}")(card, *arguments)
         return found
 
-    graphics, memory_clock = getattr(nvml, "NVML_CLOCK_SM"), getattr(nvml, "NVML_CLOCK_MEM")  # noqa: B009 (a module as a value)
+    graphics, memory_clock = nvml.NVML_CLOCK_SM, nvml.NVML_CLOCK_MEM
     reasons = ask("CurrentClocksThrottleReasons")
     names = {
         "power cap": "nvmlClocksThrottleReasonSwPowerCap",

@@ -1,11 +1,13 @@
-"""Energy that a graphics card used, by its own counter (NVML), where the package `nvidia-ml-py` and such a card are there."""
+"""Energy that a graphics card used, by its own counter."""
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
+from typing import Any
 
 import torch
+
+from ideogram_q8 import nvml
 
 Counter = Callable[[], float]
 """Joules since some time in the past."""
@@ -14,14 +16,9 @@ REASON = "energy is known only of NVIDIA cards since Volta, through the package 
 
 def counter(device: torch.device) -> Counter | None:
     """The counter of a CUDA device's card; None where there is none."""
-    if device.type != "cuda":
-        return None
-    with contextlib.suppress(ImportError):
-        import pynvml
+    return nvml.ask(device, _counter)
 
-        with contextlib.suppress(pynvml.NVMLError):
-            pynvml.nvmlInit()
-            card = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
-            pynvml.nvmlDeviceGetTotalEnergyConsumption(card)  # refused by older cards
-            return lambda: pynvml.nvmlDeviceGetTotalEnergyConsumption(card) / 1000
-    return None
+
+def _counter(nvml: Any, card: Any) -> Counter:
+    nvml.nvmlDeviceGetTotalEnergyConsumption(card)  # refused by older cards
+    return lambda: nvml.nvmlDeviceGetTotalEnergyConsumption(card) / 1000

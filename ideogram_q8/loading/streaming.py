@@ -75,7 +75,7 @@ class CudaLane:
             return self._stream.record_event()
 
     def wait(self, ticket: torch.cuda.Event) -> None:
-        torch.cuda.current_stream().wait_event(ticket)
+        torch.cuda.current_stream(self._stream.device).wait_event(ticket)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 
 from ideogram_q8.errors import RequestError
-from ideogram_q8.ui.viewer import asset
+from ideogram_q8.ui.scripted import build_scripted
 
 MAX_ELEMENTS = 64
 Box = tuple[int, int, int, int]
@@ -19,14 +19,7 @@ Box = tuple[int, int, int, int]
 
 def build_boxes(value: dict[str, Any], elem_id: str) -> gr.HTML:
     """Adds the component to the current Blocks context; its value is what `canvas` returns, and `read` understands what comes back."""
-    return gr.HTML(
-        value,
-        html_template='<div class="q8b"></div>',
-        css_template=asset("boxes.css"),
-        js_on_load=asset("boxes.js"),
-        apply_default_css=False,
-        elem_id=elem_id,
-    )
+    return build_scripted("boxes", value, elem_id)
 
 
 def canvas(elements: list[tuple[str, str, Box | None]], selected: int, size: tuple[int, int]) -> dict[str, Any]:

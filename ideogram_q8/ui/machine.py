@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from filelock import FileLock, Timeout
 
-from ideogram_q8 import variants
+from ideogram_q8 import nvml, variants
 from ideogram_q8.architecture import SIDE_MULTIPLE, TransformerConfig
 from ideogram_q8.errors import RequestError
 from ideogram_q8.evaluation.measurement import hardware
@@ -62,7 +62,7 @@ def facts(device: str) -> dict[str, str]:
         rows = {
             "Card": f"{found.accelerator}, {card.total_memory / 1e9:.1f} GB",
             "Compute capability": f"{card.major}.{card.minor}",
-            "Driver": f"{_driver() or 'unknown'}, CUDA {torch.version.cuda}",
+            "Driver": f"{nvml.driver(torch.device(device)) or 'unknown'}, CUDA {torch.version.cuda}",
         } | rows
     else:
         rows = {"Card": f"none that torch {torch.__version__} can use; everything runs on the processor"} | rows
@@ -75,18 +75,6 @@ def _versions() -> dict[str, str]:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
     return found
-
-
-def _driver() -> str | None:
-    """The NVIDIA driver's version, where its library's bindings are installed."""
-    try:
-        import pynvml
-    except ImportError:
-        return None
-    with contextlib.suppress(pynvml.NVMLError):
-        pynvml.nvmlInit()
-        return str(pynvml.nvmlSystemGetDriverVersion())
-    return None
 
 
 def gauges(device: str) -> list[Gauge]:

@@ -23,8 +23,8 @@ from ideogram_q8.ui.generate_tab import build_generate_tab
 from ideogram_q8.ui.history_tab import build_history_tab
 from ideogram_q8.ui.jobs import Jobs
 from ideogram_q8.ui.machine_tab import build_machine_tab
+from ideogram_q8.ui.scripted import asset
 from ideogram_q8.ui.studio import Studio
-from ideogram_q8.ui.viewer import asset
 from ideogram_q8.ui.vote_tab import build_vote_tab
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # Gradio asks whenever it would tell its makers something

@@ -9,19 +9,12 @@ from typing import Any
 import gradio as gr
 
 from ideogram_q8.errors import RequestError
-from ideogram_q8.ui.viewer import asset
+from ideogram_q8.ui.scripted import build_scripted
 
 
 def build_palette(most: int, elem_id: str) -> gr.HTML:
     """Adds the component to the current Blocks context; its value is what `colours` returns. `edit` comes with every edit."""
-    return gr.HTML(
-        colours((), most),
-        html_template='<div class="q8p"></div>',
-        css_template=asset("palette.css"),
-        js_on_load=asset("palette.js"),
-        apply_default_css=False,
-        elem_id=elem_id,
-    )
+    return build_scripted("palette", colours((), most), elem_id)
 
 
 def colours(palette: Sequence[str], most: int) -> dict[str, Any]:

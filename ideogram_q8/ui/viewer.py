@@ -13,24 +13,12 @@ from typing import Any
 
 import gradio as gr
 
-_STATIC = Path(__file__).parent / "static"
+from ideogram_q8.ui.scripted import build_scripted
 
 
 def build_viewer(value: dict[str, Any], elem_id: str) -> gr.HTML:
     """Adds the component to the current Blocks context; its value is what `shown` or `nothing` returns."""
-    return gr.HTML(
-        value,
-        html_template='<div class="q8v"></div>',
-        css_template=asset("viewer.css"),
-        js_on_load=asset("viewer.js"),
-        apply_default_css=False,
-        elem_id=elem_id,
-    )
-
-
-def asset(name: str) -> str:
-    """The text of a file in the folder of scripts and styles."""
-    return (_STATIC / name).read_text(encoding="utf-8")
+    return build_scripted("viewer", value, elem_id)
 
 
 def shown(pictures: Sequence[tuple[Path, str]], size: tuple[int, int]) -> dict[str, Any]:

@@ -15,19 +15,13 @@ from ideogram_q8.generation.decoding import decode, denormalization, of_vae, run
 from ideogram_q8.generation.preview import LinearDecoder
 from ideogram_q8.loading.networks import load_vae
 from ideogram_q8.pocket import WEIGHTS
+from tests.generation.example import tiny_vae
 from tests.synthetic import TINY, TINY_TRAITS
 
 
 @pytest.fixture(scope="module")
 def vae() -> AutoencoderKLFlux2:
-    torch.manual_seed(0)
-    vae = AutoencoderKLFlux2(
-        block_out_channels=(4, 4, 4, 4),
-        layers_per_block=1,
-        latent_channels=2,
-        norm_num_groups=2,
-        mid_block_add_attention=False,
-    )
+    vae = tiny_vae(2)
     vae.bn.running_mean.copy_(torch.arange(8.0))
     vae.bn.running_var.copy_(torch.arange(1.0, 9.0))
     return vae.eval().requires_grad_(False)

@@ -24,6 +24,7 @@ from ideogram_q8.generation import preview
 from ideogram_q8.generation.decoding import denormalization, of_vae, to_image, unpack
 from ideogram_q8.generation.preview import LinearDecoder, choose_preview, find, load_tiny
 from ideogram_q8.loading.model import load
+from tests.generation.example import tiny_vae
 from tests.synthetic import Tensors
 
 GRID = (3, 4)
@@ -33,14 +34,7 @@ TOKENS = torch.randn(1, 12, 128, generator=torch.Generator().manual_seed(0))
 @pytest.fixture(scope="module")
 def vae() -> AutoencoderKLFlux2:
     """Of FLUX.2's width and factor."""
-    torch.manual_seed(0)
-    vae = AutoencoderKLFlux2(
-        block_out_channels=(4, 4, 4, 4),
-        layers_per_block=1,
-        latent_channels=32,
-        norm_num_groups=2,
-        mid_block_add_attention=False,
-    )
+    vae = tiny_vae(32)
     torch.nn.init.normal_(vae.bn.running_mean)
     torch.nn.init.uniform_(vae.bn.running_var, 0.5, 4.0)
     return vae.eval().requires_grad_(False)

@@ -7,16 +7,6 @@ let current = null; // the value being shown and edited
 
 const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
 
-function node(tag, attributes = {}, ...children) {
-  const made = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
-    else made.setAttribute(name, value);
-  }
-  made.append(...children);
-  return made;
-}
-
 function publish() {
   props.value = JSON.parse(JSON.stringify(current));
   trigger("edit"); // not "change", which comes for values from Python too;

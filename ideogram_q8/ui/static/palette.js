@@ -1,15 +1,5 @@
 // A row of colours, each with the browser's own picker. The value is {colors: ["#RRGGBB", ...], most: 16}.
 // Gradio runs this file as a function body; `element`, `props`, `watch` and `trigger` are its arguments.
-function node(tag, attributes = {}, ...children) {
-  const made = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
-    else made.setAttribute(name, value);
-  }
-  made.append(...children);
-  return made;
-}
-
 function publish(colors) {
   props.value = { ...props.value, colors };
   render();

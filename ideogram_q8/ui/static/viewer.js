@@ -7,17 +7,6 @@ const state = { mode: "slider", split: 50, fade: 50, gain: 8, zoom: 1, x: 0, y: 
 const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
 const pictures = () => (props.value && props.value.pictures) || [];
 
-function node(tag, attributes = {}, ...children) {
-  const made = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
-    else if (value === true) made.setAttribute(name, "");
-    else if (value !== false && value !== null) made.setAttribute(name, value);
-  }
-  made.append(...children);
-  return made;
-}
-
 function range(name, label, low, high, step) {
   const input = node("input", { type: "range", min: low, max: high, step, "aria-label": label, "data-range": name,
     oninput: () => { state[name] = Number(input.value); apply(); } });
