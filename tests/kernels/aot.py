@@ -1,15 +1,17 @@
 """Compiles Triton programs for cards that are not there, and reads what the machine code says: registers, spills, the inner loop.
 
-Triton's wheel brings ptxas, cuobjdump and nvdisasm. `python -m tests.kernels.aot` prints the table for every configuration.
+Triton's wheel brings ptxas, cuobjdump and nvdisasm. `python -m tests.kernels.aot [--out FILE]` reports on every configuration.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
 import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -195,32 +197,61 @@ def expansion(target: int, name: str, to_codes: bool) -> MachineCode:
     )
 
 
-def _line(what: str, code: MachineCode) -> str:
-    halves = f" + {code.float_products}" if code.float_products else ""
-    ratio = f"{len(code.loop)} / {code.products}{halves}" if code.products else "-"
-    return f"{what:44} {code.registers:4} {code.stack:6} {code.spills:6} {code.shared:7}  {ratio}"
-
-
-def main() -> None:
-    """Prints registers, stack and spilled accesses, shared memory in bytes, and instructions / products of the loop."""
-    print(f"Triton {triton.__version__}")
-    print(f"{'program':44} regs  stack spills  shared  loop")
+def report() -> Iterator[tuple[str, str, MachineCode]]:
+    """(target, program and configuration, code) of everything that runs on a card, one after the other."""
     for target, configurations in ((86, triton_int8.AMPERE), (90, triton_int8.HOPPER)):
-        for t in configurations:
-            name = f"sm_{target} {t.rows}x{t.columns}x{t.depth} w{t.warps} s{t.stages}"
-            print(_line(name, product(target, t)))
+        card = f"sm_{target}"
+        for tiles in configurations:
+            yield card, f"W8A8 product, {tiles.label}", product(target, tiles)
         for width in (4608, 12288):
-            print(_line(f"sm_{target} rows of {width} to int8", row_quantizer(target, width)))
-        print(_line(f"sm_{target} norm and rows of 4608 to int8", norm_quantizer(target, 4608)))
-        print(_line(f"sm_{target} SwiGLU and rows of 12288 to int8", gate_quantizer(target, 12288)))
-        print(_line(f"sm_{target} norm, gate and residual of 4608", residual(target, 4608)))
-        print(_line(f"sm_{target} norm and positions of 18 heads of 256", heads(target, 18, 256)))
-        print(_line(f"sm_{target} heads of 256 to int8", head_quantizer(target, smoothed=True)))
+            yield card, f"rows of {width} to int8", row_quantizer(target, width)
+        yield card, "norm and rows of 4608 to int8", norm_quantizer(target, 4608)
+        yield card, "SwiGLU and rows of 12288 to int8", gate_quantizer(target, 12288)
+        yield card, "norm, gate and residual of 4608", residual(target, 4608)
+        yield card, "norm and positions of 18 heads of 256", heads(target, 18, 256)
+        yield card, "heads of 256 to int8", head_quantizer(target, smoothed=True)
         for even in (True, False):
-            print(_line(f"sm_{target} attention, {'even' if even else 'any'} tokens", attend(target, even)))
+            yield card, f"attention, {'even' if even else 'any'} tokens", attend(target, even)
         for block in triton_ggml.EXPANSIONS:
             for to_codes in (False, True):
-                print(_line(f"sm_{target} {block} to {'int8' if to_codes else 'bf16'}", expansion(target, block, to_codes)))
+                yield card, f"{block} to {'int8' if to_codes else 'bf16'}", expansion(target, block, to_codes)
+
+
+def row(target: str, program: str, code: MachineCode) -> dict[str, object]:
+    """What the report keeps: registers of a thread, bytes of stack and of shared memory, spilled accesses, and the loop that multiplies."""
+    return {
+        "target": target,
+        "program": program,
+        "registers": code.registers,
+        "stack_bytes": code.stack,
+        "spills": code.spills,
+        "shared_bytes": code.shared,
+        "loop_instructions": len(code.loop),
+        "int8_products": code.products,
+        "float16_products": code.float_products,
+    }
+
+
+def _line(found: Mapping[str, object]) -> str:
+    loop = f"{found['loop_instructions']} / {found['int8_products']} + {found['float16_products']}"
+    cells = (found[key] for key in ("target", "program", "registers", "stack_bytes", "spills", "shared_bytes"))
+    return "{:6} {:40} {:4} {:6} {:6} {:7}  ".format(*cells) + (loop if found["int8_products"] else "-")
+
+
+def main() -> int:
+    """Prints the report; `loop` is instructions / int8 products + float16 products of the loop that multiplies."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, help="keep it in a .json file")
+    options = parser.parse_args()
+    print(f"Triton {triton.__version__}\n{'program':47} regs  stack spills  shared  loop")
+    rows = []
+    for each in report():
+        rows.append(row(*each))
+        print(_line(rows[-1]), flush=True)
+    if options.out:
+        found = {"triton": triton.__version__, "ran_on_a_card": False, "rows": rows}
+        options.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    return 0
 
 
 if __name__ == "__main__":

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +16,7 @@ from tests.kernels import aot
 MOST_INSTRUCTIONS_PER_IMMA = 2.5
 MOST_INSTRUCTIONS_IN_ATTENTION = 8
 """Beside each matrix instruction, which keeps a quarter of a GA10x processor's tensor cores busy for 16 of its cycles: half of them."""
+REPORT = json.loads((Path(__file__).parents[2] / "model_cards" / "kernels-machine-code.json").read_text(encoding="utf-8"))
 ONE_OF_EACH_PROGRAM = ("q8_0", "q5_1", "q5_k", "q6_k")
 
 
@@ -32,10 +35,17 @@ def fits(code: aot.MachineCode, target: int) -> None:
     assert ".ftz" not in code.ptx, "loses denormal scales"
 
 
+def is_reported(target: int, program: str, code: aot.MachineCode) -> None:
+    """By the same compiler; others give other code."""
+    if REPORT["triton"] == aot.triton.__version__:
+        assert aot.row(f"sm_{target}", program, code) in REPORT["rows"]
+
+
 @pytest.mark.parametrize("tiles", triton_int8.AMPERE, ids=str)
 def test_the_product_on_ampere(tiles):
     code = aot.product(86, tiles)
     fits(code, 86)
+    is_reported(86, f"W8A8 product, {tiles.label}", code)
     assert sum(name.startswith("IMMA.16832.S8.S8") for name in code.loop) == code.products > 0
     assert len(code.loop) <= MOST_INSTRUCTIONS_PER_IMMA * code.products
 
@@ -68,6 +78,7 @@ def test_a_block_goes_over_its_tokens_in_registers(target):
 @pytest.mark.parametrize("even", [True, False])
 def test_attention_on_ampere(even):
     code = aot.attend(86, even)
+    is_reported(86, f"attention, {'even' if even else 'any'} tokens", code)
     assert code.stack == code.spills == 0 and code.shared <= aot.SHARED_LIMIT[86]
     assert sum(name.startswith("IMMA.16832.S8.S8") for name in code.loop) == code.products > 0
     assert sum(name.startswith("HMMA.16816.F16") for name in code.loop) == code.float_products > 0
@@ -99,6 +110,15 @@ def test_expansions(target, name, to_codes):
     fits(code, target)
     assert ("div.rn.f32" in code.ptx) == to_codes
     assert ("cvt.rn.bf16" in code.ptx) == (not to_codes), "rounded to nearest even"
+
+
+def test_the_report_has_everything_for_both():
+    programs = {target: [row["program"] for row in REPORT["rows"] if row["target"] == target] for target in ("sm_86", "sm_90")}
+    for target, tiles in (("sm_86", triton_int8.AMPERE), ("sm_90", triton_int8.HOPPER)):
+        assert {f"W8A8 product, {each.label}" for each in tiles} <= set(programs[target])
+        for block in triton_ggml.EXPANSIONS:
+            assert {f"{block} to bf16", f"{block} to int8"} <= set(programs[target])
+    assert not any(row["spills"] or row["stack_bytes"] for row in REPORT["rows"])
 
 
 def test_a_loop_that_shuffles_and_spills_is_seen():
