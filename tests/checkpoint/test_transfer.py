@@ -61,7 +61,7 @@ def incomplete(tmp_path: Path) -> Path:
 
 def test_progress_rises_to_the_size_and_the_files_are_what_was_put(hub: Hub) -> None:
     seen: list[tuple[int, int]] = []
-    hub.pace = 0.005
+    hub.pace = 0.05
     folder = bring(lambda here, total: seen.append((here, total)))
     assert {name: (folder / name).read_bytes() for name in FILES} == FILES
     here = [done for done, _ in seen]
@@ -79,7 +79,7 @@ def test_what_is_here_is_not_fetched_again(hub: Hub) -> None:
 
 
 def test_a_cancelled_download_goes_on_where_it_was(hub: Hub, tmp_path: Path) -> None:
-    hub.pace = 0.02
+    hub.pace = 0.05
     with pytest.raises(Stopped):
         bring(stop_at(1_000_000))
     hub.pace = 0.0
@@ -156,7 +156,7 @@ def test_more_bytes_than_the_hub_says_are_refused(hub: Hub) -> None:
 
 
 def test_two_at_once_fetch_it_once(hub: Hub) -> None:
-    hub.pace = 0.005
+    hub.pace = 0.05
     threads = [threading.Thread(target=bring) for _ in range(2)]
     for thread in threads:
         thread.start()
