@@ -235,8 +235,11 @@ class Studio:
         return Picture(variant, request, path, metadata, *times, max(stages.values()), entry, stages=stages)
 
     def _drop(self) -> None:
-        """Gives the model's memory back to the device."""
+        """Gives the model's memory back to the device, and what this thread expanded its weights into."""
+        from ideogram_q8.kernels import workspace
+
         self._model = self._model_variant = None
+        workspace.release()
         gc.collect()
         if self.device == "cuda":
             torch.cuda.empty_cache()

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from ideogram_q8.caption import to_caption
 from ideogram_q8.generation.sampling import Request
+from ideogram_q8.kernels import workspace
+from ideogram_q8.ui.streaming import Emit, stream
 from ideogram_q8.ui.studio import Studio
 from tests.ui.leak import LARGEST_GROWTH
 
@@ -31,6 +33,14 @@ def test_nothing_holds_the_model_that_was_there_before(tmp_path: Path) -> None:
     list(studio.paint("fp8", request))
     assert studio._model is not None
     networks = [weakref.ref(each) for each in (*studio._model.branches.values(), studio._model.vae)]
-    list(studio.paint("int8", request))
+    list(studio.paint("q8_0", request))
     gc.collect()
+
+    def drop(emit: Emit[int]) -> None:
+        emit(workspace.held_bytes())
+        studio._drop()
+        emit(workspace.held_bytes())
+
+    held, left = stream(drop)  # in the thread that painted
+    assert held > 0 == left
     assert [network() for network in networks] == [None] * 3
