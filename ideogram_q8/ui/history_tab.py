@@ -123,10 +123,13 @@ def build_history_tab(desk: Desk, generate: Painter, tabs: gr.Tabs, tab: gr.Tab)
 def _add_endpoints(album: Album) -> None:
     """For programs, whose pictures belong to their session."""
 
-    def history(search: str, favourites: bool, limit: int, request: gr.Request) -> list[dict[str, Any]]:
-        """The pictures of this session that have every word of `search`, the newest first; a limit of -1 is all."""
+    def history(
+        request: gr.Request, search: str | None = None, favourites: bool | None = None, limit: int | None = None
+    ) -> list[dict[str, Any]]:
+        """The pictures of this session that have every word of `search`, the newest first; all without a limit."""
         with friendly_errors():
-            found = album.pictures(owner_of(None, request), search, favourites=favourites, limit=limit)
+            most = -1 if limit is None else limit
+            found = album.pictures(owner_of(None, request), search or "", favourites=bool(favourites), limit=most)
         return [{"id": entry.id, "file": entry.file, "favourite": entry.favourite, **entry.metadata} for entry in found]
 
     def favourite(picture: int, favourite: bool, request: gr.Request) -> str:

@@ -86,15 +86,15 @@ def test_a_session_has_its_history_and_no_other(client: Client, server: Server) 
     picture, *_ = generate(own, preset="custom", steps=2, seed=77).result(WAIT)
     (entry,) = own.predict("red 77" if "red" in CAPTION else "77", False, -1, api_name="/history")
     assert (entry["seed"], entry["variant"], entry["favourite"]) == (77, "int8", False)
-    assert other.predict("", False, -1, api_name="/history") == []
+    assert other.predict(api_name="/history") == []
     for action in ("/favourite", "/delete_picture"):
         with pytest.raises(AppError, match="there is no picture"):
             other.predict(entry["id"], *([True] if action == "/favourite" else []), api_name=action)
     own.predict(entry["id"], True, api_name="/favourite")
-    assert [each["id"] for each in own.predict("", True, -1, api_name="/history")] == [entry["id"]]
+    assert [each["id"] for each in own.predict(favourites=True, api_name="/history")] == [entry["id"]]
     assert own.predict(handle_file(picture), api_name="/restore")[4] == 77
     own.predict(entry["id"], api_name="/delete_picture")
-    assert own.predict("", False, -1, api_name="/history") == [] and not (server.outputs / entry["file"]).exists()
+    assert own.predict(api_name="/history") == [] and not (server.outputs / entry["file"]).exists()
     assert own.predict(api_name="/undo_delete") == entry["id"]
     with pytest.raises(AppError, match="nothing of yours was deleted"):
         own.predict(api_name="/undo_delete")
