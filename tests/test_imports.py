@@ -191,8 +191,8 @@ def test_every_rank_names_something_that_exists():
 MEASURING_NEEDS_THE_TEST_SETUP = {"rapidocr", "pynvml"}
 """Imported where they are there; rapidocr is named in tests/requirements.txt, pynvml needs a graphics card."""
 
-OPTIONAL = {"triton", "comfy_kitchen", "torchao", "sdnq"}
-"""Faster where they are installed: CUDA builds of torch bring triton, tests/interop/requirements.txt the others;
+OPTIONAL = {"triton", "torchao", "sdnq"}
+"""Faster where they are installed: CUDA builds of torch bring triton;
 `bench` measures torchao and SDNQ beside ours where a user has them."""
 
 OF_THE_SPACE = {"spaces"}

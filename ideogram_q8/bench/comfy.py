@@ -17,7 +17,7 @@ from torch import nn
 
 from ideogram_q8.architecture import BRANCHES, Branch, diffusers_names, linears
 from ideogram_q8.artifact.packed import Int8Weight
-from ideogram_q8.bench.peer_linears import kitchen, require
+from ideogram_q8.bench.peer_linears import kitchen
 from ideogram_q8.bench.random_weights import Form, RandomBranch
 from ideogram_q8.bench.scene import Built, Scene, guided
 from ideogram_q8.generation.denoising import position_ids
@@ -64,8 +64,7 @@ class _Processor:
 
 
 def build(scene: Scene) -> Built:
-    """Raises ResourceError: comfy-kitchen is not installed."""
-    require("comfy_kitchen", "comfy-kitchen")
+    """Both branches as ComfyUI would run them."""
     transformers = {branch: _transformer(scene, branch) for branch in BRANCHES}
     conditional = _call(scene, transformers["conditional"], scene.features)
     unconditional = _call(scene, transformers["unconditional"], scene.features[:0])

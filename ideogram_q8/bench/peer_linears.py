@@ -1,4 +1,4 @@
-"""Linears of other people's libraries, to be measured beside ours: torchao, SDNQ and comfy-kitchen, each where it is installed.
+"""Linears of other people's libraries, to be measured beside ours: comfy-kitchen, and torchao and SDNQ where they are installed.
 
 SDNQ is GPL-3.0: it is called where a user has it, and nothing here comes from it.
 """
@@ -63,7 +63,6 @@ def converted(weight: torch.Tensor, convert: Convert, compiled: bool) -> Functio
 
 def kitchen(packed: Int8Weight) -> Function:
     """comfy-kitchen's fused Linear, rotating its inputs where the weight is rotated, as ComfyUI calls it."""
-    require("comfy_kitchen", "comfy-kitchen")
     import comfy_kitchen
 
     options = {"convrot": True, "convrot_groupsize": packed.rotation} if packed.rotation else {}

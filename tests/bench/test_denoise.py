@@ -25,7 +25,7 @@ SETTINGS = DenoiseSettings(1, 64, 64, 8, 12, "float32", 1, 1, 100.0, None, 0, tu
 ERRORS = {"unquantized": 0, "fp8": 1e-6, "nf4": 0.15, "int8": 0.02, "int8-rotated": 0.02, "q8_0": 0.01, "q8_0-int8": 0.02}
 ERRORS |= {"int8-attention": 0.02, "int8-rotated-attention": 0.02}
 ERRORS |= {"q4_k_s": 0.1, "q4_k_s-int8": 0.1, "diffusers": 1e-5, "torchao": 0.02, "sdnq": 0.02, "comfy": 0.02}
-INSTALLED = {name: importlib.util.find_spec(name) is not None for name in ("comfy_kitchen", "torchao", "sdnq", "accelerate")}
+INSTALLED = {name: importlib.util.find_spec(name) is not None for name in ("torchao", "sdnq", "accelerate")}
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +48,7 @@ def test_every_variant_is_a_row_that_was_measured_or_says_why_not(result):
     assert [row.variant for row in result.rows] == list(denoise.VARIANTS)
     for row in result.rows:
         if row.peer and row.timing is None:
-            assert row.note.startswith(("compiled on CUDA only", "torchao is", "sdnq is", "accelerate", "comfy-kitchen is")), (
-                row
-            )
+            assert row.note.startswith(("compiled on CUDA only", "torchao is", "sdnq is", "accelerate")), row
         else:
             assert row.timing is not None and row.timing.median > 0, row
     assert not result.interrupted
@@ -90,7 +88,7 @@ def test_a_result_is_json(result):
     assert result.settings.layers == 1 and result.machine.device == "cpu" and result.peaks.floating.rate > 0
 
 
-@pytest.mark.parametrize(("module", "name"), [("comfy_kitchen", "comfy"), ("torchao", "torchao"), ("sdnq", "sdnq")])
+@pytest.mark.parametrize(("module", "name"), [("torchao", "torchao"), ("sdnq", "sdnq")])
 def test_a_peer_that_is_not_installed_says_so(module, name, monkeypatch, quick):
     found = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda each, *rest: None if each == module else found(each, *rest))
@@ -192,8 +190,6 @@ def without_addresses(monkeypatch, quick):
 )
 def test_no_tensor_is_on_another_device(variant, without_addresses):
     """On a second device that mixes with no other, every variant gives what it gives on the CPU."""
-    if variant.name == "comfy" and not INSTALLED["comfy_kitchen"]:
-        pytest.skip("comfy-kitchen is not installed")
     if variant.name == "diffusers-compiled":
         variant = replace(variant, build=denoise.VARIANTS["diffusers"].build)
     expected = variant.build(scene(CPU)).step(1)
@@ -264,7 +260,6 @@ def test_the_pipelines_padding_changes_nothing_but_time(quick):
 
 
 @torch.no_grad()
-@pytest.mark.skipif(not INSTALLED["comfy_kitchen"], reason="comfy-kitchen is not installed")
 def test_comfy_computes_every_linear_of_a_block_and_no_mask(quick, monkeypatch):
     import comfy_kitchen
 

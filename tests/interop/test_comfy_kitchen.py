@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import comfy_kitchen as kitchen
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -25,8 +26,6 @@ from ideogram_q8.quantization import quantize
 from ideogram_q8.recipe import choose
 from tests.interop.recipes import changed
 from tests.synthetic import TINY, write_source
-
-kitchen = pytest.importorskip("comfy_kitchen", reason="pip install --no-deps comfy-kitchen==0.2.40")
 
 ROTATIONS = {"layers.0.attention.qkv": 256, "layers.1.feed_forward.w2": 256, "layers.0.adaln_modulation": 64}
 RECIPE = changed(choose("int8", TINY), {"layers.0.adaln_modulation": "w8a8"}, ROTATIONS)

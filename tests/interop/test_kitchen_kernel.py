@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import comfy_kitchen
 import pytest
 import torch
 
@@ -16,8 +17,6 @@ from ideogram_q8.numerics import int8
 from ideogram_q8.policies.convrot import convrot
 from ideogram_q8.quantization import quantize
 from ideogram_q8.recipe import choose
-
-comfy_kitchen = pytest.importorskip("comfy_kitchen", reason="pip install --no-deps comfy-kitchen==0.2.40")
 
 DTYPES = (torch.bfloat16, torch.float16)
 

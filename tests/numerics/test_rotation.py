@@ -142,7 +142,8 @@ def test_a_width_that_is_no_multiple_is_refused():
 
 @pytest.mark.parametrize("group", [16, 64, 256])
 def test_comfy_kitchen_rotates_the_same_way(group):
-    kitchen = pytest.importorskip("comfy_kitchen.tensor.int8_utils")
+    from comfy_kitchen.tensor import int8_utils as kitchen
+
     h = kitchen._build_hadamard(group)
     assert torch.equal(h, rotation.matrix(group))
     x, weight = random(20, 2 * group), random(30, 2 * group, seed=1)
