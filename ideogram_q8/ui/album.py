@@ -20,9 +20,14 @@ class Album:
         self._deleted: OrderedDict[str, Entry] = OrderedDict()
 
     def pictures(self, owner: str, search: str = "", *, favourites: bool = False, limit: int = -1) -> list[Entry]:
-        """As `Library.pictures`, those alone whose files are still there."""
-        found = self._library.pictures(owner, search, favourites=favourites, limit=limit)
-        return [entry for entry in found if (self._outputs / entry.file).is_file()]
+        """As `Library.pictures`, of those alone whose files are still there."""
+        asked = limit
+        while True:
+            found = self._library.pictures(owner, search, favourites=favourites, limit=asked)
+            there = [entry for entry in found if (self._outputs / entry.file).is_file()]
+            if limit < 0 or len(there) >= limit or len(found) < asked:
+                return there if limit < 0 else there[:limit]
+            asked *= 2  # some are gone: look further back
 
     def find(self, owner: str, picture: int) -> Entry:
         """Raises RequestError: the owner has no such picture."""
