@@ -16,6 +16,8 @@ from hypothesis import settings
 if TYPE_CHECKING:
     from ideogram_q8.checkpoint import Source
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # side by side on as many cores: threads of their own would only wait for each other
+    os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
