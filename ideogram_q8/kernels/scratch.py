@@ -35,7 +35,7 @@ def scratch_bytes(
         decoding = _NF4_DECODING * min(outputs * inputs, NF4_PIECE)
     if scheme in BLOCKS and compute == "int8":
         return outputs * inputs + max(decoding, _int8_scratch(rows, outputs, inputs, dtype, device))
-    return decoding + (min(outputs * inputs, tiles.TILE) if device == "cpu" else outputs * inputs) * dtype.itemsize
+    return decoding + min(outputs * inputs, tiles.TILE if device == "cpu" else tiles.PART) * dtype.itemsize
 
 
 def _int8_scratch(rows: int, outputs: int, inputs: int, dtype: torch.dtype, device: str) -> int:

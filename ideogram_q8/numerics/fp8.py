@@ -21,13 +21,18 @@ def quantize_per_row(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return codes.to(torch.float8_e4m3fn), scale
 
 
-def dequantize_per_row(weight: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-    """float8_e4m3fn [N, K], float32 [N] -> bfloat16 [N, K].
+def dequantize_per_row(weight: torch.Tensor, scale: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
+    """float8_e4m3fn [N, K], float32 [N] -> bfloat16 [N, K], or the same numbers in `out`, of any floating dtype.
 
     As `Fp8Linear.forward` of the official code does for bfloat16 activations: the scale is rounded to bfloat16 before the
     product, and the product once more. A float32 product rounded once differs in the last bit.
     """
-    return to_bfloat16(weight).mul_(scale.to(torch.bfloat16)[:, None])
+    factors = scale.to(torch.bfloat16)[:, None]
+    if out is None:
+        return to_bfloat16(weight).mul_(factors)
+    if out.dtype == torch.bfloat16 and out.device.type != "cpu":
+        return out.copy_(weight).mul_(factors)  # in place: what lies between would be as large as the weight
+    return out.copy_(to_bfloat16(weight).mul_(factors))
 
 
 def to_bfloat16(codes: torch.Tensor) -> torch.Tensor:

@@ -11,6 +11,7 @@ import gc
 import secrets
 import threading
 import time
+import traceback
 from collections import OrderedDict
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
@@ -33,7 +34,7 @@ from ideogram_q8.variants import Variant
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, Qwen3VLTextModel
 
-    from ideogram_q8.generation.sampling import Request
+    from ideogram_q8.generation.sampling import Request, Result
     from ideogram_q8.loading.model import Model
     from ideogram_q8.memory.budget import Networks
     from ideogram_q8.report import Report
@@ -170,6 +171,7 @@ class Studio:
             try:
                 yield self._until_closed(emit)
             except (torch.OutOfMemoryError, MemoryError) as error:
+                traceback.clear_frames(error.__traceback__)
                 self._drop()
                 raise ResourceError(f"{self.device} ran out of memory; close other programs") from error
 
@@ -219,14 +221,12 @@ class Studio:
         from ideogram_q8.generation import sampling
 
         try:
-            model = self._load(variant, emit)
-            tracker = StepTracker(variant, model, emit)
-            tracker.encode(request)
-            result = sampling.generate(model, request, on_step=tracker)
+            result, tracked = self._compute(variant, request, emit)
         except (torch.OutOfMemoryError, MemoryError) as error:
+            traceback.clear_frames(error.__traceback__)  # where it failed, the model is still a local variable
             self._drop()
             raise self._no_memory(variant, request) from error
-        stages = {**tracker.stages, "Decoding": result.peak_bytes}
+        stages = {**tracked, "Decoding": result.peak_bytes}
         metadata = sampling.metadata(result)
         path = self.outputs / _file_name(variant, request)
         write_png(path, result.image, metadata)
@@ -234,8 +234,17 @@ class Studio:
         times = result.seconds_per_step, result.total_seconds
         return Picture(variant, request, path, metadata, *times, max(stages.values()), entry, stages=stages)
 
+    def _compute(self, variant: str, request: Request, emit: Emit[Event]) -> tuple[Result, dict[str, int]]:
+        """The picture, and the peak of each stage before its decoding. Everything else it knows ends with it, also when it fails."""
+        from ideogram_q8.generation import sampling
+
+        model = self._load(variant, emit)
+        tracker = StepTracker(variant, model, emit)
+        tracker.encode(request)
+        return sampling.generate(model, request, on_step=tracker), tracker.stages
+
     def _drop(self) -> None:
-        """Gives the model's memory back to the device, and what this thread expanded its weights into."""
+        """Gives the model's memory back to the device, what its weights were expanded into, and pinned pages of the host."""
         from ideogram_q8.kernels import workspace
 
         self._model = self._model_variant = None
@@ -243,6 +252,7 @@ class Studio:
         gc.collect()
         if self.device == "cuda":
             torch.cuda.empty_cache()
+            torch.accelerator.empty_host_cache()
 
     def _no_memory(self, variant: str, request: Request) -> ResourceError:
         size = request.width, request.height

@@ -184,6 +184,24 @@ def test_threads_do_not_share_it() -> None:
     assert theirs[0].data_ptr() != mine.data_ptr()
 
 
+def test_one_thread_gives_back_what_others_hold() -> None:
+    taken, may_end, left = threading.Event(), threading.Event(), []
+
+    def work() -> None:
+        workspace.take((64,), torch.float32, torch.device("cpu"))
+        taken.set()
+        may_end.wait()
+        left.append(workspace.held_bytes())
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    taken.wait()
+    workspace.release()
+    may_end.set()
+    thread.join()
+    assert left == [0]
+
+
 def test_a_pass_in_inference_mode_may_come_first() -> None:
     x, data = normal(40, INPUTS), encoded("q4_0")
     with torch.inference_mode():

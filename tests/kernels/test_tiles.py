@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
-from ideogram_q8.kernels.tiles import TILE, rows_of_a_tile
+from ideogram_q8.kernels.tiles import PART, TILE, linear, rows_of_a_tile
 from ideogram_q8.kernels.triton_int8 import AMPERE, CONFIGURATIONS, HOPPER, tiles_for
 
 
@@ -16,6 +17,17 @@ def test_tiles_of_a_weight_are_even_and_bounded(rows: int, outputs: int, inputs:
     assert step * inputs <= max(TILE, rows * outputs // 2) + 64 * inputs
     if outputs:
         assert outputs % step == 0 or outputs % step > step / 3 or outputs < 2 * step
+
+
+def test_elsewhere_a_block_is_expanded_whole_and_the_text_projection_is_not() -> None:
+    """On the meta device, which is no CPU: how much of a weight each product asks for."""
+    for outputs, inputs, parts in ((24576, 4608, 1), (4608, 53248, 2), (4608, 12288, 1), (7, 64, 1)):
+        asked: list[tuple[int, int]] = []
+        x = torch.empty(3, inputs, device="meta")
+        y = linear(x, outputs, lambda start, stop, out, asked=asked: asked.append((start, stop)))  # type: ignore[misc]
+        assert y.shape == (3, outputs) and len(asked) == parts
+        assert [start for start, _ in asked] == [0, *(stop for _, stop in asked[:-1])] and asked[-1][1] == outputs
+        assert all((stop - start) * inputs <= PART for start, stop in asked)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from ideogram_q8.numerics import fp8
@@ -48,3 +49,11 @@ def test_every_code_is_converted_exactly():
         assert found.shape == expected.shape
         assert torch.equal(found.isnan(), expected.isnan())
         assert torch.equal(found.nan_to_num(7.0), expected.nan_to_num(7.0))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_writing_into_a_given_tensor_gives_the_same_numbers(dtype: torch.dtype) -> None:
+    codes, scale = fp8.quantize_per_row(weight())
+    out = torch.empty(codes.shape, dtype=dtype)
+    assert fp8.dequantize_per_row(codes, scale, out) is out
+    assert torch.equal(out, fp8.dequantize_per_row(codes, scale).to(dtype))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+import weakref
 from pathlib import Path
 
 import pytest
@@ -105,13 +106,19 @@ def test_outputs_folder_is_made(tmp_path: Path) -> None:
 def test_out_of_memory_is_explained_and_the_next_picture_is_painted(
     studio: Studio, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    def fails(*arguments: object, **named: object) -> None:
+    models: list[weakref.ref[object]] = []
+    left: list[object] = []
+
+    def fails(model: object, *arguments: object, **named: object) -> None:
+        models.append(weakref.ref(model))
         raise error
 
     with monkeypatch.context() as patch:
         patch.setattr(sampling, "generate", fails)
+        patch.setattr(studio, "available", lambda: left.append(models[0]()) or 1_000_000)
         with pytest.raises(ResourceError) as caught:
             list(studio.paint("int8", REQUEST))
+    assert left and set(left) == {None}  # what is free was asked for when the model was gone
     message = str(caught.value)
     assert "int8 at 64x80 needs about 0.0 GB" in message and "are free" in message and "a smaller picture" in message
     assert studio.loaded_variant is None
