@@ -216,8 +216,8 @@ def test_a_back_end_that_is_wrong_or_fails_is_refused() -> None:
         return kernel.self_test(kernel.Backend("trial", attend, lambda _: None, "int8", tried=True), here)
 
     assert trial(attention.attend) is None
-    assert trial(broken) == "self-test failed: RuntimeError: no kernel image"
-    assert trial(lambda q, k, v: attention.attend(q, k, v) * 1.5) == "self-test failed: 6.0 dB to exact attention, expected 20"
+    assert trial(broken) == "self-test failed: RuntimeError: no kernel image (150 tokens)"
+    assert trial(lambda q, k, v: attention.attend(q, k, v) * 1.5) == "self-test failed: 6.0 dB to exact attention, expected 20 (150 tokens)"
     assert "nan dB" in str(trial(lambda q, k, v: q * math.nan))
 
 

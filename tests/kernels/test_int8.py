@@ -99,7 +99,7 @@ def chosen(asked: Problem, *wrong: str) -> Choice[Backend]:
 
 @pytest.fixture
 def _everything_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kitchen, "_missing", lambda: None)
+    monkeypatch.setattr(kitchen, "_missing", lambda _: None)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
     monkeypatch.setattr(table, "find", lambda *_: None)
     choose.cache_clear()
@@ -254,7 +254,7 @@ def test_the_choice_is_logged_once(caplog: pytest.LogCaptureFixture, monkeypatch
     monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: False)
     choose.cache_clear()
     x, _, codes, scale, _ = random_layer(6, 64, 32)
-    kernel._logged.clear()
+    kernel._told.clear()
     with caplog.at_level(logging.INFO, "ideogram_q8"):
         for rows in (1, 2, 3):
             int8_linear(x[:rows], codes, scale)
