@@ -79,9 +79,12 @@ def tell_triton(log: logging.Logger, subject: str, reason: str | None) -> None:
 
 def placed(device: str | torch.device) -> tuple[str, tuple[int, int] | None]:
     """A device as torch prints it, CUDA's with its number, and CUDA's compute capability, None elsewhere."""
-    place = torch.device(device)
-    if place.type != "cuda":
-        return str(place), None
-    if place.index is None:
-        place = torch.device("cuda", torch.cuda.current_device())
-    return str(place), torch.cuda.get_device_capability(place)
+    place = indexed(torch.device(device))
+    return str(place), torch.cuda.get_device_capability(place) if place.type == "cuda" else None
+
+
+def indexed(device: torch.device) -> torch.device:
+    """The same device, CUDA's with its number: as tensors have it, so that what was tried on a device is known of it by any name."""
+    if device.type != "cuda" or device.index is not None:
+        return device
+    return torch.device("cuda", torch.cuda.current_device())

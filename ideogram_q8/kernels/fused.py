@@ -14,7 +14,7 @@ import torch
 from torch.nn import functional
 
 from ideogram_q8.kernels import triton_rows
-from ideogram_q8.kernels.choice import tell_triton, trial
+from ideogram_q8.kernels.choice import indexed, tell_triton, trial
 from ideogram_q8.kernels.operators import in_place_operator
 
 _log = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ def refusal(device: torch.device, width: int) -> str | None:
         return "needs CUDA"
     if width > triton_rows.LARGEST_WIDTH:
         return f"takes rows of at most {triton_rows.LARGEST_WIDTH} values, got {width}"
-    return _broken(device)
+    return _broken(indexed(device))
 
 
 @functools.lru_cache(maxsize=8)

@@ -13,7 +13,7 @@ import logging
 import torch
 
 from ideogram_q8.kernels import tiles, triton_ggml, workspace
-from ideogram_q8.kernels.choice import tell_triton, trial
+from ideogram_q8.kernels.choice import indexed, tell_triton, trial
 from ideogram_q8.kernels.int8 import FEWEST_ROWS, int8_linear
 from ideogram_q8.kernels.operators import linear_operator
 from ideogram_q8.kernels.prologue import Prologue
@@ -101,7 +101,7 @@ def row_scale(data: torch.Tensor, block: Block) -> torch.Tensor:
 
 def expansion_refusal(block: str, device: torch.device) -> str | None:
     """Why Triton does not expand a block type on a device, or None; plain torch does it then."""
-    return _triton_refuses(block, device) if device.type == "cuda" else "needs CUDA"
+    return _triton_refuses(block, indexed(device)) if device.type == "cuda" else "needs CUDA"
 
 
 @functools.lru_cache(maxsize=64)

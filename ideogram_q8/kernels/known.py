@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 
@@ -25,19 +27,13 @@ def wrong(linear: Linear, device: str, dtype: torch.dtype, kind: tuple[str, int]
         kind: of the `Prologue`.
         size: rows, inputs and outputs.
     """
-    (step, rotation), (rows, inputs, outputs) = kind, size
-    generator = torch.Generator().manual_seed(0)
-    shapes = (min(rows, _DISTINCT_ROWS), inputs), (min(outputs, _DISTINCT_OUTPUTS), inputs)
-    a, b = (torch.randint(-127, 128, shape, generator=generator, dtype=torch.int8) for shape in shapes)
-    a[0], b[0], b[1:2] = 127, 127, -127  # the largest sums of both signs, where 16-bit sums would saturate
-    a[:, -1] = 127  # every row has scale 1
-    x, before, a = _known_input(a, step, rotation)
-    sums = int8.matmul(a, b).float().mul_(_SCALE).to(device, dtype)
-    expected = sums[:, torch.arange(outputs, device=device) % len(b)]
+    rows, inputs, outputs = size
+    x, before, weight, sums = _example(kind, min(rows, _DISTINCT_ROWS), inputs, min(outputs, _DISTINCT_OUTPUTS))
+    expected = sums.to(device, dtype)[:, torch.arange(outputs, device=device) % len(weight)]
     factor = None if before.factor is None else before.factor.to(device, dtype)
-    before = Prologue(step, factor, before.eps, rotation)
-    x, weight = _repeated(x.to(device, dtype), rows), _repeated(b.to(device), outputs)
-    y = linear(x, weight, torch.full((outputs, 1), _SCALE, device=device), None, before)
+    there = replace(before, factor=factor)
+    x, weight = _repeated(x.to(device, dtype), rows), _repeated(weight.to(device), outputs)
+    y = linear(x, weight, torch.full((outputs, 1), _SCALE, device=device), None, there)
     if y.shape != (rows, outputs):
         return f"gave {list(y.shape)}, expected {[rows, outputs]}"
     count = sum(int((part != expected[: len(part)]).sum()) for part in y.split(len(expected)))
@@ -46,6 +42,20 @@ def wrong(linear: Linear, device: str, dtype: torch.dtype, kind: tuple[str, int]
 
 def _repeated(rows: torch.Tensor, count: int) -> torch.Tensor:
     return rows[torch.arange(count, device=rows.device) % len(rows)]
+
+
+@functools.lru_cache(maxsize=4)
+def _example(
+    kind: tuple[str, int], rows: int, inputs: int, outputs: int
+) -> tuple[torch.Tensor, Prologue, torch.Tensor, torch.Tensor]:
+    """Rows float32, what is done to them first, codes int8 [outputs, inputs] of weights, and the product float32 [rows, outputs]."""
+    generator = torch.Generator().manual_seed(0)
+    shapes = (rows, inputs), (outputs, inputs)
+    a, weight = (torch.randint(-127, 128, shape, generator=generator, dtype=torch.int8) for shape in shapes)
+    a[0], weight[0], weight[1:2] = 127, 127, -127  # the largest sums of both signs, where 16-bit sums would saturate
+    a[:, -1] = 127  # every row has scale 1
+    x, before, a = _known_input(a, *kind)
+    return x, before, weight, int8.matmul(a, weight).float().mul_(_SCALE)
 
 
 def _known_input(a: torch.Tensor, step: str, rotation: int) -> tuple[torch.Tensor, Prologue, torch.Tensor]:

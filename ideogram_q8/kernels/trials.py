@@ -50,8 +50,7 @@ def _choices(
     schemes: Set[str],
     int8_attention: bool,
 ) -> Iterator[Callable[[], object]]:
-    if device.type == "cuda":
-        yield partial(fused.refusal, device, config.hidden_size)
+    yield partial(fused.refusal, device, config.hidden_size)
     for block in sorted(schemes & BLOCKS.keys()):
         yield partial(ggml.expansion_refusal, block, device)
     for product in products:

@@ -165,6 +165,72 @@ def test_the_self_test_finds_what_is_wrong(linear: Linear, reason: str, dtype: t
     assert found is not None and re.search(f"self-test failed: {reason}", found)
 
 
+def test_a_back_end_that_fails_on_large_products_alone_is_refused_on_cuda() -> None:
+    """Libraries have several kernels: what paints is what must be tried, with the weight's shape and the rows of the bucket."""
+    seen: list[tuple[int, ...]] = []
+
+    def large_is_broken(x: torch.Tensor, codes: torch.Tensor, *others: object) -> torch.Tensor:
+        seen.append((len(x), *codes.shape))
+        y = BACKENDS[-1].linear(x, codes, *others)
+        if len(x) > 64:
+            y[-1, 5] += 1
+        return y
+
+    backend = Backend("tried", large_is_broken, lambda _: None)
+    small = replace(problem(None), rows=900, inputs=128, outputs=24)
+    assert self_test(backend, small) is None and seen == [(64, 64, 512)]
+    card = replace(small, capability=(8, 6))
+    wrong = f"self-test failed: 1 of {1023 * 24} sums are wrong (1023 x 128 -> 24)"
+    assert self_test(backend, card) == self_test(backend, replace(card, rows=1000)) == wrong
+    assert seen == [(64, 64, 512), (1023, 24, 128)]  # rows of a bucket are tried once
+
+
+def test_a_trial_is_bounded_however_large_the_picture() -> None:
+    rows: list[int] = []
+
+    def seen(x: torch.Tensor, codes: torch.Tensor, *_: object) -> torch.Tensor:
+        rows.append(len(x))
+        return x.new_zeros(len(x), len(codes) + (len(x) > 64))
+
+    asked = replace(problem(None), capability=(8, 6), rows=100_000, inputs=16, outputs=8)
+    right_when_small = Backend("tried", lambda *a: BACKENDS[-1].linear(*a) if len(a[0]) == 64 else seen(*a), lambda _: None)
+    assert self_test(right_when_small, asked) == "self-test failed: gave [8191, 9], expected [8191, 8] (8191 x 16 -> 8)"
+    assert rows == [8191]
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("17 GiB"), RuntimeError("CUDA error: out of memory"), MemoryError()])
+def test_running_out_of_memory_is_no_refusal(error: Exception) -> None:
+    """It may fit the next time: what is remembered is remembered for good."""
+    errors = [error]
+
+    def once(*arguments: object) -> torch.Tensor:
+        if errors:
+            raise errors.pop()
+        return BACKENDS[-1].linear(*arguments)
+
+    backend = Backend("tried", once, lambda _: None)
+    with pytest.raises(type(error)):
+        self_test(backend, problem(None))
+    assert self_test(backend, problem(None)) is None
+
+
+@pytest.mark.usefixtures("_everything_installed")
+def test_refusals_on_a_card_are_warnings_told_once(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel, "_told", set())
+    with caplog.at_level(logging.INFO, "ideogram_q8"):
+        for rows in (8, 64, 128):
+            chosen(problem(rows=rows), "comfy-kitchen")
+        chosen(problem(None), "comfy-kitchen")
+        choose.cache_clear()
+        chosen(problem(rows=256))
+    told = [(record.levelname, record.getMessage().split(" on ")[1]) for record in caplog.records]
+    assert [(level, said.split(":")[0]) for level, said in told if said.startswith("cpu")] == [("INFO", "cpu")]
+    few, wrong, right = (each for each in told if each[1].startswith("cuda:0"))
+    assert few[0] == "INFO" and few[1].startswith("cuda:0: dequantize; comfy-kitchen refused: needs 32 rows")
+    assert wrong == ("WARNING", "cuda:0: Triton; comfy-kitchen refused: wrong sums")
+    assert right == ("INFO", "cuda:0: comfy-kitchen")
+
+
 BEFORE = [("", 0), ("rms_norm", 0), ("swiglu", 0), ("", 64), ("rms_norm", 256), ("swiglu", 16)]
 
 
