@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import json
-import logging
 import re
 import subprocess
 import sys
@@ -13,7 +12,6 @@ from typing import ClassVar
 
 import pytest
 import torch
-from tqdm import tqdm
 
 from ideogram_q8 import __main__ as command_line
 from ideogram_q8.architecture import BRANCHES, COMPONENT_FOLDERS
@@ -325,24 +323,3 @@ def test_a_huge_caption_file_is_not_read_to_its_end(tmp_path: Path, capsys: pyte
     path = tmp_path / "caption.txt"
     path.write_bytes(b"x" * 10_000_000)
     assert "characters; expected at most" in refusal(capsys, "generate", "pocket", "--caption", path, "--out", "x.png")
-
-
-def test_a_warning_is_a_line_of_its_own_above_the_bar(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What a log says reaches whoever runs a command, with nothing that a terminal would obey; afterwards nobody listens."""
-    log = logging.getLogger("ideogram_q8.kernels")
-
-    def verb(_: object) -> None:
-        with tqdm(total=2, desc="painting") as bar:
-            bar.update()
-            log.warning("int8 linear: slow; \x1b[2J refused")
-            log.info("not for people")
-
-    monkeypatch.setattr(inspect, "run", verb)
-    for _ in range(2):
-        assert run("inspect", "pocket") == 0
-        (line,) = [each for each in re.split(r"[\r\n]", capsys.readouterr().err) if "slow" in each or "not for" in each]
-        assert line == "warning: int8 linear: slow; \\x1b[2J refused"
-    log.warning("after")
-    assert "after" not in capsys.readouterr().err
