@@ -25,9 +25,11 @@ else goes wrong is a defect and shows its traceback. Each verb is a module of `i
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
+import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from ideogram_q8.commands import (
     ablate,
@@ -54,7 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit code. `--help` raises SystemExit(0), as argparse does."""
     try:
         arguments = build_parser().parse_args(argv)
-        return arguments.verb(arguments) or 0
+        with _warnings_shown():
+            return arguments.verb(arguments) or 0
     except IdeogramQ8Error as error:
         for problem in error.problems if isinstance(error, SourceError) else ():
             print(printable(problem), file=sys.stderr)
@@ -75,6 +78,28 @@ def build_parser() -> argparse.ArgumentParser:
     for module in VERBS:
         module.add(verbs)
     return parser
+
+
+class _Lines(logging.Handler):
+    """Each record as a line on standard error, above a progress bar if one is there."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        line = f"{record.levelname.lower()}: {printable(record.getMessage())}"
+        if "tqdm" in sys.modules:
+            sys.modules["tqdm"].tqdm.write(line, file=sys.stderr)
+        else:
+            print(line, file=sys.stderr)
+
+
+@contextlib.contextmanager
+def _warnings_shown() -> Iterator[None]:
+    """What this package logs as a warning is for the person who runs a command."""
+    lines, logger = _Lines(logging.WARNING), logging.getLogger("ideogram_q8")
+    logger.addHandler(lines)
+    try:
+        yield
+    finally:
+        logger.removeHandler(lines)
 
 
 def _refuse(message: str) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from ideogram_q8.architecture import IDEOGRAM4_TRAITS, MAX_TEXT_TOKENS, SIDE_MULTIPLE, check_size, parse_size
@@ -76,21 +76,43 @@ def _report(name: str, networks: Networks, size: tuple[int, int], text_tokens: i
 
 
 def _kernels(networks: Networks, size: tuple[int, int], text_tokens: int, device: torch.device) -> Iterator[str]:
-    """What computes the W8A8 products and int8 attention here, and why what is preferred does not; nothing for a build without any."""
-    from ideogram_q8.kernels import attention, block_products, table
+    """What computes here, and why what is preferred does not: norms, and where there are any, ggml's blocks and W8A8 products."""
+    from ideogram_q8.kernels import expansion_refusal, norms_refusal
     from ideogram_q8.memory import budget
+    from ideogram_q8.numerics.ggml import BLOCKS
 
-    if not budget.has_w8a8(networks):
-        return
+    refusals = {"norms": norms_refusal(device, networks.config.hidden_size)}
+    for block in sorted({scheme for schemes in networks.schemes.values() for scheme in schemes.values()} & BLOCKS.keys()):
+        refusals[block] = expansion_refusal(block, device)
+    for runs, names in _grouped((name, _triton_unless(reason)) for name, reason in refusals.items()):
+        yield f"  here         {names}: {runs}"
+    if budget.has_w8a8(networks):
+        yield from _int8_kernels(networks, size, text_tokens, device)
+
+
+def _int8_kernels(networks: Networks, size: tuple[int, int], text_tokens: int, device: torch.device) -> Iterator[str]:
+    from ideogram_q8.kernels import attention, block_products, table
+
     rows = text_tokens + size[0] * size[1] // SIDE_MULTIPLE**2
-    found: dict[str, list[str]] = {}
-    for product in block_products(networks.config, rows, device, networks.dtype):
-        found.setdefault(str(product.choose()), []).append(product.name)
-    for choice, names in found.items():
-        yield f"  INT8 here    {', '.join(names)}: {choice}"
+    products = block_products(networks.config, rows, device, networks.dtype)
+    for runs, names in _grouped((product.name, str(product.choose())) for product in products):
+        yield f"  INT8 here    {names}: {runs}"
     width = networks.config.attention_head_dim
     yield f"  --attention int8 here: {attention.choose_on(device, networks.dtype, width)}"
     yield f"  measurements {table.note(device)}"
+
+
+def _grouped(runs: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """(what runs, names) of (name, what runs)."""
+    found: dict[str, list[str]] = {}
+    for name, each in runs:
+        found.setdefault(each, []).append(name)
+    for each, names in found.items():
+        yield each, ", ".join(names)
+
+
+def _triton_unless(reason: str | None) -> str:
+    return "Triton" if reason is None else f"plain torch; Triton refused: {reason}"
 
 
 def _line(place: str, networks: Networks, size: tuple[int, int], text_tokens: int, available: int, device: str) -> str:

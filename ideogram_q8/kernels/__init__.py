@@ -4,6 +4,7 @@ from ideogram_q8.kernels.attention import int8_attention
 from ideogram_q8.kernels.choice import Choice
 from ideogram_q8.kernels.fp8 import fp8_linear
 from ideogram_q8.kernels.fused import add_normalized, place_heads
+from ideogram_q8.kernels.fused import refusal as norms_refusal
 from ideogram_q8.kernels.ggml import expansion_refusal, ggml_linear, row_scale
 from ideogram_q8.kernels.int8 import BACKENDS, Backend, Problem, choose, int8_linear, int8_weight_only_linear
 from ideogram_q8.kernels.nf4 import nf4_linear
@@ -27,6 +28,7 @@ __all__ = [
     "int8_linear",
     "int8_weight_only_linear",
     "nf4_linear",
+    "norms_refusal",
     "place_heads",
     "row_scale",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
@@ -27,7 +28,12 @@ class Choice(Generic[Way]):
     refused: tuple[tuple[str, str], ...]
 
     def __str__(self) -> str:
-        return "; ".join([self.backend.name, *(f"{name} refused: {reason}" for name, reason in self.refused)])
+        return said(self.backend.name, self.refused)
+
+
+def said(runs: str, refused: Sequence[tuple[str, str]]) -> str:
+    """What runs, and why nothing that is preferred does, in words."""
+    return "; ".join([runs, *(f"{name} refused: {reason}" for name, reason in refused)])
 
 
 def first(backends: Sequence[Way], reason_against: Callable[[Way], str | None]) -> Choice[Way]:
@@ -41,11 +47,44 @@ def first(backends: Sequence[Way], reason_against: Callable[[Way], str | None]) 
     raise AssertionError("the last refuses nothing")
 
 
+def trial(try_it: Callable[[], str | None]) -> str | None:
+    """What `try_it` has against a back end; what compilers and drivers, which are not ours, raise in it is a reason too.
+
+    Raises:
+        Exception: memory ran out, which says nothing about the back end: it may fit the next time, so nobody must remember a refusal.
+    """
+    try:
+        return try_it()
+    except Exception as error:
+        if lacks_memory(error):
+            raise
+        return " ".join(f"{type(error).__name__}: {error}".split())[:300]
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Whether memory ran out, the device's or the computer's: torch says so by type, libraries beside it only in words."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "out of memory" in str(error).lower()
+
+
+def tell(log: logging.Logger, subject: str, runs: str, refused: Sequence[tuple[str, str]], *, slower: bool) -> None:
+    """Logs what runs and why nothing better does: as a warning where `slower`, a refusal that costs speed which people expect."""
+    log.log(logging.WARNING if slower and refused else logging.INFO, "%s: %s", subject, said(runs, refused))
+
+
+def tell_triton(log: logging.Logger, subject: str, reason: str | None) -> None:
+    """`tell` of what Triton does on a GPU, and plain torch where there is a reason against Triton."""
+    runs, refused = ("Triton", []) if reason is None else ("plain torch", [("Triton", reason)])
+    tell(log, subject, runs, refused, slower=True)
+
+
 def placed(device: str | torch.device) -> tuple[str, tuple[int, int] | None]:
     """A device as torch prints it, CUDA's with its number, and CUDA's compute capability, None elsewhere."""
-    place = torch.device(device)
-    if place.type != "cuda":
-        return str(place), None
-    if place.index is None:
-        place = torch.device("cuda", torch.cuda.current_device())
-    return str(place), torch.cuda.get_device_capability(place)
+    place = indexed(torch.device(device))
+    return str(place), torch.cuda.get_device_capability(place) if place.type == "cuda" else None
+
+
+def indexed(device: torch.device) -> torch.device:
+    """The same device, CUDA's with its number: as tensors have it, so that what was tried on a device is known of it by any name."""
+    if device.type != "cuda" or device.index is not None:
+        return device
+    return torch.device("cuda", torch.cuda.current_device())

@@ -14,6 +14,7 @@ import torch
 from torch.nn import functional
 
 from ideogram_q8.kernels import triton_rows
+from ideogram_q8.kernels.choice import indexed, tell_triton, trial
 from ideogram_q8.kernels.operators import in_place_operator
 
 _log = logging.getLogger(__name__)
@@ -59,19 +60,14 @@ def refusal(device: torch.device, width: int) -> str | None:
         return "needs CUDA"
     if width > triton_rows.LARGEST_WIDTH:
         return f"takes rows of at most {triton_rows.LARGEST_WIDTH} values, got {width}"
-    return _broken(device)
+    return _broken(indexed(device))
 
 
 @functools.lru_cache(maxsize=8)
 def _broken(device: torch.device) -> str | None:
     """Why the programs cannot be trusted on a GPU, or None; logged. Compiles and tries them once."""
-    reason = None if importlib.util.find_spec("triton") else "Triton is not installed"
-    if reason is None:
-        try:
-            reason = wrong(device)
-        except Exception as error:  # noqa: BLE001 (a compiler, a driver and a C compiler, none of them ours)
-            reason = f"{type(error).__name__}: {error}"[:200]
-    _log.info("norms on %s: by %s", device, "Triton" if reason is None else f"plain torch; Triton refused: {reason}")
+    reason = trial(lambda: wrong(device)) if importlib.util.find_spec("triton") else "Triton is not installed"
+    tell_triton(_log, f"norms on {device}", reason)
     return reason
 
 

@@ -13,6 +13,7 @@ import logging
 import torch
 
 from ideogram_q8.kernels import tiles, triton_ggml, workspace
+from ideogram_q8.kernels.choice import indexed, tell_triton, trial
 from ideogram_q8.kernels.int8 import FEWEST_ROWS, int8_linear
 from ideogram_q8.kernels.operators import linear_operator
 from ideogram_q8.kernels.prologue import Prologue
@@ -22,7 +23,9 @@ from ideogram_q8.numerics.ggml import Block
 _log = logging.getLogger(__name__)
 
 PIECE = 1 << 20
-"""Values that plain torch expands at a time: 4 MiB of float32."""
+"""Values that plain torch expands at a time on a CPU: 4 MiB of float32, which its cache holds."""
+PIECE_OFF_CPU = 8 << 20
+"""The same elsewhere, where each of the 30 operations on a piece is a launch: about 110 MiB with what decoding takes."""
 
 
 @linear_operator
@@ -64,7 +67,7 @@ def ggml_linear(
 def expand(data: torch.Tensor, block: Block, out: torch.Tensor, scale: torch.Tensor | None = None) -> None:
     """Writes the values of uint8 [N, bytes] into `out` [N, K]: floating, rounded once from float32; or int8, the codes for `scale`.
 
-    On CUDA by Triton, where it is installed and exact; else in plain torch, PIECE values at a time.
+    On CUDA by Triton, where it is installed and exact; else in plain torch, a piece at a time.
     """
     if data.is_cuda and _triton_refuses(block.name, data.device) is None:
         triton_ggml.expand(data, block, out, scale)
@@ -73,7 +76,7 @@ def expand(data: torch.Tensor, block: Block, out: torch.Tensor, scale: torch.Ten
 
 
 def _expand_in_pieces(data: torch.Tensor, block: Block, out: torch.Tensor, scale: torch.Tensor | None) -> None:
-    step = max(1, PIECE // max(1, out.shape[1]))
+    step = _rows_of_a_piece(out.shape[1], data.device)
     for start in range(0, len(data), step):
         values = ggml.decode(data[start : start + step], block)
         if scale is not None:
@@ -81,11 +84,15 @@ def _expand_in_pieces(data: torch.Tensor, block: Block, out: torch.Tensor, scale
         out[start : start + step] = values
 
 
+def _rows_of_a_piece(width: int, device: torch.device) -> int:
+    return max(1, (PIECE if device.type == "cpu" else PIECE_OFF_CPU) // max(1, width))
+
+
 def row_scale(data: torch.Tensor, block: Block) -> torch.Tensor:
     """uint8 [N, bytes] -> float32 [N, 1]: the scale that `numerics.int8.quantize_per_channel` gives each row of the values."""
     width = data.shape[1] // block.type_size * block.block_size
     extremes = torch.empty(len(data), 2, device=data.device)  # all that the scale of a row depends on
-    step = max(1, PIECE // max(1, width))
+    step = _rows_of_a_piece(width, data.device)
     for start in range(0, len(data), step):
         values = ggml.decode(data[start : start + step], block)
         torch.stack([values.amin(1), values.amax(1)], 1, out=extremes[start : start + step])
@@ -94,21 +101,16 @@ def row_scale(data: torch.Tensor, block: Block) -> torch.Tensor:
 
 def expansion_refusal(block: str, device: torch.device) -> str | None:
     """Why Triton does not expand a block type on a device, or None; plain torch does it then."""
-    return _triton_refuses(block, device) if device.type == "cuda" else "needs CUDA"
+    return _triton_refuses(block, indexed(device)) if device.type == "cuda" else "needs CUDA"
 
 
 @functools.lru_cache(maxsize=64)
 def _triton_refuses(block: str, device: torch.device) -> str | None:
     """Why this block type is not expanded by Triton on a GPU, or None; logged. Compiles and tries the program once."""
-    reason = None if importlib.util.find_spec("triton") else "Triton is not installed"
-    if reason is None:
-        try:
-            reason = _wrong(ggml.BLOCKS[block], device)
-        except Exception as error:  # noqa: BLE001 (a compiler, a driver and a C compiler, none of them ours)
-            reason = f"{type(error).__name__}: {error}"[:200]
-    _log.info(
-        "%s on %s: expanded by %s", block, device, "Triton" if reason is None else f"plain torch; Triton refused: {reason}"
+    reason = (
+        trial(lambda: _wrong(ggml.BLOCKS[block], device)) if importlib.util.find_spec("triton") else "Triton is not installed"
     )
+    tell_triton(_log, f"expanding {block} on {device}", reason)
     return reason
 
 

@@ -1,7 +1,8 @@
 """The W8A8 linear: activations quantized per row at run time, an exact int32 product, both scales applied in float32.
 
-Back ends differ in speed, not in meaning. Each states what it refuses as data, and is tried once on numbers whose results are
-known; `choose` takes the one that was measured to be the fastest on this device (`tuning`), else the first that neither refuses nor is
+Back ends differ in speed, and comfy-kitchen in some codes of the activations by one (`kitchen` says how many, and what it costs: 0.3 dB
+of 38 at most). Each states what it refuses as data, and is tried on numbers whose results are known, on CUDA in the shape that it is for;
+`choose` takes the one that was measured to be the fastest on this device (`tuning`), else the first that neither refuses nor is
 wrong, and keeps the reasons of the others.
 """
 
@@ -15,9 +16,10 @@ from dataclasses import dataclass
 
 import torch
 
-from ideogram_q8.kernels import cpu, kitchen, table, tiles, triton_int8
-from ideogram_q8.kernels.choice import Choice, first, placed
+from ideogram_q8.kernels import cpu, kitchen, known, table, tiles, triton_int8
+from ideogram_q8.kernels.choice import Choice, first, placed, tell, trial
 from ideogram_q8.kernels.epilogue import scaled
+from ideogram_q8.kernels.known import Linear
 from ideogram_q8.kernels.operators import linear_operator
 from ideogram_q8.kernels.prologue import Prologue
 from ideogram_q8.numerics import int8
@@ -25,11 +27,12 @@ from ideogram_q8.numerics import int8
 _log = logging.getLogger(__name__)
 
 FEWEST_ROWS = 32
-"""Fewer rows need no integer product: reading the weight is what takes the time, and whole activations are more exact."""
+"""On CUDA fewer rows need no integer product: reading the weight is what takes the time, and whole activations are more exact."""
 EXACT_ROWS = 1024
 """Rows that the definition multiplies together: so many that making float32 of the weight's codes costs little beside."""
-_SELF_TEST_INPUTS = 512
-"""More than two steps deep for every tile, and sums below 2^24, which float32 holds exactly."""
+_SMALL_TRIAL = 64, 512, 64
+"""Rows, inputs and outputs: more than two steps deep for every tile."""
+_MOST_TRIAL_ROWS = 8192
 
 
 @dataclass(frozen=True)
@@ -54,11 +57,6 @@ class Problem:
         """As the table of measurements has it."""
         dtype = str(self.dtype).removeprefix("torch.")
         return table.Shape(table.bucket(self.rows), self.inputs, self.outputs, dtype, self.step, self.rotation)
-
-
-Linear = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None, Prologue], torch.Tensor]
-"""(x [M, K], [M, 2 K] for SwiGLU, codes int8 [N, K], scale float32 [N, 1], bias [N] or None, what is done to x first)
--> [M, N] in the dtype of x."""
 
 
 @dataclass(frozen=True)
@@ -162,51 +160,27 @@ BACKENDS: tuple[Backend, ...] = (
 
 
 def self_test(backend: Backend, problem: Problem) -> str | None:
-    """Why `backend` cannot be trusted on the device of `problem`, or None; tries it once for each device, dtype and prologue."""
+    """Why `backend` cannot be trusted on the device of `problem`, or None; tries it once for each device, dtype, prologue and shape.
+
+    On CUDA libraries have other kernels for other shapes: there it is tried with the weight's shape and the rows of its bucket too.
+
+    Raises:
+        Exception: memory ran out.
+    """
     if backend.is_definition:
         return None
-    return _tried(backend, problem.device, problem.dtype, problem.step, problem.rotation)
+    asked = backend, problem.device, problem.dtype, (problem.step, problem.rotation)
+    reason = _tried(*asked, _SMALL_TRIAL)
+    if reason is None and problem.capability is not None:
+        rows = min(table.bucket(problem.rows), _MOST_TRIAL_ROWS) - 1  # the last tile is never full
+        reason = _tried(*asked, (rows, problem.inputs, problem.outputs))
+    return reason
 
 
-@functools.lru_cache(maxsize=256)
-def _tried(backend: Backend, device: str, dtype: torch.dtype, step: str, rotation: int) -> str | None:
-    generator = torch.Generator().manual_seed(0)
-    a, b = (torch.randint(-127, 128, (64, _SELF_TEST_INPUTS), generator=generator, dtype=torch.int8) for _ in range(2))
-    a[0], b[0], b[1] = 127, 127, -127  # the largest sums of both signs, where 16-bit sums would saturate
-    a[:, -1] = 127  # every row has scale 1
-    x, before, a = _known_input(a, step, rotation)
-    ones = torch.ones(64, 1)
-    expected = int8.matmul(a, b).to(dtype)
-    factor = None if before.factor is None else before.factor.to(device, dtype)
-    try:
-        there = Prologue(step, factor, before.eps, rotation)
-        y = backend.linear(x.to(device, dtype), b.to(device), ones.to(device), None, there).cpu()
-    except Exception as error:  # noqa: BLE001 (compilers and drivers, which are not ours; the reason is shown)
-        return f"self-test failed: {type(error).__name__}: {error}"[:300]
-    wrong = int((y != expected).sum()) if y.shape == expected.shape else expected.numel()
-    return f"self-test failed: {wrong} of {expected.numel()} sums are wrong" if wrong else None
-
-
-def _known_input(a: torch.Tensor, step: str, rotation: int) -> tuple[torch.Tensor, Prologue, torch.Tensor]:
-    """Rows, a prologue, and the codes int8 [M, K] that it makes of them in every floating dtype and order of sums; made of codes `a`.
-
-    Signs have mean square 1, so that a norm leaves them alone and its factor is what counts. silu(32) is 32. A group of equal
-    magnitudes is the rotation of a group with a single value.
-    """
-    if step == "rms_norm":
-        a = torch.where(a < 0, -1, 1).to(torch.int8) * a[1].abs()
-    if rotation:
-        groups = a.view(len(a), -1, rotation)
-        each = torch.arange(groups.shape[1])
-        alone = torch.zeros_like(groups)
-        alone[:, each, each * 37 % rotation] = groups[:, :, -1]
-        a = alone.view_as(a)
-    x = Prologue(rotation=rotation).apply(a.float())
-    if step == "swiglu":
-        return torch.cat([torch.full_like(x, 32.0), x / 32], -1), Prologue(step, rotation=rotation), a
-    if step == "rms_norm":
-        return torch.where(x < 0, -1.0, 1.0), Prologue(step, x[1].abs(), rotation=rotation), a
-    return x, Prologue(rotation=rotation), a
+@functools.lru_cache(maxsize=1024)
+def _tried(backend: Backend, device: str, dtype: torch.dtype, kind: tuple[str, int], size: tuple[int, int, int]) -> str | None:
+    reason = trial(lambda: known.wrong(backend.linear, device, dtype, kind, size))
+    return None if reason is None else f"self-test failed: {reason} ({size[0]} x {size[1]} -> {size[2]})"
 
 
 @functools.lru_cache(maxsize=1024)
@@ -214,15 +188,18 @@ def choose(problem: Problem, test: Callable[[Backend, Problem], str | None] = se
     """The back end that was measured to be the fastest, else the first, of those that take `problem` and pass `test`."""
     entry = table.find(torch.device(problem.device), problem.shape) if problem.rows >= FEWEST_ROWS else None
     fastest = None if entry is None else _working(entry.fastest, problem, test)
+    broken: list[tuple[str, str]] = []
 
     def reason_against(backend: Backend) -> str | None:
         reason = backend.refuses(problem) or test(backend, problem)
+        if reason:
+            broken.append((backend.name, reason))
         if reason or entry is None or fastest in (None, backend):
             return reason
         return _slower(entry, backend.name)
 
     choice = first(BACKENDS, reason_against)
-    _log_once(problem.device, choice)
+    _tell_once(problem, choice, tuple(broken))
     return choice
 
 
@@ -240,14 +217,18 @@ def _slower(entry: table.Entry, name: str) -> str:
     return f"took {took:,.0f} us here, {entry.fastest} {least:,.0f} us"
 
 
-_logged: set[tuple[str, str]] = set()
-"""Devices and back ends whose choice was told; the reasons may name numbers of rows, the next choice is no news."""
+_told: set[tuple[object, ...]] = set()
+"""Devices with the back end whose choice was told, or with refusals that were."""
 
 
-def _log_once(device: str, choice: Choice[Backend]) -> None:
-    if (device, choice.backend.name) not in _logged:
-        _logged.add((device, choice.backend.name))
-        _log.info("int8 linear on %s: %s", device, choice)
+def _tell_once(problem: Problem, choice: Choice[Backend], broken: tuple[tuple[str, str], ...]) -> None:
+    """A refusal on CUDA is news; of few rows, which none but the last wants, only the first choice is, as everywhere else."""
+    slower = problem.capability is not None and problem.rows >= FEWEST_ROWS and bool(broken)
+    news = (problem.device, *broken) if slower else (problem.device, choice.backend.name)
+    if news not in _told:
+        _told.add(news)
+        refused = broken if slower else choice.refused
+        tell(_log, f"int8 linear on {problem.device}", choice.backend.name, refused, slower=slower)
 
 
 # ---- the operator ----

@@ -1,5 +1,15 @@
 """comfy-kitchen's fused W8A8 linear and its int8 attention (Apache-2.0), where it is installed and has its CUDA back end.
 
+Its activations are quantized otherwise than by our definition (`numerics.int8`), which divides in float32: it rounds the scale and the
+quotient to the dtype of the activations, then multiplies by the scale that was not rounded. No code differs by more than one, and one
+may be -128. With comfy-kitchen 0.2.40 in plain torch, whose steps are those of its CUDA source, on 256 rows of 4608 inputs and normal
+weights, codes that differ and SNR of the Linear's output to float64 by our definition and by it:
+
+    activations         bfloat16                        float16
+    normal              7.5 %  38.1 dB -> 37.9 dB       0.9 %  38.2 dB -> 38.2 dB
+    heavy-tailed        3.0 %  34.0 dB -> 33.9 dB       0.4 %  34.2 dB -> 34.2 dB
+    outliers of 30      0.6 %  22.1 dB -> 22.1 dB       0.1 %  22.0 dB -> 22.0 dB
+
 In 0.2.40 its CUDA back end folds a norm, SwiGLU and the rotation into the quantizer for rotated rows (groups of 256); before rows that
 are not rotated it runs the first two by themselves. It rotates in full float32, we on a grid (`numerics.rotation`): an input may then
 get the next code.
@@ -45,7 +55,7 @@ def refuses(capability: tuple[int, int] | None, dtype: torch.dtype) -> str | Non
         return f"needs compute capability 7.5, got {capability[0]}.{capability[1]}"
     if dtype not in _DTYPES:
         return f"takes bfloat16 and float16, got {dtype}"
-    return _missing()
+    return _missing("int8_linear")
 
 
 def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
@@ -69,8 +79,12 @@ def attention_refuses(capability: tuple[int, int] | None, dtype: torch.dtype, wi
     return _missing()
 
 
-@functools.lru_cache(maxsize=1)
-def _missing() -> str | None:
+@functools.lru_cache(maxsize=2)
+def _missing(function: str | None = None) -> str | None:
+    """Why comfy-kitchen's CUDA back end, or `function` in it, is not here, or None.
+
+    Of a function that it lacks, its Triton back end would run another under the same name, which folds nothing.
+    """
     try:
         import comfy_kitchen
     except Exception as error:  # noqa: BLE001 (a compiled package that may not fit this torch)
@@ -78,4 +92,9 @@ def _missing() -> str | None:
     cuda = comfy_kitchen.list_backends().get("cuda", {})
     if not cuda.get("available"):
         return f"comfy-kitchen has no CUDA back end here ({cuda.get('unavailable_reason')})"[:200]
-    return None
+    if function is None or function in cuda.get("capabilities", ()):
+        return None
+    return (
+        f"comfy-kitchen's CUDA back end has no {function} here, for want of libcublasLt.so.13: install torch built for CUDA 13, "
+        "or `pip install nvidia-cublas`"
+    )

@@ -7,6 +7,7 @@ makes them. Back ends take turns, so that a clock that falls meanwhile falls on 
 from __future__ import annotations
 
 import functools
+import logging
 import statistics
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -15,9 +16,11 @@ import torch
 
 from ideogram_q8.errors import RequestError
 from ideogram_q8.kernels import table, triton_int8
+from ideogram_q8.kernels.choice import trial
 from ideogram_q8.kernels.int8 import BACKENDS, FEWEST_ROWS, Backend, Problem, choose, self_test
 from ideogram_q8.kernels.prologue import Prologue
 
+_log = logging.getLogger(__name__)
 SECONDS = 0.2
 """That each back end is measured for, about, beside its first calls."""
 _TURNS = 5
@@ -58,14 +61,23 @@ def tune(
 
 
 def measure(problem: Problem, seconds: float = SECONDS, backends: Sequence[Backend] = BACKENDS) -> table.Entry:
-    """Seconds of every back end that takes `problem` and is exact, Triton by its fastest tiles; keeps nothing."""
+    """Seconds of every back end that takes `problem`, is exact and raises nothing, Triton by its fastest tiles; keeps nothing.
+
+    Raises:
+        Exception: memory ran out.
+    """
     arguments = _arguments(problem)
     runs: dict[tuple[str, str | None], _Run] = {}
     for backend in backends:
         if backend.refuses(problem) or self_test(backend, problem):
             continue
         for label, run in _ways(backend, problem, arguments):
-            runs[backend.name, label] = run
+            reason = trial(functools.partial(_compiled, run, torch.device(problem.device)))
+            if reason is None:
+                runs[backend.name, label] = run
+            else:
+                shape = f"{problem.shape.rows} x {problem.inputs} -> {problem.outputs}"
+                _log.warning("%s is not measured for %s: %s", f"{backend.name} {label or ''}".strip(), shape, reason)
     times = _interleaved(list(runs.values()), torch.device(problem.device), seconds)
     found = dict(zip(runs, times, strict=True))
     labels = {label: took for (_, label), took in found.items() if label is not None}
@@ -95,14 +107,19 @@ def _arguments(problem: Problem) -> _Arguments:
 
 
 def _interleaved(runs: Sequence[_Run], device: torch.device, seconds: float) -> list[float]:
-    """Median seconds of a call of each."""
+    """Median seconds of a call of each, which was called before."""
     calls = []
     for run in runs:
-        run()  # compiles
         once = _timed(run, 1, device)
         calls.append(min(_MOST_CALLS, max(_LEAST_CALLS, round(seconds / _TURNS / max(once, 1e-7)))))
     turns = [[_timed(run, count, device) for run, count in zip(runs, calls, strict=True)] for _ in range(_TURNS)]
     return [statistics.median(column) for column in zip(*turns, strict=True)]
+
+
+def _compiled(run: _Run, device: torch.device) -> None:
+    """Calls `run` for the first time; what it raises on the device comes out here."""
+    run()
+    _wait(device)
 
 
 def _timed(run: _Run, calls: int, device: torch.device) -> float:

@@ -25,7 +25,7 @@ from ideogram_q8.generation.decoding import Denormalization, denormalization
 from ideogram_q8.generation.latent_norm import latent_norm
 from ideogram_q8.generation.preview import Preview, choose_preview
 from ideogram_q8.kernels import BlockProduct, block_products
-from ideogram_q8.kernels import attention as int8_attention
+from ideogram_q8.kernels.trials import try_programs
 from ideogram_q8.layers.packed import GgmlLinear, Int8Linear
 from ideogram_q8.loading.networks import (
     SourceWeights,
@@ -256,10 +256,9 @@ def load(
     )
     if streamed:
         model.stream(streamed, place)
-    for product in model.products(opened.traits.default_size):
-        product.choose()  # tries the back ends now, and says in the log which runs
-    if attention == "int8":
-        int8_attention.choose_on(place, dtype, config.attention_head_dim)
+    schemes = {scheme for linears in model.schemes.values() for scheme in linears.values()}
+    products = model.products(opened.traits.default_size)
+    try_programs(config, place, dtype, products, schemes, int8_attention=attention == "int8")
     return model
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -216,9 +217,39 @@ def test_a_back_end_that_is_wrong_or_fails_is_refused() -> None:
         return kernel.self_test(kernel.Backend("trial", attend, lambda _: None, "int8", tried=True), here)
 
     assert trial(attention.attend) is None
-    assert trial(broken) == "self-test failed: RuntimeError: no kernel image"
-    assert trial(lambda q, k, v: attention.attend(q, k, v) * 1.5) == "self-test failed: 6.0 dB to exact attention, expected 20"
+    assert trial(broken) == "self-test failed: RuntimeError: no kernel image (150 tokens)"
+    assert (
+        trial(lambda q, k, v: attention.attend(q, k, v) * 1.5)
+        == "self-test failed: 6.0 dB to exact attention, expected 20 (150 tokens)"
+    )
     assert "nan dB" in str(trial(lambda q, k, v: q * math.nan))
+
+
+def test_on_cuda_as_many_tokens_as_a_picture_has_are_tried() -> None:
+    """comfy-kitchen has other tiles for more than 1024 keys."""
+    seen: list[int] = []
+
+    def wrong_when_long(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        seen.append(q.shape[2])
+        found = functional.scaled_dot_product_attention(q, k, v)
+        if q.shape[2] > 1024:
+            found[:, :, -1] *= 20  # the last query, that ragged tiles get wrong
+        return found
+
+    backend = kernel.Backend("trial", wrong_when_long, lambda _: None, "int8", tried=True)
+    here = kernel.Problem("cpu", None, torch.float32, 32)
+    assert kernel.self_test(backend, here) is None and seen == [150]
+    assert "dB to exact attention, expected 20 (4237 tokens)" in str(
+        kernel.self_test(backend, replace(here, capability=(8, 6)))
+    )
+
+
+def test_running_out_of_memory_is_no_refusal() -> None:
+    def full(*_: torch.Tensor) -> torch.Tensor:
+        raise torch.OutOfMemoryError("17 GiB")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        kernel.self_test(kernel.Backend("trial", full, lambda _: None, "int8", tried=True), replace(CUDA, device="cpu"))
 
 
 def test_it_compiles_without_a_break() -> None:

@@ -79,6 +79,25 @@ def test_a_triton_that_fails_is_refused(monkeypatch: pytest.MonkeyPatch) -> None
     fused._broken.cache_clear()
 
 
+def test_a_refusal_is_a_warning_and_a_full_card_is_none(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(_: torch.device) -> None:
+        raise torch.OutOfMemoryError("17 GiB")
+
+    monkeypatch.setattr(fused.importlib.util, "find_spec", lambda name: name)
+    fused._broken.cache_clear()
+    monkeypatch.setattr(fused, "wrong", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        fused._broken(torch.device("cpu"))
+    monkeypatch.setattr(fused, "wrong", lambda _: "add_normalized is not its definition")
+    assert fused._broken(torch.device("cpu")) == "add_normalized is not its definition"
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert record.getMessage() == "norms on cpu: plain torch; Triton refused: add_normalized is not its definition"
+    fused._broken.cache_clear()
+
+
 @pytest.mark.parametrize("name", ["add_normalized", "place_heads"])
 def test_operators_compile_without_a_break(name: str) -> None:
     arguments: tuple[object, ...]

@@ -106,6 +106,27 @@ def test_a_triton_that_fails_is_refused(monkeypatch: pytest.MonkeyPatch) -> None
     kernel._triton_refuses.cache_clear()
 
 
+def test_a_full_card_is_no_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("17 GiB")
+
+    kernel._triton_refuses.cache_clear()
+    monkeypatch.setattr(kernel.importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(kernel, "_wrong", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        kernel._triton_refuses("q4_k", torch.device("cpu"))
+    monkeypatch.setattr(kernel, "_wrong", lambda *_: None)
+    assert kernel._triton_refuses("q4_k", torch.device("cpu")) is None
+    kernel._triton_refuses.cache_clear()
+
+
+def test_pieces_are_larger_where_each_operation_is_a_launch() -> None:
+    """A load on a card goes over 9 billion values."""
+    rows = kernel._rows_of_a_piece(4608, torch.device("cuda"))
+    assert 7 * 2**20 < rows * 4608 <= kernel.PIECE_OFF_CPU
+    assert kernel._rows_of_a_piece(INPUTS, torch.device("cpu")) == 7
+
+
 def storages(values: object) -> set[torch.UntypedStorage]:
     return {leaf.untyped_storage() for leaf in tree_leaves(values) if isinstance(leaf, torch.Tensor)}
 

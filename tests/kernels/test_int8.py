@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-import re
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -30,8 +28,7 @@ from ideogram_q8.kernels import (
     tiles,
 )
 from ideogram_q8.kernels import int8 as kernel
-from ideogram_q8.kernels.epilogue import scaled
-from ideogram_q8.kernels.int8 import Linear, self_test
+from ideogram_q8.kernels.int8 import Linear
 from ideogram_q8.numerics import fp8, ggml, int8
 from ideogram_q8.numerics.rotation import rotate
 
@@ -99,7 +96,7 @@ def chosen(asked: Problem, *wrong: str) -> Choice[Backend]:
 
 @pytest.fixture
 def _everything_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kitchen, "_missing", lambda: None)
+    monkeypatch.setattr(kitchen, "_missing", lambda _: None)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
     monkeypatch.setattr(table, "find", lambda *_: None)
     choose.cache_clear()
@@ -142,58 +139,24 @@ def test_a_wrong_back_end_is_refused() -> None:
     assert choice.refused == (("comfy-kitchen", "wrong sums"), ("Triton", "wrong sums"))
 
 
-def saturating(
-    x: torch.Tensor, codes: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor | None, before: Prologue
-) -> torch.Tensor:
-    """What a capped oneDNN computes: activations made unsigned, sums of two products cut off at 16 bits."""
-    rows, row_scale = int8.quantize_per_token(before.apply(x))
-    products = (rows[:, None, :].int() + 128) * codes[None].int()
-    pairs = (products[..., ::2] + products[..., 1::2]).clamp(-32768, 32767)
-    return scaled(pairs.sum(-1).int() - 128 * codes.int().sum(1), row_scale, scale, bias, x.dtype)
-
-
-def broken(*_: object) -> torch.Tensor:
-    raise RuntimeError("no compiler found")
-
-
-@pytest.mark.parametrize(
-    ("linear", "reason"), [(saturating, r"\d+ of 4096 sums are wrong"), (broken, "RuntimeError: no compiler found")]
-)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_the_self_test_finds_what_is_wrong(linear: Linear, reason: str, dtype: torch.dtype) -> None:
-    found = self_test(Backend("tried", linear, lambda _: None), problem(None, dtype=dtype))
-    assert found is not None and re.search(f"self-test failed: {reason}", found)
+@pytest.mark.usefixtures("_everything_installed")
+def test_refusals_on_a_card_are_warnings_told_once(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel, "_told", set())
+    with caplog.at_level(logging.INFO, "ideogram_q8"):
+        for rows in (8, 64, 128):
+            chosen(problem(rows=rows), "comfy-kitchen")
+        chosen(problem(None), "comfy-kitchen")
+        choose.cache_clear()
+        chosen(problem(rows=256))
+    told = [(record.levelname, record.getMessage().split(" on ")[1]) for record in caplog.records]
+    assert [(level, said.split(":")[0]) for level, said in told if said.startswith("cpu")] == [("INFO", "cpu")]
+    few, wrong, right = (each for each in told if each[1].startswith("cuda:0"))
+    assert few[0] == "INFO" and few[1].startswith("cuda:0: dequantize; comfy-kitchen refused: needs 32 rows")
+    assert wrong == ("WARNING", "cuda:0: Triton; comfy-kitchen refused: wrong sums")
+    assert right == ("INFO", "cuda:0: comfy-kitchen")
 
 
 BEFORE = [("", 0), ("rms_norm", 0), ("swiglu", 0), ("", 64), ("rms_norm", 256), ("swiglu", 16)]
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("linear", [BACKENDS[-1].linear, kernel._int_mm_linear, cpu.linear])
-@pytest.mark.parametrize(("step", "rotation"), BEFORE)
-def test_back_ends_that_run_here_pass_the_self_test(linear: Linear, dtype: torch.dtype, step: str, rotation: int) -> None:
-    asked = replace(problem(None, dtype=dtype), step=step, rotation=rotation)
-    assert self_test(Backend("tried", linear, lambda _: None), asked) is None
-
-
-@pytest.mark.parametrize(
-    ("step", "rotation", "forgotten"),
-    [
-        (step, rotation, what)
-        for step, rotation in BEFORE
-        for what in ("step" if step else "", "rotation" if rotation else "")
-        if what
-    ],
-)
-def test_the_self_test_finds_a_prologue_that_is_left_out(step: str, rotation: int, forgotten: str) -> None:
-    def forgetful(x: torch.Tensor, *others: object) -> torch.Tensor:
-        codes, scale, bias, before = others
-        x = x[:, : codes.shape[1]] if forgotten == "step" else x
-        left = replace(before, **{"step": ""} if forgotten == "step" else {"rotation": 0})
-        return BACKENDS[-1].linear(x, codes, scale, bias, left)
-
-    found = self_test(Backend("tried", forgetful, lambda _: None), replace(problem(None), step=step, rotation=rotation))
-    assert found is not None and "sums are wrong" in found
 
 
 @pytest.mark.parametrize(("step", "rotation"), BEFORE)
@@ -254,7 +217,7 @@ def test_the_choice_is_logged_once(caplog: pytest.LogCaptureFixture, monkeypatch
     monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: False)
     choose.cache_clear()
     x, _, codes, scale, _ = random_layer(6, 64, 32)
-    kernel._logged.clear()
+    kernel._told.clear()
     with caplog.at_level(logging.INFO, "ideogram_q8"):
         for rows in (1, 2, 3):
             int8_linear(x[:rows], codes, scale)

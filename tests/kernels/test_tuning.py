@@ -110,6 +110,18 @@ def test_what_is_wrong_is_not_measured() -> None:
     assert set(tuning.measure(problem(), 0.001, (wrong, EXACT)).seconds) == {EXACT.name}
 
 
+def test_what_raises_is_dropped_with_its_reason(caplog: pytest.LogCaptureFixture) -> None:
+    def broken(x: torch.Tensor, codes: torch.Tensor, *others: object) -> torch.Tensor:
+        if len(x) == 512:
+            raise RuntimeError("misaligned address")
+        return EXACT.linear(x, codes, *others)
+
+    found = tuning.measure(problem(), 0.001, (Backend("broken", broken, lambda _: None), EXACT))
+    assert set(found.seconds) == {EXACT.name}
+    (record,) = caplog.records
+    assert record.getMessage() == "broken is not measured for 512 x 64 -> 32: RuntimeError: misaligned address"
+
+
 @pytest.mark.parametrize(
     ("problems", "message"),
     [

@@ -1,0 +1,60 @@
+"""Trying what a model will run when it is loaded, while a card has room: in a step, trials come on top of what the step takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Set
+from dataclasses import replace
+from functools import partial
+
+import torch
+
+from ideogram_q8.architecture import MAX_TEXT_TOKENS, TransformerConfig
+from ideogram_q8.kernels import attention, fused, ggml, int8, table
+from ideogram_q8.kernels.choice import lacks_memory
+from ideogram_q8.kernels.products import BlockProduct
+from ideogram_q8.numerics.ggml import BLOCKS
+
+
+def try_programs(
+    config: TransformerConfig,
+    device: torch.device,
+    dtype: torch.dtype,
+    products: Iterable[BlockProduct],
+    schemes: Set[str],
+    *,
+    int8_attention: bool,
+) -> None:
+    """Makes the choices of a model on a device, which are then remembered, and logged; those that lack the memory wait for their use.
+
+    Args:
+        products: those of a picture without a caption; they are tried with captions of any length too.
+        schemes: of the model's Linears.
+    """
+    for choose in _choices(config, device, dtype, products, schemes, int8_attention):
+        _where_there_is_room(choose)
+
+
+def _where_there_is_room(choose: Callable[[], object]) -> None:
+    try:
+        choose()
+    except Exception as error:
+        if not lacks_memory(error):
+            raise
+
+
+def _choices(
+    config: TransformerConfig,
+    device: torch.device,
+    dtype: torch.dtype,
+    products: Iterable[BlockProduct],
+    schemes: Set[str],
+    int8_attention: bool,
+) -> Iterator[Callable[[], object]]:
+    yield partial(fused.refusal, device, config.hidden_size)
+    for block in sorted(schemes & BLOCKS.keys()):
+        yield partial(ggml.expansion_refusal, block, device)
+    for product in products:
+        for text in range(0, MAX_TEXT_TOKENS + 1, table.BUCKET):
+            yield partial(int8.choose, replace(product.problem, rows=product.problem.rows + text))
+    if int8_attention:
+        yield partial(attention.choose_on, device, dtype, config.attention_head_dim)
