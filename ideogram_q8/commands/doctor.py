@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
 CARDS = (12, 16, 24)
 """GiB that cards are sold with."""
-RESERVED = 600_000_000
-"""Bytes of a card that CUDA's context, its libraries and a desktop take: an assumption."""
 
 
 def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -69,9 +67,9 @@ def _report(name: str, networks: Networks, size: tuple[int, int], text_tokens: i
 
     yield f"{name}, {size[0]}x{size[1]}, {str(networks.dtype).removeprefix('torch.')}, a caption of {text_tokens} tokens"
     here = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    yield _line(f"this {here.type}", networks, size, text_tokens, usage.available_bytes(here), here.type)
+    yield _line(f"this {here.type}", networks, size, text_tokens, usage.room(here), here.type)
     for card in CARDS:
-        yield _line(f"{card} GB card", networks, size, text_tokens, card * 2**30 - RESERVED, "cuda")
+        yield _line(f"{card} GB card", networks, size, text_tokens, card * 2**30 - usage.RESERVED, "cuda")
     yield from _kernels(networks, size, text_tokens, here)
 
 

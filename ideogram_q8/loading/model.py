@@ -133,7 +133,7 @@ class Model:
         """The text encoder, all of it on the device; None where it is streamed, or has no room beside the rest."""
         if self.plan is not None and self.plan.encoder == "streamed":
             return None
-        needed = 0 if self._text_encoder else usage.weight_bytes(self._open_text_encoder()[0].files, LANGUAGE_MODEL)
+        needed = 0 if self._text_encoder else self._encoder_bytes()
         return None if needed > usage.available_bytes(self.device) else self.text_encoder
 
     def text_files(self) -> tuple[Path, ...]:
@@ -155,10 +155,10 @@ class Model:
         Raises:
             ResourceError: more than the device has.
         """
-        transformers = usage.module_bytes(*self.branches.values())
+        transformers = usage.module_bytes(*self.branches.values(), device=self.device)
         vae = usage.module_bytes(self.vae)
-        loaded = 0 if self._text_encoder is None else usage.module_bytes(self._text_encoder)
-        encoder = loaded or usage.weight_bytes(self._open_text_encoder()[0].files, LANGUAGE_MODEL)
+        loaded = 0 if self._text_encoder is None else usage.module_bytes(self._text_encoder, device=self.device)
+        encoder = self._encoder_bytes()  # by its files, loaded or not: what is streamed has most of it elsewhere
         if self.plan is not None and self.plan.encoder == "streamed":
             encoder = SLOTS * self._networks(encoder).encoder.layer
         weights = usage.Weights(transformers, encoder, vae)
@@ -167,6 +167,9 @@ class Model:
         placement = usage.predict(weights, needed, available)
         usage.check(placement.peak_bytes, available, f"a picture of {width}x{height}", self.device)
         return placement
+
+    def _encoder_bytes(self) -> int:
+        return usage.weight_bytes(self._open_text_encoder()[0].files, LANGUAGE_MODEL, self.dtype)
 
     def _networks(self, encoder: int) -> budget.Networks:
         dimensions = self._open_text_encoder()[1]
@@ -281,7 +284,7 @@ def find_plan(
         return budget.plan_named(key, device.type)
     if device.type != "cuda":
         return None
-    fits = budget.first_that_fits(describe(opened, dtype, compute, attention), size, usage.available_bytes(device))
+    fits = budget.first_that_fits(describe(opened, dtype, compute, attention), size, usage.room(device))
     return None if fits is None else fits.plan
 
 

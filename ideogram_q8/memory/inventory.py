@@ -86,7 +86,7 @@ def of_files(opened: Source | Artifact | GgufBuild, folder: Path, config: Transf
         SourceError, ArtifactError: a part is missing or not what it claims to be.
     """
     text = open_text_encoder(folder)
-    total = usage.weight_bytes(text.branch("text_encoder").files, LANGUAGE_MODEL)
+    total = usage.weight_bytes(text.branch("text_encoder").files, LANGUAGE_MODEL, dtype)
     channels = vae_channels(read_json(folder / "vae" / "config.json"))
     elements = 0
     for path in sorted((folder / "vae").glob("*.safetensors")):

@@ -10,6 +10,7 @@ import torch
 from ideogram_q8.__main__ import main
 from ideogram_q8.architecture import BRANCHES, IDEOGRAM4, MAX_TEXT_TOKENS, linears
 from ideogram_q8.checkpoint import open_source
+from ideogram_q8.commands import doctor
 from ideogram_q8.components import LANGUAGE_MODEL
 from ideogram_q8.devices import PLANS
 from ideogram_q8.errors import RequestError
@@ -60,7 +61,7 @@ def test_headers_tell_what_is_loaded(model: Model, networks: budget.Networks) ->
         held, frequencies = usage.module_bytes(model.branches[branch]), model.branches[branch].rotary_emb.inv_freq.nbytes
         assert budget.branch_bytes(networks, branch) == held - frequencies
     assert networks.vae_bytes == pytest.approx(usage.module_bytes(model.vae), abs=64)
-    assert networks.encoder.total == usage.weight_bytes(model.text_files()[:1], LANGUAGE_MODEL)
+    assert networks.encoder.total == usage.weight_bytes(model.text_files()[:1], LANGUAGE_MODEL, model.dtype)
 
 
 def test_headers_tell_what_is_loaded_of_an_artifact(int8_folder: Path) -> None:
@@ -220,12 +221,28 @@ def test_generate_takes_a_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str
 def test_auto_is_the_first_plan_with_room_for_the_picture(monkeypatch: pytest.MonkeyPatch) -> None:
     opened, cuda = open_weights("pocket"), torch.device("cuda")
     found = describe(opened, torch.float32)
-    monkeypatch.setattr(usage, "available_bytes", lambda _: budget.footprint(found, budget.PLANS[2], (128, 128)).peak)
+    monkeypatch.setattr(
+        usage, "available_bytes", lambda _: budget.footprint(found, budget.PLANS[2], (128, 128)).peak + usage.RESERVED
+    )
     assert find_plan("auto", opened, (128, 128), cuda, torch.float32) is budget.PLANS[2]
     later = find_plan("auto", opened, (1024, 1024), cuda, torch.float32)
     assert later is None or budget.PLANS.index(later) > 2
     assert find_plan("unconditional", opened, (128, 128), cuda, torch.float32) is budget.PLANS[3]
     assert find_plan("auto", opened, (128, 128), torch.device("cpu"), torch.float32) is None
+
+
+def test_auto_leaves_what_doctor_leaves(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """One byte less than a plan takes beside the libraries, and both choose the next."""
+    opened, cuda = open_weights("pocket"), torch.device("cuda")
+    exact = budget.footprint(describe(opened, torch.bfloat16), budget.PLANS[2], (128, 128)).peak + usage.RESERVED
+    monkeypatch.setattr(doctor, "CARDS", (exact / 2**30, (exact - 1) / 2**30))
+    assert main(["doctor", "pocket"]) == 0
+    first, second = (line for line in capsys.readouterr().out.splitlines() if " card " in line)
+    for size, line in ((exact, first), (exact - 1, second)):
+        monkeypatch.setattr(usage, "available_bytes", lambda _, size=size: size)
+        plan = find_plan("auto", opened, (128, 128), cuda, torch.bfloat16)
+        assert f"--plan {plan.key} " in line if plan else "does not fit" in line
+    assert "--plan encoder" in first and "--plan encoder" not in second
 
 
 def test_the_unconditional_branch_is_counted_without_the_text_projection() -> None:
