@@ -66,7 +66,7 @@ def measure(problem: Problem, seconds: float = SECONDS, backends: Sequence[Backe
             continue
         for label, run in _ways(backend, problem, arguments):
             runs[backend.name, label] = run
-    times = _interleaved(list(runs.values()), torch.device(problem.device), seconds)
+    times = interleaved(list(runs.values()), torch.device(problem.device), seconds)
     found = dict(zip(runs, times, strict=True))
     labels = {label: took for (_, label), took in found.items() if label is not None}
     best = {name: min(took for (each, _), took in found.items() if each == name) for name, _ in found}
@@ -94,8 +94,8 @@ def _arguments(problem: Problem) -> _Arguments:
     return x, codes, scale, None, Prologue(problem.step, factor, 1e-6, problem.rotation)
 
 
-def _interleaved(runs: Sequence[_Run], device: torch.device, seconds: float) -> list[float]:
-    """Median seconds of a call of each."""
+def interleaved(runs: Sequence[_Run], device: torch.device, seconds: float) -> list[float]:
+    """Median seconds of a call of each, measured in turns, each for about `seconds`."""
     calls = []
     for run in runs:
         run()  # compiles

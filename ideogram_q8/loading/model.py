@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,9 +23,10 @@ from ideogram_q8.checkpoint import Source
 from ideogram_q8.components import LANGUAGE_MODEL, TextEncoderConfig
 from ideogram_q8.devices import ATTENTIONS, AUTO, COMPUTES
 from ideogram_q8.generation.decoding import Denormalization, denormalization
+from ideogram_q8.generation.denoising import Side, side_of
 from ideogram_q8.generation.latent_norm import latent_norm
 from ideogram_q8.generation.preview import Preview, choose_preview
-from ideogram_q8.kernels import BlockProduct, block_products
+from ideogram_q8.kernels import BlockProduct, block_products, table
 from ideogram_q8.kernels import attention as int8_attention
 from ideogram_q8.layers.packed import GgmlLinear, Int8Linear
 from ideogram_q8.loading.networks import (
@@ -36,6 +38,7 @@ from ideogram_q8.loading.networks import (
     load_vae,
 )
 from ideogram_q8.loading.opening import Build, open_text_encoder_build, open_weights, origin
+from ideogram_q8.loading.planning import describe, find_plan
 from ideogram_q8.loading.streaming import SLOTS, stream_blocks, stream_encoder
 from ideogram_q8.loading.text_encoder import encoder_weights
 from ideogram_q8.manifest import attention_variant, identity
@@ -43,6 +46,8 @@ from ideogram_q8.memory import budget, inventory, usage
 from ideogram_q8.memory.budget import Plan
 from ideogram_q8.text import caption_cache
 from ideogram_q8.text.caption_cache import CaptionCache
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -76,8 +81,11 @@ class Model:
     """A tiny decoder to show steps with, as `preview.load_tiny` takes it; None looks for one."""
     plan: Plan | None = None
     """What is streamed; None is nothing."""
-    overlap: bool = False
-    """On CUDA, with nothing streamed: both branches at once on two streams, which takes the activations of both."""
+    overlap: bool | None = None
+    """Whether both branches run at once on two streams, on CUDA, with nothing streamed and room for the activations of both.
+
+    None is what `bench tune` found faster for pictures of this size; back to back where it has not measured.
+    """
     captions: CaptionCache | None = field(default_factory=caption_cache.from_environment)
     """Where projected captions are kept; None keeps none."""
     projection_digest: str | None = None
@@ -118,6 +126,11 @@ class Model:
             self.vae, self.denormalization, normalised=normalised, folder=self.folder, named=self.preview_decoder
         )
 
+    @functools.cached_property
+    def side(self) -> Side | None:
+        """Where one branch runs while the other does, the same for all pictures; None on a device without streams."""
+        return side_of(self.device)
+
     @property
     def text_encoder(self) -> Qwen3VLTextModel:
         """The language model of the text encoder, loaded on first use."""
@@ -150,7 +163,7 @@ class Model:
             torch.cuda.empty_cache()
 
     def placement(self, width: int, height: int) -> usage.Placement:
-        """What a picture of this size takes.
+        """What a picture of this size takes; both branches at once only where that costs nothing else its room.
 
         Raises:
             ResourceError: more than the device has.
@@ -163,10 +176,22 @@ class Model:
             encoder = SLOTS * self._networks(encoder).encoder.layer
         weights = usage.Weights(transformers, encoder, vae)
         available = usage.available_bytes(self.device) + transformers + vae + loaded
-        needed = budget.activations(self._networks(encoder), (width, height), device=self.device.type)
-        placement = usage.predict(weights, needed, available)
-        usage.check(placement.peak_bytes, available, f"a picture of {width}x{height}", self.device)
-        return placement
+        networks, size, kind = self._networks(encoder), (width, height), self.device.type
+        apart = usage.predict(weights, budget.activations(networks, size, device=kind), available)
+        usage.check(apart.peak_bytes, available, f"a picture of {width}x{height}", self.device)
+        if self._overlaps(networks, size):
+            both = usage.predict(weights, budget.activations(networks, size, device=kind, overlap=True), available)
+            if both.peak_bytes <= available and both.keep_text_encoder == apart.keep_text_encoder:
+                return replace(both, overlap=True)
+        return apart
+
+    def _overlaps(self, networks: budget.Networks, size: tuple[int, int]) -> bool:
+        if self.side is None or self.enter:
+            return False
+        if self.overlap is not None:
+            return self.overlap
+        found = table.find_overlap(self.device, inventory.pair(networks, size))
+        return found is not None and found.faster
 
     def _encoder_bytes(self) -> int:
         return usage.weight_bytes(self._open_text_encoder()[0].files, LANGUAGE_MODEL, self.dtype)
@@ -261,43 +286,9 @@ def load(
         model.stream(streamed, place)
     for product in model.products(opened.traits.default_size):
         product.choose()  # tries the back ends now, and says in the log which runs
+    if model.side is not None and not streamed:
+        pair = inventory.pair(describe(opened, dtype, compute, attention), opened.traits.default_size)
+        _log.info("both branches: %s", table.branches_note(place, pair))
     if attention == "int8":
         int8_attention.choose_on(place, dtype, config.attention_head_dim)
     return model
-
-
-def find_plan(
-    key: str,
-    opened: Source | Artifact | Build,
-    size: tuple[int, int],
-    device: torch.device,
-    dtype: torch.dtype,
-    compute: str = COMPUTES[0],
-    attention: str = ATTENTIONS[0],
-) -> Plan | None:
-    """The plan that a person asks for by its key; `auto` is the first with room for pictures of `size` on a CUDA device, or None.
-
-    Raises:
-        RequestError: there is no such plan for this kind of device.
-    """
-    if key != AUTO:
-        return budget.plan_named(key, device.type)
-    if device.type != "cuda":
-        return None
-    fits = budget.first_that_fits(describe(opened, dtype, compute, attention), size, usage.room(device))
-    return None if fits is None else fits.plan
-
-
-def describe(
-    opened: Source | Artifact | Build, dtype: torch.dtype, compute: str = COMPUTES[0], attention: str = ATTENTIONS[0]
-) -> budget.Networks:
-    """What `load` would load, as numbers, from headers alone.
-
-    Raises:
-        SourceError, ArtifactError: as `load`.
-    """
-    if isinstance(opened, Source):
-        return replace(inventory.of_files(opened, opened.folder, opened.config, dtype), attention=attention)
-    build = opened.weights if isinstance(opened, Build) else opened
-    found = inventory.of_files(build, origin(opened)[1], build.transformer_config, dtype)
-    return replace(found, compute=compute, attention=attention)

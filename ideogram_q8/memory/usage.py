@@ -40,12 +40,13 @@ class Activations:
 
 @dataclass(frozen=True)
 class Placement:
-    """Peak bytes of each stage, and whether the text encoder stays loaded during the other two."""
+    """Peak bytes of each stage, whether the text encoder stays loaded during the other two, and whether both branches run at once."""
 
     text_bytes: int
     denoise_bytes: int
     decode_bytes: int
     keep_text_encoder: bool
+    overlap: bool = False
 
     @property
     def peak_bytes(self) -> int:

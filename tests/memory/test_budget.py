@@ -19,7 +19,9 @@ from ideogram_q8.generation.denoising import Denoiser
 from ideogram_q8.kernels import choose as choose_backend
 from ideogram_q8.kernels import int8_attention, workspace
 from ideogram_q8.kernels.scratch import attention_scratch_bytes
-from ideogram_q8.loading.model import Model, describe, find_plan, load, open_weights
+from ideogram_q8.loading.model import Model, load
+from ideogram_q8.loading.opening import open_weights
+from ideogram_q8.loading.planning import describe, find_plan
 from ideogram_q8.memory import budget, inventory, usage
 from ideogram_q8.quantization import quantize
 from ideogram_q8.recipe import choose
@@ -262,6 +264,20 @@ def test_larger_pictures_and_longer_captions_take_more() -> None:
     assert texts == sorted(set(texts))
 
 
+def test_both_branches_at_once_add_what_the_unconditional_one_takes() -> None:
+    """Whatever caption the other one reads; nothing else changes."""
+    int8, size = inventory.of_ideogram4("int8"), (1024, 1024)
+    added = []
+    for tokens in (1, 512, MAX_TEXT_TOKENS):
+        apart, both = (budget.activations(int8, size, tokens, overlap=overlap) for overlap in (False, True))
+        assert (apart.text, apart.decode) == (both.text, both.decode)
+        added.append(both.denoise - apart.denoise)
+    assert len(set(added)) == 1
+    longer = budget.activations(int8, size, 4096).denoise - budget.activations(int8, size, 0).denoise
+    # as much as 4,096 more tokens in one branch, without what is kept of them for all steps
+    assert 0.85 * longer < added[0] < longer
+
+
 def test_doctor_says_what_fits_and_how(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "int8", "pocket", "--text-tokens", "512"]) == 0
     out = capsys.readouterr().out
@@ -269,6 +285,7 @@ def test_doctor_says_what_fits_and_how(capsys: pytest.CaptureFixture[str]) -> No
     assert "24 GB card    25.2 GB free: fits, --plan encoder (text encoder streamed); text 20.19 GB" in out
     assert "12 GB card    12.3 GB free: fits with offload, --plan both (both branches and text encoder streamed);" in out
     assert "pocket, 128x128" in out and out.count("--plan resident (all resident)") >= 4
+    assert out.count("  branches     back to back: cpu has no streams") == 2
     assert "--attention int8 here: plain torch; comfy-kitchen refused: " in out
     assert "INT8 here    attention.qkv, attention.o, feed_forward.w1, w3, feed_forward.w2: " in out
     assert "comfy-kitchen refused: " in out and out.count("  measurements ") == 1  # not for the pocket, which is FP8
