@@ -206,6 +206,10 @@ def tensor_shapes(config: TransformerConfig) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
+TOGETHER = (("attention.to_q", "attention.to_k", "attention.to_v"), ("feed_forward.w1", "feed_forward.w3"))
+"""Linears of a block that see the same input, by diffusers' names."""
+
+
 def diffusers_names(name: str) -> tuple[str, ...]:
     """diffusers' names of an official tensor; a fused `qkv` tensor gives three, each owning a third of its rows in order.
 

@@ -68,6 +68,7 @@ RANKS = {
     "ideogram_q8.loading.opening": 4,
     "ideogram_q8.loading.published": 4,
     "ideogram_q8.loading.text_encoder": 5,
+    "ideogram_q8.loading.planning": 5,
     "ideogram_q8.loading.model": 5,
     "ideogram_q8.png": 5,
     "ideogram_q8.generation.sampling": 5,

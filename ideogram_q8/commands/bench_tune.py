@@ -1,9 +1,13 @@
-"""`bench tune`: which back end computes each W8A8 product fastest on this machine; loading a model follows what was found."""
+"""`bench tune`: which back end computes each W8A8 product fastest on this machine, and whether both branches at once are faster.
+
+Loading a model follows what was found.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -13,8 +17,9 @@ from ideogram_q8.devices import DTYPES, check_device, default_dtype
 from ideogram_q8.errors import RequestError
 
 if TYPE_CHECKING:
+    from ideogram_q8.bench.overlapping import Setting
     from ideogram_q8.kernels import Problem
-    from ideogram_q8.kernels.table import Entry
+    from ideogram_q8.kernels.table import Entry, Overlap
 
 ROTATIONS = (0, 256)
 """Groups of inputs that recipes rotate by; 0 is none."""
@@ -23,7 +28,9 @@ ROTATIONS = (0, 256)
 def add(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Registers the action."""
     parser = actions.add_parser(
-        "tune", help="find the fastest back end for every W8A8 product, and keep the choice for all that runs here"
+        "tune",
+        help="find the fastest back end for every W8A8 product, and on CUDA whether both branches at once are faster; "
+        "keep the choice for all that runs here",
     )
     parser.add_argument(
         "source", metavar="SOURCE", nargs="?", help="a model whose products are measured (default: Ideogram 4's)"
@@ -47,10 +54,11 @@ def run(arguments: argparse.Namespace) -> None:
 
     import torch
 
+    from ideogram_q8.bench.overlapping import Setting
     from ideogram_q8.kernels import block_products, table
     from ideogram_q8.kernels.tuning import tune
-    from ideogram_q8.loading.model import describe
     from ideogram_q8.loading.opening import open_weights
+    from ideogram_q8.loading.planning import describe
 
     config, traits = IDEOGRAM4, IDEOGRAM4_TRAITS
     if arguments.source is not None:
@@ -70,12 +78,35 @@ def run(arguments: argparse.Namespace) -> None:
     }
     entries = tune(list(products), arguments.seconds, lambda problem, entry: print(line(products[problem], problem, entry)))
     place = torch.device(next(iter(products)).device)
+    overlaps = list(_overlaps(Setting(config, (width, height), arguments.text_tokens, place, dtype), arguments.seconds))
+    if overlaps:
+        table.write(place, (), tuple(overlaps))
     print(table.note(place))
-    print(
-        json.dumps(
-            {"machine": asdict(table.machine(place)), "entries": [asdict(entry) for entry in entries]}, ensure_ascii=False
+    found = {"machine": table.machine(place), "entries": entries, "overlaps": overlaps}
+    print(json.dumps(found, ensure_ascii=False, default=asdict))
+
+
+def _overlaps(setting: Setting, seconds: float) -> Iterator[Overlap]:
+    """Both branches of every variant, back to back and at once, said as they come; none on a device without streams."""
+    import torch
+
+    from ideogram_q8.bench import overlapping
+    from ideogram_q8.generation.denoising import side_of
+
+    side = side_of(setting.device)
+    if side is None:
+        return
+    for way in overlapping.WAYS:
+        try:
+            found = overlapping.measure(way, setting, side, seconds)
+        except torch.OutOfMemoryError:
+            print(f"both branches, {way}: no room to measure them at once")
+            continue
+        apart, overlapped = 1e3 * found.apart, 1e3 * found.overlapped
+        print(
+            f"{overlapping.BLOCKS} blocks of both branches, {way}: back to back {apart:,.2f} ms, overlapped {overlapped:,.2f} ms"
         )
-    )
+        yield found
 
 
 def line(name: str, problem: Problem, entry: Entry) -> str:

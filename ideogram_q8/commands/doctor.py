@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
 CARDS = (12, 16, 24)
 """GiB that cards are sold with."""
-RESERVED = 600_000_000
-"""Bytes of a card that CUDA's context, its libraries and a desktop take: an assumption."""
 
 
 def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -44,8 +42,8 @@ def run(arguments: argparse.Namespace) -> None:
     """Raises IdeogramQ8Error."""
     import torch
 
-    from ideogram_q8.loading import model
     from ideogram_q8.loading.opening import open_weights
+    from ideogram_q8.loading.planning import describe
     from ideogram_q8.memory import inventory
 
     if not 1 <= arguments.text_tokens <= MAX_TEXT_TOKENS:
@@ -56,7 +54,7 @@ def run(arguments: argparse.Namespace) -> None:
             networks, traits = inventory.of_ideogram4(name), IDEOGRAM4_TRAITS
         else:
             opened = open_weights(name)
-            networks, traits = model.describe(opened, torch.bfloat16), opened.traits
+            networks, traits = describe(opened, torch.bfloat16), opened.traits
         width, height = size or traits.default_size
         check_size(width, height, traits)
         print("\n".join(_report(name, networks, (width, height), arguments.text_tokens)))
@@ -65,14 +63,16 @@ def run(arguments: argparse.Namespace) -> None:
 def _report(name: str, networks: Networks, size: tuple[int, int], text_tokens: int) -> Iterator[str]:
     import torch
 
-    from ideogram_q8.memory import usage
+    from ideogram_q8.kernels import table
+    from ideogram_q8.memory import inventory, usage
 
     yield f"{name}, {size[0]}x{size[1]}, {str(networks.dtype).removeprefix('torch.')}, a caption of {text_tokens} tokens"
     here = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    yield _line(f"this {here.type}", networks, size, text_tokens, usage.available_bytes(here), here.type)
+    yield _line(f"this {here.type}", networks, size, text_tokens, usage.room(here), here.type)
     for card in CARDS:
-        yield _line(f"{card} GB card", networks, size, text_tokens, card * 2**30 - RESERVED, "cuda")
+        yield _line(f"{card} GB card", networks, size, text_tokens, card * 2**30 - usage.RESERVED, "cuda")
     yield from _kernels(networks, size, text_tokens, here)
+    yield f"  branches     {table.branches_note(here, inventory.pair(networks, size))}"
 
 
 def _kernels(networks: Networks, size: tuple[int, int], text_tokens: int, device: torch.device) -> Iterator[str]:

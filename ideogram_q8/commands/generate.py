@@ -66,8 +66,9 @@ def run(arguments: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from ideogram_q8.generation.sampling import Request, generate, metadata
-    from ideogram_q8.loading.model import find_plan, load
+    from ideogram_q8.loading.model import load
     from ideogram_q8.loading.opening import open_weights
+    from ideogram_q8.loading.planning import find_plan
     from ideogram_q8.png import write_png
     from ideogram_q8.text.expansion import Idea
 

@@ -22,7 +22,7 @@ from PIL import Image
 from ideogram_q8.architecture import SIDE_MULTIPLE, Branch, Preset, Traits, check_size, preset, schedule_mean
 from ideogram_q8.errors import ArtifactError, RequestError
 from ideogram_q8.generation import decoding
-from ideogram_q8.generation.denoising import Denoiser
+from ideogram_q8.generation.denoising import Denoiser, Side, velocities
 from ideogram_q8.layers.packed import watched
 from ideogram_q8.loading.model import Model
 from ideogram_q8.manifest import TOOL_VERSION
@@ -194,15 +194,19 @@ def steps(model: Model, request: Request, noise: torch.Tensor | None = None) -> 
         ArtifactError: at a step whose latents are not finite.
     """
     request.check(model.traits)
-    keep_text_encoder = model.placement(request.width, request.height).keep_text_encoder
+    placement = model.placement(request.width, request.height)
+    keep_text_encoder = placement.keep_text_encoder
     if model.plan is not None and model.plan.encoder == "freed":
         keep_text_encoder = False
     start = initial_noise(request, model.config.in_channels) if noise is None else noise
-    return _iterate(model, request, start.to(model.device), keep_text_encoder)
+    side = model.side if placement.overlap else None
+    return _iterate(model, request, start.to(model.device), keep_text_encoder, side)
 
 
 @torch.no_grad()
-def _iterate(model: Model, request: Request, latents: torch.Tensor, keep_text_encoder: bool) -> Iterator[Step]:
+def _iterate(
+    model: Model, request: Request, latents: torch.Tensor, keep_text_encoder: bool, side: Side | None
+) -> Iterator[Step]:
     projected = encode_caption(model, request.caption)
     if not keep_text_encoder:
         model.free_text_encoder()
@@ -211,10 +215,9 @@ def _iterate(model: Model, request: Request, latents: torch.Tensor, keep_text_en
     t = timesteps(levels[:-1]).to(model.device)
     conditional = _denoiser(model, "conditional", projected, request.grid, t)
     unconditional = _denoiser(model, "unconditional", projected[:0], request.grid, t)
-    beside = torch.cuda.Stream(model.device) if model.overlap and model.device.type == "cuda" and not model.enter else None
     for i, guidance in enumerate(setting.guidance(model.traits)):
         started = time.perf_counter()
-        velocity = torch.lerp(*_velocities(unconditional, conditional, latents, i, beside), guidance)
+        velocity = torch.lerp(*velocities(unconditional, conditional, latents, i, side), guidance)
         latents = torch.add(latents, velocity, alpha=levels[i] - levels[i + 1])
         if not torch.isfinite(latents).all():  # asking waits for the device, so `seconds` below is the step's own time
             raise ArtifactError(
@@ -223,22 +226,6 @@ def _iterate(model: Model, request: Request, latents: torch.Tensor, keep_text_en
             )
         seconds = time.perf_counter() - started
         yield Step(model, request, i, setting.steps, levels[i], levels[i + 1], seconds, latents, velocity)
-
-
-def _velocities(
-    unconditional: Denoiser, conditional: Denoiser, latents: torch.Tensor, step: int, beside: torch.cuda.Stream | None
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Of both branches, one after the other, or the first on a stream of its own."""
-    if beside is None:
-        return unconditional.velocity(latents, step), conditional.velocity(latents, step)
-    main = torch.cuda.current_stream(latents.device)
-    beside.wait_stream(main)
-    with torch.cuda.stream(beside):
-        first = unconditional.velocity(latents, step)
-    second = conditional.velocity(latents, step)
-    main.wait_stream(beside)
-    first.record_stream(main)
-    return first, second
 
 
 def _denoiser(model: Model, branch: Branch, projected: torch.Tensor, grid: tuple[int, int], t: torch.Tensor) -> Denoiser:

@@ -1,4 +1,5 @@
-"""What was measured on a device, kept in the user's cache folder: seconds of each back end, by layer shape and number of rows.
+"""What was measured on a device, kept in the user's cache folder: seconds of each back end, by layer shape and number of rows, and
+of both branches, one after the other and at once.
 
 One JSON file for each device, driver and release of the libraries that compute: what was measured with others says nothing about
 these. A file that is damaged, or says that it is of another device, is ignored, and the log and `note` say so.
@@ -28,7 +29,7 @@ from ideogram_q8.errors import ResourceError
 
 BUCKET = 512
 """Rows that are as good as one another: a shape is measured once for each multiple of this."""
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _LIBRARIES = ("torch", "triton", "comfy-kitchen")
 _LARGEST_FILE = 4 << 20
 _log = logging.getLogger(__name__)
@@ -55,14 +56,51 @@ class Entry:
     tiles: str | None
 
     def __post_init__(self) -> None:
-        for name, seconds in self.seconds.items():
-            if not 0 < seconds < math.inf:
-                raise ResourceError(f"seconds of {name} are {seconds}, expected a positive number")
+        _check_seconds(self.seconds)
 
     @property
     def fastest(self) -> str | None:
         """The back end with the least seconds."""
         return min(self.seconds, key=self.seconds.__getitem__, default=None)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The same blocks of both branches, for `rows` image tokens up to a multiple of BUCKET.
+
+    `scheme` is that of most of a block's products, `compute` and `attention` are those of `devices`, `gates` is the width of w1.
+    """
+
+    rows: int
+    hidden: int
+    gates: int
+    scheme: str
+    compute: str
+    attention: str
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """Seconds of a pair: one branch after the other, and both at once on two streams."""
+
+    pair: Pair
+    apart: float
+    overlapped: float
+
+    def __post_init__(self) -> None:
+        _check_seconds({"apart": self.apart, "overlapped": self.overlapped})
+
+    @property
+    def faster(self) -> bool:
+        """Whether both at once take less."""
+        return self.overlapped < self.apart
+
+
+def _check_seconds(found: Mapping[str, float]) -> None:
+    for name, seconds in found.items():
+        if not 0 < seconds < math.inf:
+            raise ResourceError(f"seconds of {name} are {seconds}, expected a positive number")
 
 
 @dataclass(frozen=True)
@@ -85,6 +123,7 @@ class Table:
     format_version: int
     machine: Machine
     entries: tuple[Entry, ...]
+    overlaps: tuple[Overlap, ...]
 
 
 def bucket(rows: int) -> int:
@@ -100,6 +139,24 @@ def find(device: torch.device, shape: Shape) -> Entry | None:
 def tiles(device: torch.device, inputs: int, outputs: int, rows: int) -> str | None:
     """The label of Triton's fastest tiles for a product, whatever came before it."""
     return _tiles(str(device)).get((bucket(rows), inputs, outputs))
+
+
+def find_overlap(device: torch.device, pair: Pair) -> Overlap | None:
+    """What was measured for both branches on a device."""
+    return _overlaps(str(device)).get(pair)
+
+
+def branches_note(device: torch.device, pair: Pair) -> str:
+    """How both branches are computed on a device where there is room for both, and why: for people."""
+    found = find_overlap(device, pair)
+    if device.type != "cuda":
+        return f"back to back: {device.type} has no streams"
+    if found is None:
+        return "back to back: not measured here (`bench tune` measures both ways)"
+    apart, overlapped = f"{1e3 * found.apart:.1f} ms", f"{1e3 * found.overlapped:.1f} ms"
+    if found.faster:
+        return f"overlapped: some blocks took {overlapped} here, back to back {apart}"
+    return f"back to back: some blocks took {apart} here, overlapped {overlapped}"
 
 
 def note(device: torch.device) -> str:
@@ -120,14 +177,15 @@ def machine(device: torch.device) -> Machine:
     return Machine(f"{card.name}, {card.major}.{card.minor}, {card.multi_processor_count} multiprocessors", versions)
 
 
-def write(device: torch.device, entries: tuple[Entry, ...]) -> Path:
-    """Keeps `entries` and what was known of other shapes; returns the file.
+def write(device: torch.device, entries: tuple[Entry, ...], overlaps: tuple[Overlap, ...] = ()) -> Path:
+    """Keeps `entries`, `overlaps` and what was known of other shapes and pairs; returns the file.
 
     Raises:
         ResourceError: it cannot be written.
     """
     known = {**_entries(str(device)), **{entry.shape: entry for entry in entries}}
-    table = Table(FORMAT_VERSION, machine(device), tuple(known.values()))
+    pairs = {**_overlaps(str(device)), **{overlap.pair: overlap for overlap in overlaps}}
+    table = Table(FORMAT_VERSION, machine(device), tuple(known.values()), tuple(pairs.values()))
     path = _path(table.machine)
     temporary = path.with_name(f".{secrets.token_hex(8)}.partial")
     try:
@@ -150,7 +208,7 @@ def write(device: torch.device, entries: tuple[Entry, ...]) -> Path:
 
 def forget() -> None:
     """Reads the files again when they are needed next."""
-    for cached in (_read, _entries, _tiles):
+    for cached in (_read, _entries, _tiles, _overlaps):
         cached.cache_clear()
 
 
@@ -168,6 +226,12 @@ def _entries(device: str) -> Mapping[Shape, Entry]:
 def _tiles(device: str) -> Mapping[tuple[int, int, int], str]:
     shapes = [(entry.shape, entry.tiles) for entry in _entries(device).values()]
     return {(shape.rows, shape.inputs, shape.outputs): label for shape, label in shapes if label is not None}
+
+
+@functools.lru_cache(maxsize=16)
+def _overlaps(device: str) -> Mapping[Pair, Overlap]:
+    found = _read(device)[0]
+    return {} if found is None else {overlap.pair: overlap for overlap in found.overlaps}
 
 
 @functools.lru_cache(maxsize=16)

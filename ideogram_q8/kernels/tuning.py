@@ -78,7 +78,7 @@ def measure(problem: Problem, seconds: float = SECONDS, backends: Sequence[Backe
             else:
                 shape = f"{problem.shape.rows} x {problem.inputs} -> {problem.outputs}"
                 _log.warning("%s is not measured for %s: %s", f"{backend.name} {label or ''}".strip(), shape, reason)
-    times = _interleaved(list(runs.values()), torch.device(problem.device), seconds)
+    times = interleaved(list(runs.values()), torch.device(problem.device), seconds)
     found = dict(zip(runs, times, strict=True))
     labels = {label: took for (_, label), took in found.items() if label is not None}
     best = {name: min(took for (each, _), took in found.items() if each == name) for name, _ in found}
@@ -106,8 +106,8 @@ def _arguments(problem: Problem) -> _Arguments:
     return x, codes, scale, None, Prologue(problem.step, factor, 1e-6, problem.rotation)
 
 
-def _interleaved(runs: Sequence[_Run], device: torch.device, seconds: float) -> list[float]:
-    """Median seconds of a call of each, which was called before."""
+def interleaved(runs: Sequence[_Run], device: torch.device, seconds: float) -> list[float]:
+    """Median seconds of a call of each, measured in turns, each for about `seconds`. Each was called before."""
     calls = []
     for run in runs:
         once = _timed(run, 1, device)

@@ -9,14 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from diffusers import Ideogram4Transformer2DModel
 from torch import nn
 
+from ideogram_q8.architecture import TOGETHER
 from ideogram_q8.artifact.packed import Fp8Weight, GgmlWeight, Int8Weight, Nf4Weight, Packed
 from ideogram_q8.layers.packed import Fp8Linear, GgmlLinear, Int8Linear, Nf4Linear, PackedLinear, from_packed
-
-TOGETHER = (("attention.to_q", "attention.to_k", "attention.to_v"), ("feed_forward.w1", "feed_forward.w3"))
-"""In every block, under diffusers' names."""
 
 
 def together(block: nn.Module) -> tuple[tuple[nn.Module, ...], ...]:
@@ -24,11 +21,10 @@ def together(block: nn.Module) -> tuple[tuple[nn.Module, ...], ...]:
     return tuple(tuple(block.get_submodule(name) for name in names) for names in TOGETHER)
 
 
-def adjoin_blocks(transformer: Ideogram4Transformer2DModel) -> None:
-    """`adjoin` for all blocks. To be called when the weights are where they will stay: moving a module parts its memory."""
-    for block in transformer.layers:
-        for layers in together(block):
-            adjoin(layers)
+def adjoin_block(block: nn.Module) -> None:
+    """`adjoin` for a block. To be called when the weights are where they will stay: moving a module parts its memory."""
+    for layers in together(block):
+        adjoin(layers)
 
 
 def adjoin(layers: Sequence[nn.Module]) -> None:

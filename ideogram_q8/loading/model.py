@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,9 +23,10 @@ from ideogram_q8.checkpoint import Source
 from ideogram_q8.components import LANGUAGE_MODEL, TextEncoderConfig
 from ideogram_q8.devices import ATTENTIONS, AUTO, COMPUTES
 from ideogram_q8.generation.decoding import Denormalization, denormalization
+from ideogram_q8.generation.denoising import Side, side_of
 from ideogram_q8.generation.latent_norm import latent_norm
 from ideogram_q8.generation.preview import Preview, choose_preview
-from ideogram_q8.kernels import BlockProduct, block_products
+from ideogram_q8.kernels import BlockProduct, block_products, table
 from ideogram_q8.kernels.trials import try_programs
 from ideogram_q8.layers.packed import GgmlLinear, Int8Linear
 from ideogram_q8.loading.networks import (
@@ -36,6 +38,7 @@ from ideogram_q8.loading.networks import (
     load_vae,
 )
 from ideogram_q8.loading.opening import Build, open_text_encoder_build, open_weights, origin
+from ideogram_q8.loading.planning import describe, find_plan
 from ideogram_q8.loading.streaming import SLOTS, stream_blocks, stream_encoder
 from ideogram_q8.loading.text_encoder import encoder_weights
 from ideogram_q8.manifest import attention_variant, identity
@@ -43,6 +46,8 @@ from ideogram_q8.memory import budget, inventory, usage
 from ideogram_q8.memory.budget import Plan
 from ideogram_q8.text import caption_cache
 from ideogram_q8.text.caption_cache import CaptionCache
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -76,8 +81,11 @@ class Model:
     """A tiny decoder to show steps with, as `preview.load_tiny` takes it; None looks for one."""
     plan: Plan | None = None
     """What is streamed; None is nothing."""
-    overlap: bool = False
-    """On CUDA, with nothing streamed: both branches at once on two streams, which takes the activations of both."""
+    overlap: bool | None = None
+    """Whether both branches run at once on two streams, on CUDA, with nothing streamed and room for the activations of both.
+
+    None is what `bench tune` found faster for pictures of this size; back to back where it has not measured.
+    """
     captions: CaptionCache | None = field(default_factory=caption_cache.from_environment)
     """Where projected captions are kept; None keeps none."""
     projection_digest: str | None = None
@@ -118,6 +126,11 @@ class Model:
             self.vae, self.denormalization, normalised=normalised, folder=self.folder, named=self.preview_decoder
         )
 
+    @functools.cached_property
+    def side(self) -> Side | None:
+        """Where one branch runs while the other does, the same for all pictures; None on a device without streams."""
+        return side_of(self.device)
+
     @property
     def text_encoder(self) -> Qwen3VLTextModel:
         """The language model of the text encoder, loaded on first use."""
@@ -133,7 +146,7 @@ class Model:
         """The text encoder, all of it on the device; None where it is streamed, or has no room beside the rest."""
         if self.plan is not None and self.plan.encoder == "streamed":
             return None
-        needed = 0 if self._text_encoder else usage.weight_bytes(self._open_text_encoder()[0].files, LANGUAGE_MODEL)
+        needed = 0 if self._text_encoder else self._encoder_bytes()
         return None if needed > usage.available_bytes(self.device) else self.text_encoder
 
     def text_files(self) -> tuple[Path, ...]:
@@ -150,23 +163,38 @@ class Model:
             torch.cuda.empty_cache()
 
     def placement(self, width: int, height: int) -> usage.Placement:
-        """What a picture of this size takes.
+        """What a picture of this size takes; both branches at once only where that costs nothing else its room.
 
         Raises:
             ResourceError: more than the device has.
         """
-        transformers = usage.module_bytes(*self.branches.values())
+        transformers = usage.module_bytes(*self.branches.values(), device=self.device)
         vae = usage.module_bytes(self.vae)
-        loaded = 0 if self._text_encoder is None else usage.module_bytes(self._text_encoder)
-        encoder = loaded or usage.weight_bytes(self._open_text_encoder()[0].files, LANGUAGE_MODEL)
+        loaded = 0 if self._text_encoder is None else usage.module_bytes(self._text_encoder, device=self.device)
+        encoder = self._encoder_bytes()  # by its files, loaded or not: what is streamed has most of it elsewhere
         if self.plan is not None and self.plan.encoder == "streamed":
             encoder = SLOTS * self._networks(encoder).encoder.layer
         weights = usage.Weights(transformers, encoder, vae)
         available = usage.available_bytes(self.device) + transformers + vae + loaded
-        needed = budget.activations(self._networks(encoder), (width, height), device=self.device.type)
-        placement = usage.predict(weights, needed, available)
-        usage.check(placement.peak_bytes, available, f"a picture of {width}x{height}", self.device)
-        return placement
+        networks, size, kind = self._networks(encoder), (width, height), self.device.type
+        apart = usage.predict(weights, budget.activations(networks, size, device=kind), available)
+        usage.check(apart.peak_bytes, available, f"a picture of {width}x{height}", self.device)
+        if self._overlaps(networks, size):
+            both = usage.predict(weights, budget.activations(networks, size, device=kind, overlap=True), available)
+            if both.peak_bytes <= available and both.keep_text_encoder == apart.keep_text_encoder:
+                return replace(both, overlap=True)
+        return apart
+
+    def _overlaps(self, networks: budget.Networks, size: tuple[int, int]) -> bool:
+        if self.side is None or self.enter:
+            return False
+        if self.overlap is not None:
+            return self.overlap
+        found = table.find_overlap(self.device, inventory.pair(networks, size))
+        return found is not None and found.faster
+
+    def _encoder_bytes(self) -> int:
+        return usage.weight_bytes(self._open_text_encoder()[0].files, LANGUAGE_MODEL, self.dtype)
 
     def _networks(self, encoder: int) -> budget.Networks:
         dimensions = self._open_text_encoder()[1]
@@ -259,41 +287,7 @@ def load(
     schemes = {scheme for linears in model.schemes.values() for scheme in linears.values()}
     products = model.products(opened.traits.default_size)
     try_programs(config, place, dtype, products, schemes, int8_attention=attention == "int8")
+    if model.side is not None and not streamed:
+        pair = inventory.pair(describe(opened, dtype, compute, attention), opened.traits.default_size)
+        _log.info("both branches: %s", table.branches_note(place, pair))
     return model
-
-
-def find_plan(
-    key: str,
-    opened: Source | Artifact | Build,
-    size: tuple[int, int],
-    device: torch.device,
-    dtype: torch.dtype,
-    compute: str = COMPUTES[0],
-    attention: str = ATTENTIONS[0],
-) -> Plan | None:
-    """The plan that a person asks for by its key; `auto` is the first with room for pictures of `size` on a CUDA device, or None.
-
-    Raises:
-        RequestError: there is no such plan for this kind of device.
-    """
-    if key != AUTO:
-        return budget.plan_named(key, device.type)
-    if device.type != "cuda":
-        return None
-    fits = budget.first_that_fits(describe(opened, dtype, compute, attention), size, usage.available_bytes(device))
-    return None if fits is None else fits.plan
-
-
-def describe(
-    opened: Source | Artifact | Build, dtype: torch.dtype, compute: str = COMPUTES[0], attention: str = ATTENTIONS[0]
-) -> budget.Networks:
-    """What `load` would load, as numbers, from headers alone.
-
-    Raises:
-        SourceError, ArtifactError: as `load`.
-    """
-    if isinstance(opened, Source):
-        return replace(inventory.of_files(opened, opened.folder, opened.config, dtype), attention=attention)
-    build = opened.weights if isinstance(opened, Build) else opened
-    found = inventory.of_files(build, origin(opened)[1], build.transformer_config, dtype)
-    return replace(found, compute=compute, attention=attention)

@@ -22,9 +22,11 @@ from ideogram_q8.architecture import (
     LARGEST_DIMENSION,
     MOST_LAYERS,
     TEXT_PROJECTION,
+    Linear,
     TransformerConfig,
     diffusers_names,
     linears,
+    split_block,
 )
 from ideogram_q8.artifact.packed import Fp8Weight, GgmlWeight, Nf4Weight, Packed
 from ideogram_q8.checkpoint import BranchReader
@@ -32,7 +34,7 @@ from ideogram_q8.checkpoint.text import read_json
 from ideogram_q8.components import LANGUAGE_MODEL, TextEncoderConfig
 from ideogram_q8.devices import COMPUTES
 from ideogram_q8.errors import ArtifactError, IdeogramQ8Error, SourceError
-from ideogram_q8.layers.fusing import adjoin_blocks
+from ideogram_q8.layers.fusing import adjoin_block
 from ideogram_q8.layers.packed import GgmlLinear, for_int8_compute, from_packed
 from ideogram_q8.numerics import ggml
 
@@ -108,28 +110,49 @@ def build_transformer(
     absent = () if text_projection else TEXT_PROJECTION
     for name in absent:
         transformer.set_submodule(name, NotLoaded(), strict=True)
-    packed_names = set()
-    for linear in linears(config):
-        packed = None if linear.name in absent else reader.packed(linear.name)
-        if packed is None:
-            continue
-        if compute == "int8":
-            packed = for_int8_compute(packed, device)
-        packed_names.add(f"{linear.name}.weight")
-        bias = reader.read(f"{linear.name}.bias").to(device, dtype) if linear.bias else None
-        parts = diffusers_names(f"{linear.name}.weight")
-        rows = linear.out_features // len(parts)
-        for i, part in enumerate(parts):
-            layer = from_packed(packed.row_slice(i * rows, (i + 1) * rows), bias)
-            transformer.set_submodule(part.removesuffix(".weight"), layer.to(device), strict=True)
-    for name in reader.names:
-        if name not in packed_names and name.partition(".")[0] not in absent:
-            _install_tensor(transformer, diffusers_names(name), reader.read(name).to(device, dtype))
+    by_name, packed_names = {linear.name: linear for linear in linears(config)}, set()
+    for prefix, names in _by_block((*by_name, *reader.names)).items():
+        for name in names:
+            if name.partition(".")[0] in absent or name in packed_names:
+                continue
+            if name not in by_name:
+                _install_tensor(transformer, diffusers_names(name), reader.read(name).to(device, dtype))
+            elif _install_packed(transformer, by_name[name], reader, device, dtype, compute):
+                packed_names.add(f"{name}.weight")
+        block = transformer.get_submodule(prefix.removesuffix("."))
+        mapped = device.type == "cpu" and any(isinstance(module, GgmlLinear) for module in block.modules())
+        if prefix and not mapped:  # what a GGUF file maps would be copied, and held twice
+            adjoin_block(block)  # before the next one comes, which takes the memory that the parts of this one leave
     _require_filled(transformer, ArtifactError, "the transformer")
-    transformer = transformer.to(device).eval().requires_grad_(False)
-    if device.type != "cpu" or not any(isinstance(module, GgmlLinear) for module in transformer.modules()):
-        adjoin_blocks(transformer)  # would copy what a GGUF file maps, and hold it twice
-    return transformer
+    if device.type == "cuda":
+        torch.cuda.empty_cache()  # what the parts of the last block took
+    return transformer.to(device).eval().requires_grad_(False)
+
+
+def _by_block(names: Iterable[str]) -> dict[str, list[str]]:
+    """Official names by the prefix of their block, in the order in which they come; under the empty one what lies outside."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        found.setdefault(split_block(name)[0], []).append(name)
+    return found
+
+
+def _install_packed(
+    transformer: nn.Module, linear: Linear, reader: WeightReader, device: torch.device, dtype: torch.dtype, compute: str
+) -> bool:
+    """Puts the packed Linear that `reader` has in the place of diffusers' own, or of its three; says whether it has one."""
+    packed = reader.packed(linear.name)
+    if packed is None:
+        return False
+    if compute == "int8":
+        packed = for_int8_compute(packed, device)
+    bias = reader.read(f"{linear.name}.bias").to(device, dtype) if linear.bias else None
+    parts = diffusers_names(f"{linear.name}.weight")
+    rows = linear.out_features // len(parts)
+    for i, part in enumerate(parts):
+        layer = from_packed(packed.row_slice(i * rows, (i + 1) * rows), bias)
+        transformer.set_submodule(part.removesuffix(".weight"), layer.to(device), strict=True)
+    return True
 
 
 def _install_tensor(module: nn.Module, names: Iterable[str], tensor: torch.Tensor) -> None:

@@ -21,6 +21,8 @@ from diffusers import Ideogram4Transformer2DModel
 from torch import nn
 from transformers import Qwen3VLTextModel
 
+from ideogram_q8.architecture import TOGETHER
+
 _ALIGNMENT = 64
 SLOTS = 2
 """On the device: one block is computed, the next arrives."""
@@ -45,6 +47,9 @@ def fill(slot: torch.Tensor, source: Source, non_blocking: bool = False) -> None
 class Lane(Protocol):
     """Where copies to the device run."""
 
+    def use(self, slot: torch.Tensor) -> None:
+        """Copies to `slot` will be asked for: its memory is not another's before they are done."""
+
     def copy(self, slot: torch.Tensor, source: Source) -> object:
         """Starts copying when all work that was asked for so far is done; what it returns is waited for."""
 
@@ -54,6 +59,9 @@ class Lane(Protocol):
 
 class HostLane:
     """Copies at once: without CUDA nothing runs beside."""
+
+    def use(self, slot: torch.Tensor) -> None:
+        """Nothing outlives a call."""
 
     def copy(self, slot: torch.Tensor, source: Source) -> None:
         fill(slot, source)
@@ -67,6 +75,9 @@ class CudaLane:
 
     def __init__(self, device: torch.device) -> None:
         self._stream = torch.cuda.Stream(device)
+
+    def use(self, slot: torch.Tensor) -> None:
+        slot.record_stream(self._stream)  # the last copy that was asked for may still run when the slot is dropped
 
     def copy(self, slot: torch.Tensor, source: Source) -> torch.cuda.Event:
         self._stream.wait_stream(torch.cuda.current_stream(slot.device))
@@ -105,6 +116,8 @@ class BlockStream:
         self._lane: Lane = lane or (CudaLane(device) if device.type == "cuda" else HostLane())
         self._sizes = [_layout(block, parts)[-1].stop for block in blocks]
         self._slots = [torch.empty(max(self._sizes), dtype=torch.uint8, device=device) for _ in range(min(SLOTS, len(blocks)))]
+        for slot in self._slots:
+            self._lane.use(slot)
         self._sources: list[Source] = []
         for i, block in enumerate(blocks):  # one at a time, so that no two of them are held twice
             layout = _layout(block, parts)
@@ -183,18 +196,25 @@ def _enter(stream: BlockStream, start: int, index: int) -> None:
 
 
 def _layout(block: nn.Module, parts: tuple[str, ...]) -> list[_Held]:
-    """The streamed tensors of a block with their places; neighbours in memory stay neighbours (`fusing.joined`)."""
-    modules = [module for name in parts for module in block.get_submodule(name).modules()]
-    owners: list[dict[str, Any]] = [owner for module in modules for owner in (module._parameters, module._buffers)]
-    tensors = [(owner, name, tensor) for owner in owners for name, tensor in owner.items() if tensor is not None]
-    tensors.sort(key=lambda item: item[2].data_ptr())
+    """The streamed tensors of a block with their places.
+
+    Those of TOGETHER lie side by side, a row after the other, so that they run as one product (`fusing.joined`): what a GGUF file
+    maps lies apart until now.
+    """
+    modules = {name: module for part in parts for name, module in block.get_submodule(part).named_modules(prefix=part)}
+    runs = {name: names for names in TOGETHER for name in names}
     found: list[_Held] = []
-    position, end = 0, (-1, torch.uint8)
-    for owner, name, tensor in tensors:
-        if (tensor.data_ptr(), tensor.dtype) != end:
-            position += -position % _ALIGNMENT
-        found.append(_Held(owner, name, tensor.detach(), position))
-        position, end = found[-1].stop, (tensor.data_ptr() + tensor.nbytes, tensor.dtype)
+    position = 0
+    for run in dict.fromkeys(runs.get(name, (name,)) for name in modules):
+        owners: list[dict[str, Any]] = [owner for name in run for owner in (modules[name]._parameters, modules[name]._buffers)]
+        tensors = [(name, owner, tensor) for owner in owners for name, tensor in owner.items() if tensor is not None]
+        tensors.sort(key=lambda item: item[0])
+        before = None
+        for name, owner, tensor in tensors:
+            if (name, tensor.dtype) != before:
+                position += -position % _ALIGNMENT
+            found.append(_Held(owner, name, tensor.detach(), position))
+            position, before = found[-1].stop, (name, tensor.dtype)
     return found
 
 

@@ -2,7 +2,8 @@
 
 A picture has three stages: the caption is encoded, latents are denoised, the picture is decoded. Plans say what of the networks stays
 on the device meanwhile; they are tried in order, fastest first. Host memory that a plan asks for is pinned, so it counts as well.
-What is left out: the libraries' own memory (0.3 to 0.6 GB of a CUDA device), other programs, the allocator's slack.
+What is left out: the libraries' own memory (0.3 to 0.6 GB of a CUDA device, for which `usage.RESERVED` is left), other programs, the
+allocator's slack. Branches are counted one after the other: both run at once only where there is room left (`Model.placement`).
 """
 
 from __future__ import annotations
@@ -211,12 +212,16 @@ def has_w8a8(networks: Networks) -> bool:
 
 
 def activations(
-    networks: Networks, size: tuple[int, int], text_tokens: int = MAX_TEXT_TOKENS, device: str = "cuda"
+    networks: Networks,
+    size: tuple[int, int],
+    text_tokens: int = MAX_TEXT_TOKENS,
+    device: str = "cuda",
+    overlap: bool = False,
 ) -> Activations:
-    """Of all stages of one picture."""
+    """Of all stages of one picture; with `overlap`, of both branches at once."""
     return Activations(
         encode_activation_bytes(networks, text_tokens),
-        denoise_activation_bytes(networks, size, text_tokens, device),
+        denoise_activation_bytes(networks, size, text_tokens, device, overlap),
         decode_activation_bytes(networks.vae_channels, size, networks.dtype, device),
     )
 
@@ -227,24 +232,32 @@ def encode_activation_bytes(networks: Networks, tokens: int) -> int:
     return features * (2 * networks.dtype.itemsize + 2 * 4)
 
 
-def denoise_activation_bytes(networks: Networks, size: tuple[int, int], text_tokens: int, device: str) -> int:
-    """The largest sum of tensors alive at once in one branch, beside what is kept for all steps (`denoising`).
-
-    A block peaks at one of its products or between them: units are [tokens, hidden] and [tokens, feed-forward] in the dtype of the
-    activations; each product has its input, its output and what its kernel needs meanwhile.
-    """
+def denoise_activation_bytes(
+    networks: Networks, size: tuple[int, int], text_tokens: int, device: str, overlap: bool = False
+) -> int:
+    """The largest sum of tensors alive at once in one branch, or in both, beside what is kept for all steps (`denoising`)."""
     config, item = networks.config, networks.dtype.itemsize
     image = size[0] * size[1] // SIDE_MULTIPLE**2
     tokens = text_tokens + image
     kept = 2 * _MOST_STEPS * (4 * config.num_layers + 1) * config.hidden_size * item
     kept += 2 * (2 * tokens) * config.attention_head_dim * item  # cosines and sines of both branches
     kept += text_tokens * config.hidden_size * 2 * item + 4 * image * config.in_channels * 4
+    return kept + _block_peak(networks, tokens, device) + (_block_peak(networks, image, device) if overlap else 0)
+
+
+def _block_peak(networks: Networks, tokens: int, device: str) -> int:
+    """Of the activations of a branch that sees so many tokens.
+
+    A block peaks at one of its products or between them: units are [tokens, hidden] and [tokens, feed-forward] in the dtype of the
+    activations; each product has its input, its output and what its kernel needs meanwhile.
+    """
+    config, item = networks.config, networks.dtype.itemsize
     # the residual, q k v, and one of them normalized and turned; a CPU normalizes halves in float32
     placing = tokens * config.hidden_size * (4 * item + max(2 * item, 8 if device == "cpu" else 0))
     attending = 5 * tokens * config.hidden_size * item  # the residual, q k v, and what becomes of them
     if networks.attention == "int8":
         attending += attention_scratch_bytes(tokens, config.num_attention_heads, config.attention_head_dim, device)
-    return kept + max(
+    return max(
         placing, attending, *(_product_peak(networks, kind, scheme, tokens, device) for kind, scheme in _products(networks))
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,16 +10,19 @@ from typing import Any
 
 import torch
 
-from ideogram_q8.architecture import BRANCHES, IDEOGRAM4, Branch, TransformerConfig, linears
+from ideogram_q8.architecture import BRANCHES, IDEOGRAM4, SIDE_MULTIPLE, Branch, TransformerConfig, linears
 from ideogram_q8.artifact import Artifact
 from ideogram_q8.artifact.gguf_build import GgufBuild
 from ideogram_q8.artifact.safetensors_file import SafetensorsFile
 from ideogram_q8.checkpoint import Source, open_text_encoder
 from ideogram_q8.checkpoint.text import read_json
 from ideogram_q8.components import LANGUAGE_MODEL, TextEncoderConfig
+from ideogram_q8.devices import COMPUTES
 from ideogram_q8.errors import RequestError
+from ideogram_q8.kernels import table
 from ideogram_q8.memory import usage
 from ideogram_q8.memory.budget import Encoder, Networks
+from ideogram_q8.numerics.ggml import BLOCKS
 from ideogram_q8.recipe import choose
 from ideogram_q8.schemes import NAMED_SCHEMES
 
@@ -86,12 +90,29 @@ def of_files(opened: Source | Artifact | GgufBuild, folder: Path, config: Transf
         SourceError, ArtifactError: a part is missing or not what it claims to be.
     """
     text = open_text_encoder(folder)
-    total = usage.weight_bytes(text.branch("text_encoder").files, LANGUAGE_MODEL)
+    total = usage.weight_bytes(text.branch("text_encoder").files, LANGUAGE_MODEL, dtype)
     channels = vae_channels(read_json(folder / "vae" / "config.json"))
     elements = 0
     for path in sorted((folder / "vae").glob("*.safetensors")):
         elements += sum(math.prod(shape) for _, shape in SafetensorsFile(path).tensors().values())
     return Networks(config, schemes(opened), encoder(text.config, total, dtype), elements * dtype.itemsize, channels, dtype)
+
+
+def pair(networks: Networks, size: tuple[int, int]) -> table.Pair:
+    """What of both branches is measured one after the other and at once, for pictures of `size` (width, height)."""
+    config = networks.config
+    names = [linear.name for linear in linears(config) if linear.sees_tokens]
+    counted = collections.Counter(networks.schemes[branch][name] for branch in BRANCHES for name in names)
+    scheme = counted.most_common(1)[0][0]
+    return table.Pair(
+        table.bucket(size[0] * size[1] // SIDE_MULTIPLE**2),
+        config.hidden_size,
+        config.intermediate_size,
+        scheme,
+        networks.compute if scheme in BLOCKS else COMPUTES[0],
+        networks.attention,
+        str(networks.dtype).removeprefix("torch."),
+    )
 
 
 def _ideogram4_schemes(variant: str) -> Mapping[Branch, Mapping[str, str]]:

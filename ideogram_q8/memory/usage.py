@@ -17,6 +17,8 @@ import torch
 
 from ideogram_q8.errors import ArtifactError, ResourceError
 
+_HALVES = ("BF16", "F16")
+
 
 @dataclass(frozen=True)
 class Weights:
@@ -38,28 +40,37 @@ class Activations:
 
 @dataclass(frozen=True)
 class Placement:
-    """Peak bytes of each stage, and whether the text encoder stays loaded during the other two."""
+    """Peak bytes of each stage, whether the text encoder stays loaded during the other two, and whether both branches run at once."""
 
     text_bytes: int
     denoise_bytes: int
     decode_bytes: int
     keep_text_encoder: bool
+    overlap: bool = False
 
     @property
     def peak_bytes(self) -> int:
         return max(self.text_bytes, self.denoise_bytes, self.decode_bytes)
 
 
-def weight_bytes(files: Iterable[Path], prefix: str = "") -> int:
+RESERVED = 600_000_000
+"""Bytes of a card that are left to CUDA's libraries (their context, workspaces and code), and to a desktop: an assumption."""
+
+
+def weight_bytes(files: Iterable[Path], prefix: str = "", dtype: torch.dtype | None = None) -> int:
     """Tensor data in `files`, of names with a prefix: exact for safetensors (from the header), the file's size for others.
+
+    Args:
+        dtype: what 16-bit floats of safetensors become when they are loaded; None leaves them as they are.
 
     Raises:
         ArtifactError: a file is missing or shorter than its header.
     """
-    return sum(_file_bytes(path, prefix) for path in files)
+    widened = 1 if dtype is None else dtype.itemsize / 2
+    return sum(_file_bytes(path, prefix, widened) for path in files)
 
 
-def _file_bytes(path: Path, prefix: str) -> int:
+def _file_bytes(path: Path, prefix: str, widened: float) -> int:
     try:
         size = path.stat().st_size
         if path.suffix != ".safetensors":
@@ -70,7 +81,7 @@ def _file_bytes(path: Path, prefix: str) -> int:
                 raise ArtifactError(f"{path}: the header says {length} bytes, the file has {size}; copy the file again")
             header = json.loads(file.read(length))
         return sum(
-            tensor["data_offsets"][1] - tensor["data_offsets"][0]
+            int((tensor["data_offsets"][1] - tensor["data_offsets"][0]) * (widened if tensor["dtype"] in _HALVES else 1))
             for name, tensor in header.items()
             if "data_offsets" in tensor and name.startswith(prefix)
         )
@@ -78,17 +89,23 @@ def _file_bytes(path: Path, prefix: str) -> int:
         raise ArtifactError(f"{path}: not a readable weight file ({error})") from error
 
 
-def module_bytes(*modules: torch.nn.Module) -> int:
-    """Bytes that the parameters and buffers of `modules` cover in memory, what several cover once.
+def module_bytes(*modules: torch.nn.Module, device: torch.device | None = None) -> int:
+    """Bytes that the parameters and buffers of `modules` cover in memory, what several cover once; on one device, or wherever they are.
 
     Not those of their storages: of a file that is mapped, that would be all of it for every tensor that is read from it.
     """
     tensors = (tensor for module in modules for tensor in (*module.parameters(), *module.buffers()))
+    here = (tensor for tensor in tensors if device is None or _same(tensor.device, device))
     found = end = 0
-    for start, size in sorted((tensor.data_ptr(), tensor.nbytes) for tensor in tensors):
+    for start, size in sorted((tensor.data_ptr(), tensor.nbytes) for tensor in here):
         found += max(0, start + size - max(start, end))
         end = max(end, start + size)
     return found
+
+
+def _same(found: torch.device, wanted: torch.device) -> bool:
+    """A device without a number is all of its kind."""
+    return found.type == wanted.type and wanted.index in (None, found.index)
 
 
 def predict(weights: Weights, activations: Activations, available: int) -> Placement:
@@ -120,6 +137,11 @@ def available_bytes(device: torch.device) -> int:
         free, _ = torch.cuda.mem_get_info(device)
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     return _proc_fields(Path("/proc/meminfo")).get("MemAvailable", sys.maxsize)
+
+
+def room(device: torch.device) -> int:
+    """Bytes of a device that a plan may use: what is available, on a card less RESERVED."""
+    return available_bytes(device) - (RESERVED if device.type == "cuda" else 0)
 
 
 def host_bytes() -> tuple[int, int, int]:

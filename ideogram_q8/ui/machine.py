@@ -13,11 +13,12 @@ import torch
 from filelock import FileLock, Timeout
 
 from ideogram_q8 import nvml, variants
-from ideogram_q8.architecture import SIDE_MULTIPLE, TransformerConfig
+from ideogram_q8.architecture import BRANCHES, SIDE_MULTIPLE, TransformerConfig, linears
 from ideogram_q8.errors import RequestError
 from ideogram_q8.evaluation.measurement import hardware
-from ideogram_q8.kernels import block_products, expansion_refusal
-from ideogram_q8.memory import usage
+from ideogram_q8.kernels import block_products, expansion_refusal, table
+from ideogram_q8.memory import inventory, usage
+from ideogram_q8.memory.budget import Encoder, Networks
 from ideogram_q8.text import caption_cache
 from ideogram_q8.ui.studio import Studio
 
@@ -89,7 +90,8 @@ def gauges(device: str) -> list[Gauge]:
 
 
 def kernels(config: TransformerConfig, size: tuple[int, int], device: str, dtype: torch.dtype) -> list[Kernel]:
-    """What computes a picture of `size` (width, height): the W8A8 products of a block, and how ggml's blocks are expanded."""
+    """What computes a picture of `size` (width, height): the W8A8 products of a block, how ggml's blocks are expanded, and whether both
+    branches run at once."""
     found: dict[tuple[str, tuple[tuple[str, str], ...]], list[str]] = {}
     for product in block_products(config, size[0] * size[1] // SIDE_MULTIPLE**2, device, dtype):
         choice = product.choose()
@@ -99,7 +101,13 @@ def kernels(config: TransformerConfig, size: tuple[int, int], device: str, dtype
     blocks = Kernel(
         "GGUF blocks are expanded by", "plain torch" if reason else "Triton", (("Triton", reason),) if reason else ()
     )
-    return [*products, blocks]
+    return [*products, blocks, Kernel("Both branches of INT8 run", _branches(config, size, device, dtype), ())]
+
+
+def _branches(config: TransformerConfig, size: tuple[int, int], device: str, dtype: torch.dtype) -> str:
+    schemes = {branch: {linear.name: "w8a8" for linear in linears(config)} for branch in BRANCHES}
+    networks = Networks(config, schemes, Encoder(0, 0, 0), 0, (1, 1), dtype)
+    return table.branches_note(torch.device(device), inventory.pair(networks, size))
 
 
 def stores(studio: Studio, mine: Sequence[str]) -> list[Store]:

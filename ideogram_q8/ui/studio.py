@@ -115,10 +115,10 @@ class Studio:
         return None if chosen is None else str(chosen.said)
 
     def available(self) -> int:
-        """Bytes that the device can give to a model, those of the one that is loaded included."""
+        """Bytes that a plan may use of the device, those of the one that is loaded included."""
         model = self._model
         held = 0 if model is None else usage.module_bytes(*model.branches.values(), model.vae)
-        return usage.available_bytes(torch.device(self.device)) + held
+        return usage.room(torch.device(self.device)) + held
 
     def fit(self, variant: Variant, size: tuple[int, int]) -> Fit | None:
         """What a picture of `size` (width, height) takes, and whether the device has it; None while that is not known."""

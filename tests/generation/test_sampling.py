@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,9 @@ from ideogram_q8.architecture import PRESETS, preset
 from ideogram_q8.errors import ArtifactError, CaptionError, RequestError
 from ideogram_q8.generation import decoding, sampling
 from ideogram_q8.generation.sampling import Request, generate, initial_noise, metadata, picture, steps
+from ideogram_q8.kernels import table
 from ideogram_q8.loading.model import Model, load
+from ideogram_q8.memory import budget, usage
 from ideogram_q8.png import read_metadata, write_png
 from ideogram_q8.pocket import WEIGHTS
 from ideogram_q8.pocket.data import held_out_scenes
@@ -181,6 +184,85 @@ def test_pixels_round_as_in_diffusers() -> None:
     pixels = torch.linspace(-1.2, 1.2, 300).reshape(1, 10, 30).expand(3, -1, -1)
     expected = ((pixels / 2 + 0.5).clamp(0, 1).permute(1, 2, 0).numpy() * 255).round().astype("uint8")
     assert np.array_equal(np.asarray(decoding.to_image(pixels)), expected)
+
+
+class Side:
+    """Computes at once, and keeps what was asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def start(self, work: Callable[[], torch.Tensor]) -> torch.Tensor:
+        self.asked.append("start")
+        return work()
+
+    def join(self, found: torch.Tensor) -> None:
+        self.asked.append("join")
+
+
+@pytest.fixture
+def sides(monkeypatch: pytest.MonkeyPatch) -> list[Side]:
+    """All that were made."""
+    found: list[Side] = []
+
+    def made(_: torch.device) -> Side:
+        found.append(Side())
+        return found[-1]
+
+    monkeypatch.setattr("ideogram_q8.loading.model.side_of", made)
+    return found
+
+
+def measured(monkeypatch: pytest.MonkeyPatch, apart: float, overlapped: float) -> None:
+    """As `bench tune` would have found."""
+    monkeypatch.setattr(table, "find_overlap", lambda _, pair: table.Overlap(pair, apart, overlapped))
+
+
+def test_both_branches_at_once_paint_the_same_on_one_side_for_all_pictures(model: Model, sides: list[Side]) -> None:
+    apart = [step.latents for step in steps(model, request())]
+    overlapped = load("pocket")
+    overlapped.overlap = True
+    for _ in range(2):
+        assert all(torch.equal(a, step.latents) for a, step in zip(apart, steps(overlapped, request()), strict=True))
+    assert len(sides) == 1 and sides[0].asked == ["start", "join"] * 2 * len(apart)
+
+
+@pytest.mark.parametrize(("apart", "at_once"), [(2.0, 1.0), (1.0, 2.0)])
+def test_what_was_measured_faster_decides(
+    apart: float, at_once: float, sides: list[Side], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = load("pocket")
+    assert not model.placement(128, 128).overlap  # not measured
+    measured(monkeypatch, apart, at_once)
+    assert model.placement(128, 128).overlap is (at_once < apart)
+    for asked in (True, False):
+        model.overlap = asked
+        assert model.placement(128, 128).overlap is asked
+
+
+def test_both_branches_at_once_take_nothing_elses_room(sides: list[Side], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not that of the picture, nor that of the text encoder; and never while a branch is streamed."""
+    model = load("pocket")
+    measured(monkeypatch, 2.0, 1.0)
+    monkeypatch.setattr(usage, "available_bytes", lambda _: 10**12)
+    monkeypatch.setattr(usage, "module_bytes", lambda *_, **__: 10**6)
+    monkeypatch.setattr(budget, "decode_activation_bytes", lambda *_: 0)  # so that denoising takes most
+    both = model.placement(512, 512)
+    model.overlap = False
+    apart = model.placement(512, 512)
+    model.overlap = None
+    assert both.overlap and both.denoise_bytes > apart.denoise_bytes
+    assert (both.text_bytes, both.decode_bytes) == (apart.text_bytes, apart.decode_bytes)
+    room = both.peak_bytes - 2 * 10**6
+    for available, at_once, keeps in ((room, True, True), (room - 1, False, True)):
+        monkeypatch.setattr(usage, "available_bytes", lambda _, available=available: available)
+        placement = model.placement(512, 512)
+        assert (placement.overlap, placement.keep_text_encoder) == (at_once, keeps)
+    monkeypatch.undo()
+    streamed = load("pocket")
+    streamed.stream(("unconditional",), torch.device("cpu"))
+    streamed.overlap = True
+    assert not streamed.placement(128, 128).overlap
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

@@ -5,17 +5,22 @@ from __future__ import annotations
 import json
 import logging
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from ideogram_q8.__main__ import main
+from ideogram_q8.bench import overlapping
 from ideogram_q8.errors import RequestError, ResourceError
+from ideogram_q8.generation import denoising
 from ideogram_q8.kernels import BACKENDS, Backend, Problem, block_products, choose, int8, table, tuning
 from ideogram_q8.kernels.triton_int8 import AMPERE
+from ideogram_q8.loading.model import load
+from ideogram_q8.memory import inventory
 from tests.synthetic import TINY
 
 CPU = torch.device("cpu")
@@ -138,8 +143,8 @@ def test_what_cannot_be_measured_is_refused(problems: list[Problem], message: st
 def damage(value: dict[str, object], how: str) -> str:
     if how == "another device":
         value["machine"] = {"device": "NVIDIA GeForce RTX 3090", "versions": {}}
-    elif how == "another version":
-        value["format_version"] = 2
+    elif how == "an older version":
+        value["format_version"] = 1
     elif how == "an unknown key":
         value["command"] = "run me"
     elif how == "times below zero":
@@ -153,7 +158,7 @@ def damage(value: dict[str, object], how: str) -> str:
     ("how", "said"),
     [
         ("another device", "measured on NVIDIA GeForce RTX 3090"),
-        ("another version", "format_version is 2, expected 1"),
+        ("an older version", "format_version is 1, expected 2"),
         ("an unknown key", "unknown key 'command'"),
         ("times below zero", "seconds of fast are -1.0"),
         ("not a number", "NaN is not JSON"),
@@ -174,6 +179,33 @@ def test_a_file_that_is_damaged_or_foreign_is_ignored_with_a_message(
     table.write(CPU, (measured({"slow": 0.3, "fast": 0.2}),))
     choose.cache_clear()
     assert choose(problem()).backend.name == "fast"
+
+
+def both(apart: float, overlapped: float, rows: int = 512) -> table.Overlap:
+    return table.Overlap(table.Pair(rows, 64, 128, "w8a8", "bf16", "sdpa", "bfloat16"), apart, overlapped)
+
+
+def test_what_was_measured_of_both_branches_is_kept_beside_the_products(backends: tuple[Backend, ...]) -> None:
+    table.write(CPU, (measured({"slow": 0.3, "fast": 0.2}),))
+    table.write(CPU, (), (both(3e-3, 2e-3), both(2e-3, 3e-3, 1024)))
+    table.write(CPU, (measured({"slow": 0.1, "fast": 0.2}, problem(600)),))
+    assert len(table._entries("cpu")) == 2
+    first, second = (table.find_overlap(CPU, each.pair) for each in (both(1, 1), both(1, 1, 1024)))
+    assert first == both(3e-3, 2e-3) and first.faster
+    assert second == both(2e-3, 3e-3, 1024) and not second.faster
+    assert table.find_overlap(CPU, both(1, 1, 2048).pair) is None
+    with pytest.raises(ResourceError, match="seconds of overlapped are -1, expected a positive number"):
+        both(1, -1)
+
+
+def test_how_both_branches_run_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    card = torch.device("cuda")
+    monkeypatch.setattr(table, "machine", lambda _: table.Machine("a card", {}))
+    assert table.branches_note(CPU, both(1, 1).pair) == "back to back: cpu has no streams"
+    assert table.branches_note(card, both(1, 1).pair).startswith("back to back: not measured here")
+    table.write(card, (), (both(3e-3, 2e-3), both(2e-3, 3e-3, 1024)))
+    assert table.branches_note(card, both(1, 1).pair) == "overlapped: some blocks took 2.0 ms here, back to back 3.0 ms"
+    assert table.branches_note(card, both(1, 1, 1024).pair) == "back to back: some blocks took 2.0 ms here, overlapped 3.0 ms"
 
 
 def test_a_file_that_is_too_large_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -229,7 +261,44 @@ def test_bench_tune_measures_the_products_of_a_model_and_keeps_them(capsys: pyte
     ]
     assert len(lines) == 8 and ", rotated: " in lines[-1] and " us" in lines[0]
     assert note.startswith("8 products measured on")
-    assert len(json.loads(last)["entries"]) == 8
+    assert len(json.loads(last)["entries"]) == 8 and not json.loads(last)["overlaps"]  # a CPU has no streams
+
+
+@pytest.mark.parametrize("gain", [0.5, -0.5])
+def test_bench_tune_measures_both_branches_where_they_can_overlap(
+    gain: float, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On a clock by which a branch takes 1 s, and another beside it so much less."""
+    clock = SimpleNamespace(now=0.0)
+
+    class Side:
+        def start(self, work: Callable[[], torch.Tensor]) -> torch.Tensor:
+            return work()
+
+        def join(self, found: torch.Tensor) -> None:
+            clock.now -= gain
+
+    def velocity(self: denoising.Denoiser, latents: torch.Tensor, step: int) -> torch.Tensor:
+        clock.now += 1.0
+        return run(self, latents, step)
+
+    def tick() -> float:
+        clock.now += 1e-6
+        return clock.now
+
+    run = denoising.Denoiser.velocity
+    monkeypatch.setattr(denoising.Denoiser, "velocity", velocity)
+    monkeypatch.setattr(denoising, "side_of", lambda _: Side())
+    monkeypatch.setattr(tuning, "time", SimpleNamespace(perf_counter=tick))
+    assert main(["bench", "tune", "pocket", "--size", "64x64", "--text-tokens", "8", "--seconds", "0.001"]) == 0
+    *lines, _, last = capsys.readouterr().out.splitlines()
+    shown = [each for each in lines if each.startswith("4 blocks of both branches, ")]
+    assert len(shown) == len(overlapping.WAYS)
+    assert all(each.endswith(f"back to back 2,000.00 ms, overlapped {2000 - 1000 * gain:,.2f} ms") for each in shown)
+    assert len(json.loads(last)["overlaps"]) == len(shown)
+    model = load("pocket")
+    found = table.find_overlap(CPU, inventory.pair(model._networks(0), (64, 64)))
+    assert found is not None and found.faster is (gain > 0)
 
 
 @pytest.mark.parametrize("option", [("--text-tokens", "0"), ("--seconds", "0"), ("--size", "9x9"), ("--seconds", "nan")])

@@ -23,7 +23,7 @@ from ideogram_q8.layers.packed import Fp8Linear, GgmlLinear, Int8Linear, PackedL
 from ideogram_q8.loading.model import load
 from ideogram_q8.loading.networks import NotLoaded, load_tokenizer, load_vae
 from ideogram_q8.loading.opening import open_weights
-from ideogram_q8.memory import usage
+from ideogram_q8.memory import budget, usage
 from ideogram_q8.pocket import WEIGHTS
 from ideogram_q8.quantization import quantize
 from ideogram_q8.recipe import choose
@@ -272,6 +272,27 @@ def test_a_picture_that_cannot_fit_is_refused_before_it_is_begun(monkeypatch: py
     monkeypatch.setattr(usage, "predict", lambda *_: usage.Placement(2**60, 0, 0, True))
     with pytest.raises(ResourceError, match="a picture of 128x64 needs about"):
         steps(model, Request(PLAIN, 1, "turbo-12", 128, 64))
+
+
+@pytest.mark.parametrize("plan", budget.PLANS, ids=lambda plan: plan.key)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_second_picture_takes_what_the_first_takes(plan: budget.Plan, dtype: torch.dtype) -> None:
+    model = load("pocket", plan=plan, dtype=dtype)
+    before = model.placement(64, 64)
+    assert model.text_encoder is not None
+    assert model.placement(64, 64) == before
+
+
+def test_what_of_the_text_encoder_stays_in_host_memory_is_not_on_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, given = load("pocket", plan=budget.plan_named("encoder", "cuda")), []
+    inner = usage.predict
+    monkeypatch.setattr(usage, "available_bytes", lambda _: 10**12)
+    monkeypatch.setattr(usage, "predict", lambda *args: given.append(args[2]) or inner(*args))
+    elsewhere = usage.module_bytes(model.text_encoder.embed_tokens)
+    model.placement(64, 64)
+    model.text_encoder.embed_tokens.to("meta")  # any other device
+    model.placement(64, 64)
+    assert elsewhere and given[0] - given[1] == elsewhere
 
 
 def test_the_text_encoder_goes_where_there_is_no_room_for_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,6 +31,9 @@ REQUEST = Request("a red star", 3, "turbo-12", 64, 64)
 class LazyLane:
     """Copies as late as a device may: when somebody waits for it."""
 
+    def use(self, slot: torch.Tensor) -> None:
+        """Knows none."""
+
     def copy(self, slot: torch.Tensor, source: Source) -> Callable[[], None]:
         return lambda: fill(slot, source)
 
@@ -82,6 +85,23 @@ def test_the_order_of_copies_does_not_matter(lane: type[HostLane], layers: int) 
         stream.enter(i)
         for part in ("attention.to_q", "attention.to_out.0", "feed_forward.w3"):
             assert torch.equal(streamed[i].get_submodule(part)(x), expected[i].get_submodule(part)(x)), (i, part)
+
+
+def test_a_lane_knows_every_slot_before_it_copies() -> None:
+    """On CUDA it tells the allocator, which would give a dropped slot to somebody else while the last copy still runs."""
+    known: list[int] = []
+
+    class Knowing(HostLane):
+        def use(self, slot: torch.Tensor) -> None:
+            known.append(slot.data_ptr())
+
+        def copy(self, slot: torch.Tensor, source: Source) -> None:
+            assert slot.data_ptr() in known
+            super().copy(slot, source)
+
+    stream = BlockStream(list(load("pocket").branches["conditional"].layers[:3]), torch.device("cpu"), Knowing())
+    assert len(known) == streaming.SLOTS
+    stream.enter(0)
 
 
 def test_every_block_is_copied_once_a_round() -> None:
@@ -159,6 +179,39 @@ def test_loading_holds_one_layer_twice_and_no_more(place: str | Path) -> None:
     assert most < held + 2 * layer < 2 * held
 
 
+def test_of_one_block_at_a_time_the_parts_lie_apart(place: str | Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On CUDA, parts of all blocks would leave as many holes in the allocator's memory when they are joined."""
+    opened, joined = open_weights(place), []
+    inner = fusing.adjoin
+
+    def adjoin(layers: tuple[nn.Module, ...]) -> None:
+        inner(layers)
+        joined.append(layers)
+
+    monkeypatch.setattr(fusing, "adjoin", adjoin)
+    reader = SourceWeights(opened.branch("conditional")) if isinstance(opened, Checkpoint) else opened.branch("conditional")
+    config, read = load(place).config, []
+    joined.clear()
+
+    class Watched:
+        """Notes how many blocks were joined when a weight was read."""
+
+        names = reader.names
+
+        def read(self, name: str) -> torch.Tensor:
+            read.append((name, len(joined) // 2))
+            return reader.read(name)
+
+        def packed(self, name: str) -> object:
+            read.append((name, len(joined) // 2))
+            return reader.packed(name)
+
+    build_transformer(Watched(), config, torch.device("cpu"), torch.float32)  # type: ignore[arg-type]
+    blocks = [(int(name.split(".")[1]), done) for name, done in read if name.startswith("layers.")]
+    assert {number for number, _ in blocks} == set(range(config.num_layers))
+    assert all(number == done for number, done in blocks)
+
+
 def test_what_is_not_streamed_moves_to_the_device() -> None:
     model = load("pocket")
     model.stream(("unconditional",), torch.device("meta"))
@@ -174,6 +227,17 @@ def test_qkv_stay_neighbours() -> None:
     model.stream(("conditional",), torch.device("cpu"))
     for block in model.branches["conditional"].layers:
         assert all(fusing.joined(layers) is not None for layers in fusing.together(block))
+
+
+def test_streamed_parts_of_a_gguf_file_become_one(tmp_path: Path) -> None:
+    """In the file they lie apart, and stay there."""
+    source = open_source("pocket")
+    quantize(source, choose("q8_0", source.config), tmp_path / "q8_0")
+    model = load(tmp_path / "q8_0")
+    block = model.branches["conditional"].layers[0]
+    assert fusing.joined(fusing.together(block)[1]) is None
+    model.stream(("conditional",), torch.device("cpu"))
+    assert all(fusing.joined(layers) is not None for layers in fusing.together(block))
 
 
 @pytest.mark.parametrize("plan", budget.PLANS, ids=lambda plan: plan.name)

@@ -10,6 +10,7 @@ import torch
 from ideogram_q8.__main__ import main
 from ideogram_q8.architecture import BRANCHES, IDEOGRAM4, MAX_TEXT_TOKENS, linears
 from ideogram_q8.checkpoint import open_source
+from ideogram_q8.commands import doctor
 from ideogram_q8.components import LANGUAGE_MODEL
 from ideogram_q8.devices import PLANS
 from ideogram_q8.errors import RequestError
@@ -18,7 +19,9 @@ from ideogram_q8.generation.denoising import Denoiser
 from ideogram_q8.kernels import choose as choose_backend
 from ideogram_q8.kernels import int8_attention, workspace
 from ideogram_q8.kernels.scratch import attention_scratch_bytes
-from ideogram_q8.loading.model import Model, describe, find_plan, load, open_weights
+from ideogram_q8.loading.model import Model, load
+from ideogram_q8.loading.opening import open_weights
+from ideogram_q8.loading.planning import describe, find_plan
 from ideogram_q8.memory import budget, inventory, usage
 from ideogram_q8.quantization import quantize
 from ideogram_q8.recipe import choose
@@ -60,7 +63,7 @@ def test_headers_tell_what_is_loaded(model: Model, networks: budget.Networks) ->
         held, frequencies = usage.module_bytes(model.branches[branch]), model.branches[branch].rotary_emb.inv_freq.nbytes
         assert budget.branch_bytes(networks, branch) == held - frequencies
     assert networks.vae_bytes == pytest.approx(usage.module_bytes(model.vae), abs=64)
-    assert networks.encoder.total == usage.weight_bytes(model.text_files()[:1], LANGUAGE_MODEL)
+    assert networks.encoder.total == usage.weight_bytes(model.text_files()[:1], LANGUAGE_MODEL, model.dtype)
 
 
 def test_headers_tell_what_is_loaded_of_an_artifact(int8_folder: Path) -> None:
@@ -220,12 +223,28 @@ def test_generate_takes_a_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str
 def test_auto_is_the_first_plan_with_room_for_the_picture(monkeypatch: pytest.MonkeyPatch) -> None:
     opened, cuda = open_weights("pocket"), torch.device("cuda")
     found = describe(opened, torch.float32)
-    monkeypatch.setattr(usage, "available_bytes", lambda _: budget.footprint(found, budget.PLANS[2], (128, 128)).peak)
+    monkeypatch.setattr(
+        usage, "available_bytes", lambda _: budget.footprint(found, budget.PLANS[2], (128, 128)).peak + usage.RESERVED
+    )
     assert find_plan("auto", opened, (128, 128), cuda, torch.float32) is budget.PLANS[2]
     later = find_plan("auto", opened, (1024, 1024), cuda, torch.float32)
     assert later is None or budget.PLANS.index(later) > 2
     assert find_plan("unconditional", opened, (128, 128), cuda, torch.float32) is budget.PLANS[3]
     assert find_plan("auto", opened, (128, 128), torch.device("cpu"), torch.float32) is None
+
+
+def test_auto_leaves_what_doctor_leaves(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """One byte less than a plan takes beside the libraries, and both choose the next."""
+    opened, cuda = open_weights("pocket"), torch.device("cuda")
+    exact = budget.footprint(describe(opened, torch.bfloat16), budget.PLANS[2], (128, 128)).peak + usage.RESERVED
+    monkeypatch.setattr(doctor, "CARDS", (exact / 2**30, (exact - 1) / 2**30))
+    assert main(["doctor", "pocket"]) == 0
+    first, second = (line for line in capsys.readouterr().out.splitlines() if " card " in line)
+    for size, line in ((exact, first), (exact - 1, second)):
+        monkeypatch.setattr(usage, "available_bytes", lambda _, size=size: size)
+        plan = find_plan("auto", opened, (128, 128), cuda, torch.bfloat16)
+        assert f"--plan {plan.key} " in line if plan else "does not fit" in line
+    assert "--plan encoder" in first and "--plan encoder" not in second
 
 
 def test_the_unconditional_branch_is_counted_without_the_text_projection() -> None:
@@ -245,6 +264,20 @@ def test_larger_pictures_and_longer_captions_take_more() -> None:
     assert texts == sorted(set(texts))
 
 
+def test_both_branches_at_once_add_what_the_unconditional_one_takes() -> None:
+    """Whatever caption the other one reads; nothing else changes."""
+    int8, size = inventory.of_ideogram4("int8"), (1024, 1024)
+    added = []
+    for tokens in (1, 512, MAX_TEXT_TOKENS):
+        apart, both = (budget.activations(int8, size, tokens, overlap=overlap) for overlap in (False, True))
+        assert (apart.text, apart.decode) == (both.text, both.decode)
+        added.append(both.denoise - apart.denoise)
+    assert len(set(added)) == 1
+    longer = budget.activations(int8, size, 4096).denoise - budget.activations(int8, size, 0).denoise
+    # as much as 4,096 more tokens in one branch, without what is kept of them for all steps
+    assert 0.85 * longer < added[0] < longer
+
+
 def test_doctor_says_what_fits_and_how(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "int8", "pocket", "--text-tokens", "512"]) == 0
     out = capsys.readouterr().out
@@ -252,6 +285,7 @@ def test_doctor_says_what_fits_and_how(capsys: pytest.CaptureFixture[str]) -> No
     assert "24 GB card    25.2 GB free: fits, --plan encoder (text encoder streamed); text 20.19 GB" in out
     assert "12 GB card    12.3 GB free: fits with offload, --plan both (both branches and text encoder streamed);" in out
     assert "pocket, 128x128" in out and out.count("--plan resident (all resident)") >= 4
+    assert out.count("  branches     back to back: cpu has no streams") == 2
     assert "--attention int8 here: plain torch; comfy-kitchen refused: " in out
     assert "INT8 here    attention.qkv, attention.o, feed_forward.w1, w3, feed_forward.w2: " in out
     assert "comfy-kitchen refused: " in out and out.count("  measurements ") == 1  # not for the pocket, which is FP8

@@ -24,6 +24,17 @@ def test_weight_bytes_leave_out_the_header(tmp_path: Path) -> None:
     assert usage.weight_bytes([tmp_path / "x.safetensors", tmp_path / "x.gguf"]) == 3 * 5 * 4 + 7 + 5
 
 
+def test_weights_that_are_loaded_in_another_dtype_are_counted_in_it(tmp_path: Path) -> None:
+    tensors = {
+        "embedding": torch.zeros(6, dtype=torch.bfloat16),
+        "scale": torch.zeros(5),
+        "codes": torch.zeros(7, dtype=torch.int8),
+    }
+    save_file(tensors, tmp_path / "x.safetensors")
+    sizes = [usage.weight_bytes([tmp_path / "x.safetensors"], "", dtype) for dtype in (None, torch.bfloat16, torch.float32)]
+    assert sizes == [12 + 20 + 7, 12 + 20 + 7, 24 + 20 + 7]
+
+
 DEEP = pytest.param((1 << 20).to_bytes(8, "little") + b"[" * (1 << 20), id="nested too deep")
 
 
@@ -51,6 +62,11 @@ def test_of_a_mapped_file_the_parts_that_are_used_count() -> None:
         module.register_buffer(name, part)
     assert usage.module_bytes(module) == 301
     assert usage.module_bytes(torch.nn.Module()) == 0
+
+
+def test_of_a_module_on_two_devices_the_part_on_one_counts() -> None:
+    module = torch.nn.Sequential(torch.nn.Linear(8, 4, bias=False), torch.nn.Linear(8, 2, bias=False, device="meta"))
+    assert usage.module_bytes(module, device=torch.device("cpu")) == 8 * 4 * 4
 
 
 def test_the_text_encoder_stays_only_where_there_is_room() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 from filelock import FileLock
 
 from ideogram_q8 import variants
@@ -77,3 +78,8 @@ def test_nothing_goes_while_a_picture_is_painted(studio: Studio) -> None:
     with studio.idle(), pytest.raises(RequestError, match="being painted"):
         machine.clean(studio, "variants", "me")
     assert store(studio, "variants").files > 1
+
+
+def test_how_both_branches_run_is_shown(studio: Studio) -> None:
+    (found,) = (each for each in machine.kernels(studio.config, (64, 64), "cpu", torch.float32) if "branches" in each.what)
+    assert (found.what, found.runs) == ("Both branches of INT8 run", "back to back: cpu has no streams")
