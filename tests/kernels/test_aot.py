@@ -89,7 +89,9 @@ def test_a_program_stays_in_registers_and_is_what_is_reported(program):
     assert code.shared <= aot.SHARED_LIMIT[program.target]
     LAWS[program.kind](code, program.target)
     if REPORT["triton"] == aot.triton.__version__:  # other compilers give other code
-        assert aot.row(program, code) in REPORT["rows"], "python -m tests.kernels.aot --out model_cards/kernels-machine-code.json"
+        assert aot.row(program, code) in REPORT["rows"], (
+            "python -m tests.kernels.aot --out model_cards/kernels-machine-code.json"
+        )
 
 
 def test_the_report_has_every_program_once():
