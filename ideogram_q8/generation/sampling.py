@@ -23,6 +23,7 @@ from ideogram_q8.architecture import SIDE_MULTIPLE, Branch, Preset, Traits, chec
 from ideogram_q8.errors import ArtifactError, RequestError
 from ideogram_q8.generation import decoding
 from ideogram_q8.generation.denoising import Denoiser
+from ideogram_q8.kernels import guided_step
 from ideogram_q8.layers.packed import watched
 from ideogram_q8.loading.model import Model
 from ideogram_q8.manifest import TOOL_VERSION
@@ -214,8 +215,8 @@ def _iterate(model: Model, request: Request, latents: torch.Tensor, keep_text_en
     beside = torch.cuda.Stream(model.device) if model.overlap and model.device.type == "cuda" and not model.enter else None
     for i, guidance in enumerate(setting.guidance(model.traits)):
         started = time.perf_counter()
-        velocity = torch.lerp(*_velocities(unconditional, conditional, latents, i, beside), guidance)
-        latents = torch.add(latents, velocity, alpha=levels[i] - levels[i + 1])
+        both = _velocities(unconditional, conditional, latents, i, beside)
+        velocity, latents = guided_step(latents, *both, guidance, levels[i] - levels[i + 1])
         if not torch.isfinite(latents).all():  # asking waits for the device, so `seconds` below is the step's own time
             raise ArtifactError(
                 f"step {i + 1} of {setting.steps} gave values that are not finite (variant {model.variant} in {model.dtype}): "

@@ -32,7 +32,7 @@ _PRODUCTS = ("IMMA", "IGMMA")
 _FLOAT_PRODUCTS = ("HMMA", "HGMMA")
 _MULTIPLIES = re.compile(r"\b(?:wg)?mma\.")
 
-Kind = Literal["product", "codes", "rows", "attention", "expansion to bf16", "expansion to int8"]
+Kind = Literal["product", "codes", "rows", "step", "attention", "expansion to bf16", "expansion to int8"]
 """What a program does, and so what must hold of its code: `codes` makes int8 of rows, `rows` rounds to bfloat16 on the way."""
 
 
@@ -166,6 +166,14 @@ def heads(target: int, count: int, width: int) -> MachineCode:
     return compile_for(target, rows.place_heads, types, constants, aligned, num_warps=triton_rows.HEAD_WARPS)
 
 
+def guided_step(target: int) -> MachineCode:
+    """`guided_step` of float32."""
+    pointers = dict.fromkeys(("latents", "unconditional", "conditional", "velocity", "moved"), "*fp32")
+    types = {**pointers, "count": "i32", "guidance": "fp32", "step": "fp32"}
+    constants = {"BLOCK": triton_rows.STEP_BLOCK}
+    return compile_for(target, rows.guided_step, types, constants, (*pointers, "count"), num_warps=triton_rows.STEP_WARPS)
+
+
 def head_quantizer(target: int, smoothed: bool) -> MachineCode:
     """`quantize_heads` of 256 values in bfloat16: queries, or keys, whose mean is taken away first."""
     pointers = {"x": "*bf16", "mean": "*fp32", "codes": "*i8", "scale": "*fp32"}
@@ -232,6 +240,7 @@ def programs(target: int) -> Iterator[Program]:
         ("rows", "SwiGLU and rows of 12288 to int8", gate_quantizer, (12288,)),
         ("rows", "norm, gate and residual of 4608", residual, (4608,)),
         ("rows", "norm and positions of 18 heads of 256", heads, (18, 256)),
+        ("step", "guidance and Euler step", guided_step, ()),
         ("codes", "queries of 256 to int8", head_quantizer, (False,)),
         ("codes", "keys of 256 to int8", head_quantizer, (True,)),
         *(("attention", f"attention, {'even' if even else 'any'} tokens", attend, (even,)) for even in (True, False)),

@@ -51,6 +51,11 @@ def rows_between_products(code: aot.MachineCode, target: int) -> None:
     assert "cvt.rn.bf16" in code.ptx, "rounded to nearest even, where the definition rounds"
 
 
+def the_step(code: aot.MachineCode, target: int) -> None:
+    assert re.search(r"\bfma\.rn\.f32", code.ptx), "torch's kernels fuse these products and sums"
+    assert not re.search(r"\b(mul|fma)\.(?!rn)\S*f32|\.ftz", code.ptx)
+
+
 def attention(code: aot.MachineCode, target: int) -> None:
     if target == 90:
         assert any(name.startswith("IGMMA") for name in code.loop) and any(name.startswith("HGMMA") for name in code.loop)
@@ -76,6 +81,7 @@ LAWS = {
     "product": the_product,
     "codes": codes_of_rows,
     "rows": rows_between_products,
+    "step": the_step,
     "attention": attention,
     "expansion to bf16": blocks_to_bfloat16,
     "expansion to int8": blocks_to_codes,

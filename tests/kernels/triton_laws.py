@@ -223,6 +223,28 @@ def test_heads_are_placed_as_defined_and_nothing_else_is_touched(heads: int, wid
     assert torch.equal(query.float(), expected) and torch.equal(key, untouched)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("guidance", [0.25, 0.5, 7.0])
+def test_a_guided_step_is_its_definition(guidance: float, dtype: torch.dtype) -> None:
+    """Exactly of numbers that every order of rounding gives; on a GPU of any, as torch's kernels there fuse the same sums."""
+    shape = (3, 1, 11, 100)  # no multiple of what a program takes
+    whole = torch.randint(-8, 9, shape, generator=torch.Generator().manual_seed(3))
+    for values in (whole, *(() if INTERPRETED else (normal(*shape),))):
+        latents, unconditional, conditional = (part.to(DEVICE, dtype) for part in values)
+        velocity, moved = triton_rows.guided_step(latents, unconditional, conditional, guidance, 0.25)
+        expected = torch.lerp(unconditional, conditional, guidance)
+        assert torch.equal(velocity, expected) and torch.equal(moved, torch.add(latents, expected, alpha=0.25))
+
+
+def test_a_guided_step_of_any_numbers_is_rounded_once_or_twice() -> None:
+    latents, unconditional, conditional = normal(3, 1, 11, 100).to(DEVICE)
+    velocity, moved = triton_rows.guided_step(latents, unconditional, conditional.mT.contiguous().mT, 7.0, 0.0371)
+    exact = unconditional.double() + 7.0 * (conditional.double() - unconditional.double())
+    size = 8 * (conditional.abs() + unconditional.abs())
+    assert ((velocity - exact).abs() <= 2**-23 * size).all()
+    assert ((moved - (latents + 0.0371 * velocity.double())).abs() <= 2**-23 * (latents.abs() + velocity.abs())).all()
+
+
 def test_the_trial_at_load_accepts_the_programs_and_finds_what_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     if not INTERPRETED:  # it drops the lower bits of bfloat16
         assert fused.wrong(torch.device(DEVICE)) is None
