@@ -108,7 +108,7 @@ def wrong(device: torch.device) -> str | None:
         x, residual, factor, cos, sin = (tensor.to(device) for tensor in (x, residual, factor, cos, sin))
         triton_rows.add_normalized(residual, x.view(15, 256), factor, 1e-5)
         triton_rows.place_heads(x, factor, cos, sin, 1e-5)
-        velocity, moved = triton_rows.guided_step(*(values.to(device) for values in (start, first, second)), 7.0, 0.25)
+        velocity, moved = triton_rows.guided_step(start.to(device), first.to(device), second.to(device), 7.0, 0.25)
         for name, found, expected in (
             ("add_normalized", residual, added),
             ("place_heads", x, placed),
