@@ -27,7 +27,8 @@ import numpy.typing as npt
 import torch
 from tqdm import tqdm
 
-from ideogram_q8.architecture import BRANCHES, COMPONENT_FOLDERS, IDEOGRAM4, TransformerConfig, linears, tensor_shapes
+from ideogram_q8.architecture import BRANCHES, COMPONENT_FOLDERS, IDEOGRAM4, TransformerConfig
+from ideogram_q8.components import Dimensions, component
 from ideogram_q8.layers.folding import fold_points
 from ideogram_q8.numerics.smoothing import encode
 from ideogram_q8.recipe import Recipe, Smoothing, choose
@@ -52,18 +53,19 @@ class Entry(NamedTuple):
         return math.prod(self.shape) * _SIZES[self.dtype]
 
 
-def entries(config: TransformerConfig) -> list[Entry]:
-    """The tensors of one branch's file in the order of safetensors' writer: by type, the widest first, then by name."""
-    quantized = {f"{linear.name}.weight" for linear in linears(config)}
+def entries(config: Dimensions) -> list[Entry]:
+    """The tensors of a branch's or a text encoder's file in the order of safetensors' writer: the widest type first, then by name."""
+    whole = component(config)
+    quantized = {f"{linear.name}.weight" for linear in whole.linears}
     found: list[Entry] = []
-    for name, shape in tensor_shapes(config).items():
+    for name, shape in whole.shapes.items():
         found.append(Entry(name, "F8_E4M3" if name in quantized else "BF16", shape))
         if name in quantized:
             found.append(Entry(f"{name}_scale", "F32", shape[:1], shape[1]))
     return sorted(found, key=lambda entry: (-_SIZES[entry.dtype], entry.name))
 
 
-def header(config: TransformerConfig) -> bytes:
+def header(config: Dimensions) -> bytes:
     """The bytes of the file before its data."""
     table: dict[str, object] = {"__metadata__": {"format": "pt"}}
     end = 0
@@ -75,8 +77,8 @@ def header(config: TransformerConfig) -> bytes:
     return len(text).to_bytes(8, "little") + text
 
 
-def file_bytes(config: TransformerConfig) -> int:
-    """Size of one branch's file."""
+def file_bytes(config: Dimensions) -> int:
+    """Size of such a file."""
     return len(header(config)) + sum(entry.bytes for entry in entries(config))
 
 

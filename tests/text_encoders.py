@@ -53,6 +53,47 @@ TINY_ENCODER = TextEncoderConfig.from_json(VALUES)
 """Three query heads to each head of keys and values, and more of them than fit the hidden width, as in no square matrix."""
 
 
+QWEN3_VL_8B = TextEncoderConfig.from_json(
+    {
+        "architectures": ["Qwen3VLModel"],
+        "ideogram_fp8_weight_only": True,
+        "model_type": "qwen3_vl",
+        "tie_word_embeddings": False,
+        "text_config": {
+            "model_type": "qwen3_vl_text",
+            "attention_bias": False,
+            "head_dim": 128,
+            "hidden_act": "silu",
+            "hidden_size": 4096,
+            "intermediate_size": 12288,
+            "max_position_embeddings": 262144,
+            "num_attention_heads": 32,
+            "num_hidden_layers": 36,
+            "num_key_value_heads": 8,
+            "rms_norm_eps": 1e-6,
+            "rope_parameters": {"mrope_section": [24, 20, 20], "rope_theta": 5_000_000.0, "rope_type": "default"},
+            "vocab_size": 151936,
+        },
+        "vision_config": {
+            "model_type": "qwen3_vl_vision",
+            "deepstack_visual_indexes": [8, 16, 24],
+            "depth": 27,
+            "hidden_act": "gelu_pytorch_tanh",
+            "hidden_size": 1152,
+            "in_channels": 3,
+            "intermediate_size": 4304,
+            "num_heads": 16,
+            "num_position_embeddings": 2304,
+            "out_hidden_size": 4096,
+            "patch_size": 16,
+            "spatial_merge_size": 2,
+            "temporal_patch_size": 2,
+        },
+    }
+)
+"""Ideogram 4's text encoder (Qwen/Qwen3-VL-8B-Instruct, config.json)."""
+
+
 def write_text_encoder(folder: Path, convert: Callable[[Tensors], Tensors] = lambda tensors: tensors) -> Path:
     """Writes text_encoder/ with random weights into `folder`; returns it. `convert` changes the tensors."""
     part = folder / "text_encoder"

@@ -23,6 +23,7 @@ from ideogram_q8.architecture import SIDE_MULTIPLE, Branch, Preset, Traits, chec
 from ideogram_q8.errors import ArtifactError, RequestError
 from ideogram_q8.generation import decoding
 from ideogram_q8.generation.denoising import Denoiser, Side, velocities
+from ideogram_q8.kernels import guided_step
 from ideogram_q8.layers.packed import watched
 from ideogram_q8.loading.model import Model
 from ideogram_q8.manifest import TOOL_VERSION
@@ -217,8 +218,8 @@ def _iterate(
     unconditional = _denoiser(model, "unconditional", projected[:0], request.grid, t)
     for i, guidance in enumerate(setting.guidance(model.traits)):
         started = time.perf_counter()
-        velocity = torch.lerp(*velocities(unconditional, conditional, latents, i, side), guidance)
-        latents = torch.add(latents, velocity, alpha=levels[i] - levels[i + 1])
+        both = velocities(unconditional, conditional, latents, i, side)
+        velocity, latents = guided_step(latents, *both, guidance, levels[i] - levels[i + 1])
         if not torch.isfinite(latents).all():  # asking waits for the device, so `seconds` below is the step's own time
             raise ArtifactError(
                 f"step {i + 1} of {setting.steps} gave values that are not finite (variant {model.variant} in {model.dtype}): "

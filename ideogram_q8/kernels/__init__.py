@@ -3,7 +3,7 @@
 from ideogram_q8.kernels.attention import int8_attention
 from ideogram_q8.kernels.choice import Choice
 from ideogram_q8.kernels.fp8 import fp8_linear
-from ideogram_q8.kernels.fused import add_normalized, place_heads
+from ideogram_q8.kernels.fused import add_normalized, guided_step, place_heads
 from ideogram_q8.kernels.fused import refusal as norms_refusal
 from ideogram_q8.kernels.ggml import expansion_refusal, ggml_linear, row_scale
 from ideogram_q8.kernels.int8 import BACKENDS, Backend, Problem, choose, int8_linear, int8_weight_only_linear
@@ -24,6 +24,7 @@ __all__ = [
     "expansion_refusal",
     "fp8_linear",
     "ggml_linear",
+    "guided_step",
     "int8_attention",
     "int8_linear",
     "int8_weight_only_linear",

@@ -1,4 +1,4 @@
-"""What a block does between its products, in one pass over the tokens where Triton can: definitions in plain torch beside them.
+"""What a block does between its products, and what ends a step, in one pass where Triton can: definitions in plain torch beside them.
 
 comfy-kitchen 0.2.40 has `rms_gated_residual` on CPUs and AMD only, and its `rms_rope_split_half` keeps in float32 what diffusers
 rounds to the activations' dtype in between; these programs round where the definitions do.
@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from ideogram_q8.kernels import triton_rows
 from ideogram_q8.kernels.choice import indexed, tell_triton, trial
-from ideogram_q8.kernels.operators import in_place_operator
+from ideogram_q8.kernels.operators import in_place_operator, pair_operator
 
 _log = logging.getLogger(__name__)
 
@@ -54,6 +54,24 @@ def place_heads(x: torch.Tensor, factor: torch.Tensor, cos: torch.Tensor, sin: t
     x.copy_(normal.mul_(cos).addcmul_(turned, sin))
 
 
+@pair_operator
+def guided_step(
+    latents: torch.Tensor, unconditional: torch.Tensor, conditional: torch.Tensor, guidance: float, step: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(velocity, latents + step * velocity), velocity = unconditional + guidance * (conditional - unconditional), rounded between.
+
+    New tensors: whoever was given the latents of the step before keeps them.
+
+    Args:
+        latents, unconditional, conditional: floating of one shape and dtype.
+        step: how far along the velocity, the difference of two noise levels.
+    """
+    if refusal(latents.device, latents.shape[-1]) is None:
+        return triton_rows.guided_step(latents, unconditional, conditional, guidance, step)
+    velocity = torch.lerp(unconditional, conditional, guidance)
+    return velocity, torch.add(latents, velocity, alpha=step)
+
+
 def refusal(device: torch.device, width: int) -> str | None:
     """Why Triton does not go over rows of `width` values on a device, or None; plain torch does it then."""
     if device.type != "cuda":
@@ -67,7 +85,7 @@ def refusal(device: torch.device, width: int) -> str | None:
 def _broken(device: torch.device) -> str | None:
     """Why the programs cannot be trusted on a GPU, or None; logged. Compiles and tries them once."""
     reason = trial(lambda: wrong(device)) if importlib.util.find_spec("triton") else "Triton is not installed"
-    tell_triton(_log, f"norms on {device}", reason)
+    tell_triton(_log, f"norms and steps on {device}", reason)
     return reason
 
 
@@ -78,13 +96,21 @@ def wrong(device: torch.device) -> str | None:
         x = torch.randint(-8, 9, (5, 3, 256), generator=generator).to(dtype)  # mean squares are sums of integers
         residual, factor = (torch.randn(*shape, generator=generator).to(dtype) for shape in ((15, 256), (256,)))
         cos, sin = (torch.randn(5, 256, generator=generator).to(dtype) for _ in range(2))
+        start, first, second = torch.randint(-8, 9, (3, 5, 256), generator=generator).to(dtype)
+        guided = first + 7 * (second - first)
         added = residual + functional.rms_norm(x.view(15, 256), (256,), factor, 1e-5)
         normal = functional.rms_norm(x, (256,), factor, 1e-5)
         placed = (normal * cos[:, None]).addcmul_(normal.roll(128, -1), sin[:, None])
         x, residual, factor, cos, sin = (tensor.to(device) for tensor in (x, residual, factor, cos, sin))
         triton_rows.add_normalized(residual, x.view(15, 256), factor, 1e-5)
         triton_rows.place_heads(x, factor, cos, sin, 1e-5)
-        for name, found, expected in (("add_normalized", residual, added), ("place_heads", x, placed)):
+        velocity, moved = triton_rows.guided_step(start.to(device), first.to(device), second.to(device), 7.0, 0.25)
+        for name, found, expected in (
+            ("add_normalized", residual, added),
+            ("place_heads", x, placed),
+            ("guided_step", velocity, guided),
+            ("guided_step", moved, start + 0.25 * guided),
+        ):
             if not torch.equal(found.cpu(), expected):
                 return f"{name} is not its definition in {dtype}"
     return None

@@ -67,3 +67,20 @@ def in_place_operator(function: Callable[_Arguments, None]) -> Callable[_Argumen
             function(*args, **kwargs)
 
     return call
+
+
+def pair_operator(
+    function: Callable[_Arguments, tuple[torch.Tensor, torch.Tensor]],
+) -> Callable[_Arguments, tuple[torch.Tensor, torch.Tensor]]:
+    """Registers `function(x, ...) -> two new tensors like x` as operator ideogram_q8::NAME."""
+    operator = torch.library.custom_op(f"ideogram_q8::{function.__name__}", function, mutates_args=())
+
+    @operator.register_fake
+    def _shapes(x: torch.Tensor, *_others: object) -> tuple[torch.Tensor, torch.Tensor]:
+        return torch.empty_like(x), torch.empty_like(x)
+
+    @functools.wraps(function)
+    def call(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> tuple[torch.Tensor, torch.Tensor]:
+        return operator(*args, **kwargs) if torch.compiler.is_compiling() else function(*args, **kwargs)
+
+    return call

@@ -1,4 +1,4 @@
-"""Launches the programs that go over rows of activations (`programs.rows`)."""
+"""Launches the programs that go over rows of activations, and over latents (`programs.rows`)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ LARGEST_WIDTH = 16384
 """Longest row that a program holds in registers."""
 HEAD_WARPS = 1
 """Of a program that goes over a token's heads: a head of 256 values is 8 for each thread."""
+
+STEP_BLOCK, STEP_WARPS = 1024, 4
+"""Latents that a program moves, and its warps."""
 
 
 def row_block(width: int) -> int:
@@ -76,3 +79,28 @@ def place_heads(x: torch.Tensor, factor: torch.Tensor, cos: torch.Tensor, sin: t
         num_warps=HEAD_WARPS,
         enable_fp_fusion=False,
     )
+
+
+def guided_step(
+    latents: torch.Tensor, unconditional: torch.Tensor, conditional: torch.Tensor, guidance: float, step: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """`fused.guided_step` for tensors of one shape and dtype."""
+    from ideogram_q8.kernels.programs import rows
+
+    latents = latents.contiguous()
+    velocity, moved = torch.empty_like(latents), torch.empty_like(latents)
+    count = latents.numel()
+    rows.guided_step[(-(-count // STEP_BLOCK),)](
+        latents,
+        unconditional.contiguous(),
+        conditional.contiguous(),
+        velocity,
+        moved,
+        count,
+        float(guidance),
+        float(step),
+        BLOCK=STEP_BLOCK,
+        num_warps=STEP_WARPS,
+        enable_fp_fusion=False,
+    )
+    return velocity, moved

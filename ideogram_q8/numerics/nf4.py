@@ -7,6 +7,8 @@ quantize_4bit, get_4bit_type).
 
 from __future__ import annotations
 
+import functools
+
 import torch
 
 LEVELS = (
@@ -43,9 +45,16 @@ def dequantize(packed: torch.Tensor, absmax: torch.Tensor, block: int) -> torch.
     Args:
         block: elements that share a scale; even.
     """
-    levels = torch.tensor(LEVELS, device=packed.device)
-    codes = torch.arange(256, device=packed.device)
-    pairs = torch.stack([levels[codes >> 4], levels[codes & 15]], 1)
-    values = pairs.index_select(0, packed.flatten().int()).flatten()
+    values = _pairs(packed.device).index_select(0, packed.flatten().int()).flatten()
     scales = absmax.repeat_interleave(block)[: values.numel()]
     return (values * scales).to(torch.bfloat16)
+
+
+@functools.lru_cache(maxsize=8)
+def _pairs(device: torch.device) -> torch.Tensor:
+    """float32 [256, 2]: the levels of each byte's two codes. Kept, for bringing them to a GPU waits for all that runs there.
+
+    Made on the CPU: the copy has arrived when it returns, so that every stream may read it.
+    """
+    levels, codes = torch.tensor(LEVELS), torch.arange(256)
+    return torch.stack([levels[codes >> 4], levels[codes & 15]], 1).to(device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 
 import numpy as np
 import pytest
@@ -117,8 +118,20 @@ def test_ideogram4_is_denormalised_by_the_official_constants(caplog: pytest.LogC
         y, x = value // 64, value // 32 % 2
         expected = tokens[0, 0, value].double() * latent_norm.SCALE[value] + latent_norm.SHIFT[value]
         assert abs(found[0, channel, y, x].double() - expected) < 1e-6
-    assert (latent_norm.SHIFT[0], latent_norm.SHIFT[127]) == (0.01984364, -0.01760592)  # latent_norm.py at 415abf4
-    assert latent_norm.SCALE[0] == 1.63933691 and len(latent_norm.SHIFT) == len(latent_norm.SCALE) == 128
+
+
+@pytest.mark.parametrize(
+    ("numbers", "digest"),
+    [
+        (latent_norm.SHIFT, "500785259e56d2e507f450e2a81b4e714b747104100a4ddac1c9681e20c62620"),
+        (latent_norm.SCALE, "8aff847687d2712d2363ec1267bf7daf83efe14a9aa7f28547e72b8363e899cc"),
+    ],
+    ids=["LATENT_SHIFT", "LATENT_SCALE"],
+)
+def test_the_constants_are_those_of_the_official_code(numbers: tuple[float, ...], digest: str) -> None:
+    """latent_norm.py at 415abf4, as float32, lowest byte first."""
+    assert len(numbers) == 128
+    assert hashlib.sha256(np.array(numbers, "<f4").tobytes()).hexdigest() == digest
 
 
 def test_other_models_are_denormalised_by_their_vae(vae: AutoencoderKLFlux2) -> None:

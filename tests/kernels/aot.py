@@ -11,9 +11,11 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import triton
 from triton.backends.compiler import GPUTarget
@@ -28,6 +30,10 @@ SHARED_LIMIT = {86: 99 << 10, 90: 227 << 10}
 _TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 _PRODUCTS = ("IMMA", "IGMMA")
 _FLOAT_PRODUCTS = ("HMMA", "HGMMA")
+_MULTIPLIES = re.compile(r"\b(?:wg)?mma\.")
+
+Kind = Literal["product", "codes", "rows", "step", "attention", "expansion to bf16", "expansion to int8"]
+"""What a program does, and so what must hold of its code: `codes` makes int8 of rows, `rows` rounds to bfloat16 on the way."""
 
 
 @dataclass(frozen=True)
@@ -80,11 +86,10 @@ def _read(cubin: bytes, ptx: str, shared: int) -> MachineCode:
         file.write(cubin)
         file.flush()
         usage = _run("cuobjdump", "-res-usage", file.name)
-        code = _run("nvdisasm", "-c", file.name)
-    registers, stack = (int(re.findall(rf"{what}:(\d+)", usage)[-1]) for what in ("REG", "STACK"))
-    lines = [_instruction(line) for line in code.splitlines()]
-    names = [line for line in lines if line]
-    spills = sum(name.startswith(("LDL", "STL")) for name in names)
+        registers, stack, local = (int(re.findall(rf"{what}:(\d+)", usage)[-1]) for what in ("REG", "STACK", "LOCAL"))
+        # the slowest part, and for nothing where no memory is there to spill to and nothing multiplies
+        code = _run("nvdisasm", "-c", "-ndf", file.name) if stack or local or _MULTIPLIES.search(ptx) else ""
+    spills = sum(_instruction(line).startswith(("LDL", "STL")) for line in code.splitlines())
     return MachineCode(registers, stack, spills, shared, ptx, _multiplying_loop(code))
 
 
@@ -111,11 +116,11 @@ def _multiplying_loop(code: str) -> tuple[str, ...]:
     return min(loops, key=len, default=())
 
 
-def product(target: int, tiles: Tiles) -> MachineCode:
-    """The W8A8 product with bias and bfloat16 output, inputs a multiple of the depth."""
+def product(target: int, tiles: Tiles, even: bool) -> MachineCode:
+    """The W8A8 product with bias and bfloat16 output; inputs a multiple of the depth where `even`, and of 16 in any case."""
     pointers = {"a": "*i8", "b": "*i8", "out": "*bf16", "row_scale": "*fp32", "scale": "*fp32", "bias": "*bf16"}
     types = {**pointers, "M": "i32", "N": "i32", "K": "i32"}
-    constants = {**tiles.constants, "EVEN_K": True, "HAS_BIAS": True}
+    constants = {**tiles.constants, "EVEN_K": even, "HAS_BIAS": True}
     return compile_for(
         target, w8a8.matmul, types, constants, (*pointers, "N", "K"), num_warps=tiles.warps, num_stages=tiles.stages
     )
@@ -161,8 +166,16 @@ def heads(target: int, count: int, width: int) -> MachineCode:
     return compile_for(target, rows.place_heads, types, constants, aligned, num_warps=triton_rows.HEAD_WARPS)
 
 
+def guided_step(target: int) -> MachineCode:
+    """`guided_step` of float32."""
+    pointers = dict.fromkeys(("latents", "unconditional", "conditional", "velocity", "moved"), "*fp32")
+    types = {**pointers, "count": "i32", "guidance": "fp32", "step": "fp32"}
+    constants = {"BLOCK": triton_rows.STEP_BLOCK}
+    return compile_for(target, rows.guided_step, types, constants, (*pointers, "count"), num_warps=triton_rows.STEP_WARPS)
+
+
 def head_quantizer(target: int, smoothed: bool) -> MachineCode:
-    """`quantize_heads` of 256 values in bfloat16, queries or keys."""
+    """`quantize_heads` of 256 values in bfloat16: queries, or keys, whose mean is taken away first."""
     pointers = {"x": "*bf16", "mean": "*fp32", "codes": "*i8", "scale": "*fp32"}
     strides = ("batch_stride", "head_stride", "token_stride")
     types = {**pointers, **dict.fromkeys(("tokens", "heads", *strides), "i32"), "factor": "fp32"}
@@ -197,31 +210,55 @@ def expansion(target: int, name: str, to_codes: bool) -> MachineCode:
     )
 
 
-def report() -> Iterator[tuple[str, str, MachineCode]]:
-    """(target, program and configuration, code) of everything that runs on a card, one after the other."""
-    for target, configurations in ((86, triton_int8.AMPERE), (90, triton_int8.HOPPER)):
-        card = f"sm_{target}"
-        for tiles in configurations:
-            yield card, f"W8A8 product, {tiles.label}", product(target, tiles)
-        for width in (4608, 12288):
-            yield card, f"rows of {width} to int8", row_quantizer(target, width)
-        yield card, "norm and rows of 4608 to int8", norm_quantizer(target, 4608)
-        yield card, "SwiGLU and rows of 12288 to int8", gate_quantizer(target, 12288)
-        yield card, "norm, gate and residual of 4608", residual(target, 4608)
-        yield card, "norm and positions of 18 heads of 256", heads(target, 18, 256)
-        yield card, "heads of 256 to int8", head_quantizer(target, smoothed=True)
-        for even in (True, False):
-            yield card, f"attention, {'even' if even else 'any'} tokens", attend(target, even)
-        for block in triton_ggml.EXPANSIONS:
-            for to_codes in (False, True):
-                yield card, f"{block} to {'int8' if to_codes else 'bf16'}", expansion(target, block, to_codes)
+@dataclass(frozen=True)
+class Program:
+    """A program in one configuration for one target; `compile` makes its code."""
+
+    target: int
+    kind: Kind
+    name: str
+    compile: Callable[[], MachineCode]
+
+    @property
+    def card(self) -> str:
+        return f"sm_{self.target}"
+
+    def __str__(self) -> str:
+        return f"{self.card} {self.name}"
 
 
-def row(target: str, program: str, code: MachineCode) -> dict[str, object]:
+def programs(target: int) -> Iterator[Program]:
+    """Everything that runs on a card."""
+    found: list[tuple[Kind, str, Callable[..., MachineCode], tuple[object, ...]]] = [
+        *(
+            ("product", f"W8A8 product, {tiles.label}{'' if even else ', any depth'}", product, (tiles, even))
+            for even in (True, False)
+            for tiles in triton_int8.CONFIGURATIONS[target // 10]
+        ),
+        *(("codes", f"rows of {width} to int8", row_quantizer, (width,)) for width in (4608, 12288)),
+        ("rows", "norm and rows of 4608 to int8", norm_quantizer, (4608,)),
+        ("rows", "SwiGLU and rows of 12288 to int8", gate_quantizer, (12288,)),
+        ("rows", "norm, gate and residual of 4608", residual, (4608,)),
+        ("rows", "norm and positions of 18 heads of 256", heads, (18, 256)),
+        ("step", "guidance and Euler step", guided_step, ()),
+        ("codes", "queries of 256 to int8", head_quantizer, (False,)),
+        ("codes", "keys of 256 to int8", head_quantizer, (True,)),
+        *(("attention", f"attention, {'even' if even else 'any'} tokens", attend, (even,)) for even in (True, False)),
+        *(("expansion to bf16", f"{block} to bf16", expansion, (block, False)) for block in triton_ggml.EXPANSIONS),
+        *(("expansion to int8", f"{block} to int8", expansion, (block, True)) for block in triton_ggml.EXPANSIONS),
+    ]
+    for kind, name, of, arguments in found:
+        yield Program(target, kind, name, partial(of, target, *arguments))
+
+
+PROGRAMS = tuple(program for target in SHARED_LIMIT for program in programs(target))
+
+
+def row(program: Program, code: MachineCode) -> dict[str, object]:
     """What the report keeps: registers of a thread, bytes of stack and of shared memory, spilled accesses, and the loop that multiplies."""
     return {
-        "target": target,
-        "program": program,
+        "target": program.card,
+        "program": program.name,
         "registers": code.registers,
         "stack_bytes": code.stack,
         "spills": code.spills,
@@ -245,8 +282,8 @@ def main() -> int:
     options = parser.parse_args()
     print(f"Triton {triton.__version__}\n{'program':47} regs  stack spills  shared  loop")
     rows = []
-    for each in report():
-        rows.append(row(*each))
+    for program in PROGRAMS:
+        rows.append(row(program, program.compile()))
         print(_line(rows[-1]), flush=True)
     if options.out:
         found = {"triton": triton.__version__, "ran_on_a_card": False, "rows": rows}

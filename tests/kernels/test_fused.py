@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional
 
 from ideogram_q8 import kernels
-from ideogram_q8.kernels import add_normalized, fused, place_heads, triton_rows
+from ideogram_q8.kernels import add_normalized, fused, guided_step, place_heads, triton_rows
 
 TOKENS, HEADS, WIDTH = 6, 3, 32
 
@@ -48,6 +48,20 @@ def test_heads_turn_as_pairs_of_halves() -> None:
     assert query.data_ptr() == whole.data_ptr()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("guidance", [0.3, 1.0, 3.0, 7.0])
+def test_a_guided_step_is_the_two_of_the_stock_pipeline(guidance: float, dtype: torch.dtype) -> None:
+    """To the bit; what it was given stays."""
+    latents, unconditional, conditional = given = normal(3, 1, 5, 7, seed=4).to(dtype).unbind()
+    before = [values.clone() for values in given]
+    velocity, moved = guided_step(latents, unconditional, conditional, guidance, 0.0371)
+    assert torch.equal(velocity, torch.lerp(unconditional, conditional, guidance))
+    assert torch.equal(moved, torch.add(latents, velocity, alpha=0.0371))
+    assert all(map(torch.equal, given, before))
+    exact = unconditional.double() + guidance * (conditional.double() - unconditional.double())
+    torch.testing.assert_close(velocity.double(), exact, rtol=0, atol=16 * torch.finfo(dtype).eps)
+
+
 def test_without_cuda_plain_torch_does_it() -> None:
     assert fused.refusal(torch.device("cpu"), 64) == "needs CUDA"
     too_wide = triton_rows.LARGEST_WIDTH + 1
@@ -67,6 +81,7 @@ def test_a_triton_that_fails_is_refused(monkeypatch: pytest.MonkeyPatch) -> None
     assert fused._broken(torch.device("cpu")) == "RuntimeError: no C compiler"
     monkeypatch.setattr(triton_rows, "add_normalized", plain)
     monkeypatch.setattr(triton_rows, "place_heads", lambda *_: None)
+    monkeypatch.setattr(triton_rows, "guided_step", lambda x, *_: (x, x))
     fused._broken.cache_clear()
     assert "place_heads is not its definition" in str(fused._broken(torch.device("cpu")))
     monkeypatch.setattr(
@@ -74,6 +89,9 @@ def test_a_triton_that_fails_is_refused(monkeypatch: pytest.MonkeyPatch) -> None
         "place_heads",
         lambda x, factor, cos, sin, eps: place_heads(x[None], factor, cos[:, None], sin[:, None], eps),
     )
+    fused._broken.cache_clear()
+    assert "guided_step is not its definition" in str(fused._broken(torch.device("cpu")))
+    monkeypatch.setattr(triton_rows, "guided_step", guided_step)
     fused._broken.cache_clear()
     assert fused._broken(torch.device("cpu")) is None
     fused._broken.cache_clear()
@@ -94,7 +112,7 @@ def test_a_refusal_is_a_warning_and_a_full_card_is_none(
     assert fused._broken(torch.device("cpu")) == "add_normalized is not its definition"
     (record,) = caplog.records
     assert record.levelname == "WARNING"
-    assert record.getMessage() == "norms on cpu: plain torch; Triton refused: add_normalized is not its definition"
+    assert record.getMessage() == "norms and steps on cpu: plain torch; Triton refused: add_normalized is not its definition"
     fused._broken.cache_clear()
 
 
@@ -116,4 +134,16 @@ def test_operators_compile_without_a_break(name: str) -> None:
 
     x = arguments[0]
     assert isinstance(x, torch.Tensor)
+    assert torch.equal(torch.compile(doubled, fullgraph=True, backend="aot_eager")(x), doubled(x))
+
+
+def test_a_guided_step_compiles_without_a_break() -> None:
+    arguments = *normal(3, 1, 5, 7).unbind(), 7.0, 0.05
+    torch.library.opcheck(torch.ops.ideogram_q8.guided_step.default, arguments)
+
+    def doubled(x: torch.Tensor) -> torch.Tensor:
+        velocity, moved = guided_step(x * 2, *arguments[1:])
+        return velocity + moved
+
+    x = arguments[0]
     assert torch.equal(torch.compile(doubled, fullgraph=True, backend="aot_eager")(x), doubled(x))

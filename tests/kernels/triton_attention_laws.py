@@ -36,9 +36,17 @@ def test_heads_get_the_codes_of_the_definition(tokens: int, width: int, dtype: t
     assert torch.equal(codes, expected_codes) and torch.equal(scale, expected_scale)
 
 
+@pytest.fixture
+def _few_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The interpreter takes its time by the program, not by the token: all of a head's codes in one."""
+    if INTERPRETED:
+        monkeypatch.setattr(triton_attention, "ROWS", 128)
+
+
 CASES = [(37, 70, 32, torch.float32), (64, 64, 64, torch.float16), (5, 130, 128, torch.float32), (70, 65, 256, torch.float32)]
 
 
+@pytest.mark.usefixtures("_few_programs")
 @pytest.mark.parametrize(("queries", "keys", "width", "dtype"), CASES)
 def test_attention_is_the_definition(queries: int, keys: int, width: int, dtype: torch.dtype) -> None:
     """Weights get the next float16 where exp2 is a float32 step off; float16 sums of 64 products are off by 2^-9 of their size."""
@@ -51,6 +59,7 @@ def test_attention_is_the_definition(queries: int, keys: int, width: int, dtype:
         assert ((found.float() - expected).abs() <= bound * largest + torch.finfo(dtype).eps * expected.abs()).all()
 
 
+@pytest.mark.usefixtures("_few_programs")
 def test_the_first_key_in_sight_counts_as_much_as_the_last() -> None:
     """Scores that rise, and fall, from one step over the keys to the next: sums are scaled down, or what comes is small."""
     width = 32
@@ -62,6 +71,7 @@ def test_the_first_key_in_sight_counts_as_much_as_the_last() -> None:
         torch.testing.assert_close(found, attention.attend(q, k[None, None], v), rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.usefixtures("_few_programs")
 def test_extremes_stay_finite() -> None:
     q, k, v = (heads(70, 32, torch.float32, seed) for seed in (1, 2, 3))
     for changed in ((q * 0, k, v), (q, k, v * 1e30), (q * 1e3, k * 1e3, v)):
@@ -69,6 +79,7 @@ def test_extremes_stay_finite() -> None:
     assert (triton_attention.attend(q, k, v * 0, True) == 0).all()
 
 
+@pytest.mark.usefixtures("_few_programs")
 def test_the_trial_at_load_accepts_it() -> None:
     problem = kernel.Problem(DEVICE, None, torch.float32, 64)
     assert kernel.self_test(kernel.BACKENDS[1], problem) is None

@@ -78,8 +78,10 @@ def test_rows_are_quantized_as_defined(rows: int, width: int, dtype: torch.dtype
 
 
 @pytest.mark.parametrize("tiles", TILES, ids=str)
-@pytest.mark.parametrize(("rows", "inputs", "outputs"), [(37, 200, 70), (130, 128, 264)])
-def test_products_are_exact(tiles: triton_int8.Tiles, rows: int, inputs: int, outputs: int) -> None:
+@pytest.mark.parametrize(("whole", "rows", "inputs", "outputs"), [(0, 37, 200, 70), (1, 2, 128, 8)])
+def test_products_are_exact(tiles: triton_int8.Tiles, whole: int, rows: int, inputs: int, outputs: int) -> None:
+    """Of less than a tile, and of a whole one each way and a rest."""
+    rows, outputs = rows + whole * tiles.rows, outputs + whole * tiles.columns
     codes, row_scale = int8.quantize_per_token(normal(rows, inputs, seed=2).to(DEVICE))
     weight, scale = int8.quantize_per_channel(normal(outputs, inputs, seed=3).to(DEVICE))
     bias = normal(outputs, seed=4).to(DEVICE)
@@ -209,8 +211,9 @@ def test_the_gated_residual_is_its_definition(width: int, dtype: torch.dtype) ->
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("heads", "width"), [(1, 2), (3, 96), (18, 256)])
 def test_heads_are_placed_as_defined_and_nothing_else_is_touched(heads: int, width: int, dtype: torch.dtype) -> None:
-    both = torch.randint(-8, 9, (5, 2, heads * width), generator=torch.Generator().manual_seed(0)).to(DEVICE, dtype)
-    factor, cos, sin = (normal(*shape, seed=6).to(DEVICE, dtype) for shape in ((width,), (5, width), (5, width)))
+    tokens = 2  # each is a program, the interpreter's slowest
+    both = torch.randint(-8, 9, (tokens, 2, heads * width), generator=torch.Generator().manual_seed(0)).to(DEVICE, dtype)
+    factor, cos, sin = (normal(*shape, seed=6).to(DEVICE, dtype) for shape in ((width,), *[(tokens, width)] * 2))
     query, key = (part.unflatten(-1, (heads, width)) for part in both.unbind(1))
     before = normal_rows(query, factor, 1e-5)
     kept = rounded(before * cos.float()[:, None], dtype)
@@ -218,6 +221,28 @@ def test_heads_are_placed_as_defined_and_nothing_else_is_touched(heads: int, wid
     untouched = key.clone()
     triton_rows.place_heads(query, factor, cos, sin, 1e-5)
     assert torch.equal(query.float(), expected) and torch.equal(key, untouched)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("guidance", [0.25, 0.5, 7.0])
+def test_a_guided_step_is_its_definition(guidance: float, dtype: torch.dtype) -> None:
+    """Exactly of numbers that every order of rounding gives; on a GPU of any, as torch's kernels there fuse the same sums."""
+    shape = (3, 1, 11, 100)  # no multiple of what a program takes
+    whole = torch.randint(-8, 9, shape, generator=torch.Generator().manual_seed(3))
+    for values in (whole, *(() if INTERPRETED else (normal(*shape),))):
+        latents, unconditional, conditional = (part.to(DEVICE, dtype) for part in values)
+        velocity, moved = triton_rows.guided_step(latents, unconditional, conditional, guidance, 0.25)
+        expected = torch.lerp(unconditional, conditional, guidance)
+        assert torch.equal(velocity, expected) and torch.equal(moved, torch.add(latents, expected, alpha=0.25))
+
+
+def test_a_guided_step_of_any_numbers_is_rounded_once_or_twice() -> None:
+    latents, unconditional, conditional = normal(3, 1, 11, 100).to(DEVICE)
+    velocity, moved = triton_rows.guided_step(latents, unconditional, conditional.mT.contiguous().mT, 7.0, 0.0371)
+    exact = unconditional.double() + 7.0 * (conditional.double() - unconditional.double())
+    size = 8 * (conditional.abs() + unconditional.abs())
+    assert ((velocity - exact).abs() <= 2**-23 * size).all()
+    assert ((moved - (latents + 0.0371 * velocity.double())).abs() <= 2**-23 * (latents.abs() + velocity.abs())).all()
 
 
 def test_the_trial_at_load_accepts_the_programs_and_finds_what_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,11 +259,11 @@ def test_a_step_by_the_programs_is_a_step_by_the_definitions(monkeypatch: pytest
     quantize(source, choose("int8", source.config), tmp_path / "int8")
     transformer = load(tmp_path / "int8", device=DEVICE).branches["conditional"]
     transformer.layers = transformer.layers[:1]
-    x = normal(1, 16, 64).to(DEVICE)
+    x = normal(1, 6, 64).to(DEVICE)
 
     def step() -> torch.Tensor:
-        text = normal(16, 256, seed=1).to(DEVICE)
-        return Denoiser(transformer, text, (4, 4), torch.tensor([0.3], device=DEVICE)).velocity(x, 0)
+        text = normal(5, 256, seed=1).to(DEVICE)
+        return Denoiser(transformer, text, (2, 3), torch.tensor([0.3], device=DEVICE)).velocity(x, 0)
 
     plain = kernel.Backend("plain", kernel.BACKENDS[-1].linear, lambda _: None, is_definition=True)
     exact = replaced(monkeypatch, step, plain, "switched off")

@@ -35,6 +35,14 @@ def test_the_product_is_rounded_once():
     assert torch.equal(nf4.dequantize(packed, scale, 4096), exact.float().bfloat16())
 
 
+def test_the_table_of_a_device_is_made_once(monkeypatch):
+    """On CUDA its making waits for the device, and a step decodes thousands of pieces."""
+    packed, scales = torch.tensor([0x0F], dtype=torch.uint8), torch.tensor([2.0])
+    first = nf4.dequantize(packed, scales, 64)
+    monkeypatch.setattr(nf4.torch, "tensor", None)
+    assert torch.equal(nf4.dequantize(packed, scales, 64), first)
+
+
 def test_quantizing_takes_the_nearest_level():
     values = torch.randn(640, generator=torch.Generator().manual_seed(0))
     values[64:128] = 0

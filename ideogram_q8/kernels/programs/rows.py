@@ -1,4 +1,5 @@
-"""Programs that go over rows of activations once: what lies between two integer products, so that it is read and written once.
+"""Programs that go over rows of activations once: what lies between two integer products, so that it is read and written once. And
+one over all values of the latents: what lies between two steps.
 
 Each rounds to the dtype of the activations where its definition in plain torch does (`kernels.prologue`, `kernels.fused`). Launch with
 `enable_fp_fusion=False`. A row's mean square is summed in float32, in Triton's order.
@@ -100,3 +101,22 @@ def place_heads(x, factor, cos, sin, token_stride, half, eps, HEADS: tl.constexp
         b = _rounded(b * root * factor_second, x)
         tl.store(at + first, (_rounded(a * cos_first, x) + b * sin_first).to(x.dtype.element_ty), mask=there)
         tl.store(at + second, (_rounded(b * cos_second, x) + a * sin_second).to(x.dtype.element_ty), mask=there)
+
+
+@triton.jit
+def guided_step(latents, unconditional, conditional, velocity, moved, count, guidance, step, BLOCK: tl.constexpr):
+    """BLOCK of `count` values a program: velocity = lerp(unconditional, conditional, guidance), moved = latents + step * velocity.
+
+    From the nearer end, and each product and sum rounded once, as torch's lerp and add have them on CPUs and on GPUs.
+    """
+    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    there = at < count
+    start = tl.load(unconditional + at, mask=there, other=0.0).to(tl.float32)
+    end = tl.load(conditional + at, mask=there, other=0.0).to(tl.float32)
+    is_first = tl.abs(guidance) < 0.5
+    weight = tl.zeros((BLOCK,), tl.float32) + tl.where(is_first, guidance, guidance - 1.0)
+    found = _rounded(tl.fma(end - start, weight, tl.where(is_first, start, end)), velocity)
+    tl.store(velocity + at, found.to(velocity.dtype.element_ty), mask=there)
+    place = tl.load(latents + at, mask=there, other=0.0).to(tl.float32)
+    place = tl.fma(found, tl.zeros((BLOCK,), tl.float32) + step, place)
+    tl.store(moved + at, place.to(moved.dtype.element_ty), mask=there)
