@@ -36,6 +36,8 @@ from ideogram_q8.kernels import workspace
 from ideogram_q8.memory import usage
 
 VARIANTS: Mapping[str, Variant] = {variant.name: variant for variant in (*OWN, *PEERS)}
+CAP = 24 * 10**9
+"""Bytes that a larger card is held to unless asked otherwise: those of the card that all of this is for."""
 _LARGEST_SIDE = 4096
 
 
@@ -105,6 +107,13 @@ def measure(
     )
 
 
+def default_cap(device: torch.device) -> int | None:
+    """CAP on a card that has more, for `DenoiseSettings.memory_cap`; None elsewhere."""
+    if device.type != "cuda":
+        return None
+    return CAP if torch.cuda.get_device_properties(device).total_memory > CAP else None
+
+
 def _check(settings: DenoiseSettings, device: torch.device) -> list[Variant]:
     for name in settings.variants:
         if name not in VARIANTS:
@@ -131,11 +140,12 @@ def _capped(device: torch.device, cap: int | None) -> Iterator[None]:
         yield
         return
     total = torch.cuda.get_device_properties(device).total_memory
-    torch.cuda.set_per_process_memory_fraction(min(1.0, cap / total), device)
+    index = torch.cuda.current_device() if device.index is None else device.index  # torch takes no card without a number here
+    torch.cuda.set_per_process_memory_fraction(min(1.0, cap / total), index)
     try:
         yield
     finally:
-        torch.cuda.set_per_process_memory_fraction(1.0, device)
+        torch.cuda.set_per_process_memory_fraction(1.0, index)
 
 
 def _turn(variant: Variant, scene: Scene, found: _Measured) -> None:

@@ -91,6 +91,7 @@ class DenoiseSettings:
 
     `padded_tokens` is what diffusers' pipeline pads captions to. Every variant is built anew in each of `rounds` rounds, all in turn, runs
     a step that does not count, then `steps` that do; one that took more than `patience` seconds in all is left out of later rounds.
+    `memory_cap` bytes were all that torch might allocate on the card; None: all that it has.
     """
 
     layers: int

@@ -6,9 +6,11 @@ import importlib.util
 import sys
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
+from torch.cuda._utils import _get_device_index
 
 from ideogram_q8.bench import comfy, denoise, own, peers
 from ideogram_q8.bench.random_weights import Pool
@@ -229,14 +231,33 @@ def test_less_memory_streams_more_and_then_refuses():
     assert [each.plan.streamed for each in found] == [(), ("unconditional",), ("unconditional", "conditional")]
 
 
-def test_a_cap_is_set_and_lifted(monkeypatch):
-    calls = []
-    properties = type("Properties", (), {"total_memory": 80 * 10**9})
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: properties)
-    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda share, device: calls.append(share))
-    with pytest.raises(ValueError, match="stop"), denoise._capped(torch.device("cuda"), 24 * 10**9):
+@pytest.fixture
+def card(monkeypatch):
+    """A card of 80 GB, the second of two, which the process uses: bytes may be set to change its size. `caps` are (share, card)."""
+    found = SimpleNamespace(total_memory=80 * 10**9, caps=[])
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: found)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    # as torch: a device without an index is refused
+    monkeypatch.setattr(
+        torch.cuda,
+        "set_per_process_memory_fraction",
+        lambda share, device: found.caps.append((share, _get_device_index(device))),
+    )
+    return found
+
+
+@pytest.mark.parametrize(("name", "index"), [("cuda", 1), ("cuda:0", 0)])
+def test_a_cap_is_set_and_lifted(name, index, card):
+    with pytest.raises(ValueError, match="stop"), denoise._capped(torch.device(name), 24 * 10**9):
         raise ValueError("stop")
-    assert calls == [pytest.approx(0.3), 1.0]
+    assert card.caps == [(pytest.approx(0.3), index), (1.0, index)]
+
+
+def test_a_card_of_more_than_24_gb_is_held_to_that(card):
+    assert denoise.default_cap(torch.device("cuda")) == 24 * 10**9
+    card.total_memory = 24 * 10**9
+    assert denoise.default_cap(torch.device("cuda")) is None
+    assert denoise.default_cap(CPU) is None
 
 
 @torch.no_grad()
