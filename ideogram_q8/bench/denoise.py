@@ -15,13 +15,14 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from ideogram_q8.architecture import IDEOGRAM4, SIDE_MULTIPLE, TransformerConfig
-from ideogram_q8.bench import machine, timing
+from ideogram_q8.bench import machine, meter, timing
 from ideogram_q8.bench.own import UNQUANTIZED
 from ideogram_q8.bench.own import VARIANTS as OWN
 from ideogram_q8.bench.peers import PEERS
 from ideogram_q8.bench.random_weights import Pool
 from ideogram_q8.bench.results import (
     FORMAT_VERSION,
+    Arithmetic,
     DenoiseResult,
     DenoiseRow,
     DenoiseSettings,
@@ -50,6 +51,7 @@ class _Measured:
     peak: int | None = None
     predicted: int | None = None
     streamed: tuple[str, ...] = ()
+    arithmetic: Arithmetic | None = None
     velocity: torch.Tensor | None = None
     note: str = ""
     failed: bool = False
@@ -78,6 +80,7 @@ def measure(
     _release(device)
     pool = Pool(settings.seed, device, dtype)
     scene = Scene(settings, replace(config, num_layers=settings.layers), pool, _available(device, settings.memory_cap))
+    scene.draw()
     found = {variant.name: _Measured() for variant in chosen}
     clocks: list[machine.Clocks] = []
     interrupted = False
@@ -102,6 +105,7 @@ def measure(
         tuple(clocks),
         settings,
         scene.operations,
+        meter.name(device),
         tuple(_rows(chosen, found)),
         interrupted,
     )
@@ -162,23 +166,29 @@ def _turn(variant: Variant, scene: Scene, found: _Measured) -> None:
 
 
 def _measure(variant: Variant, scene: Scene, found: _Measured) -> None:
-    device, before = scene.device, _held(scene.device)
-    built = variant.build(scene)
+    device, taken = scene.device, meter.Meter(scene.pool)
+    built = taken.build(lambda: _built(variant, scene))
     found.predicted, found.streamed, found.note = built.predicted_bytes, built.streamed, built.note
-    usage.reset_peak(device)
-    first = timing.seconds(lambda: _remember(built, found), device)
+    found.arithmetic = built.arithmetic
+    first = taken.first_step(lambda: timing.seconds(lambda: _remember(built, found), device))
     found.spent += first
     if device.type == "cpu" and first > scene.settings.patience:  # where nothing compiles for so long
         found.samples.append(first)
-        found.peak = usage.peak_bytes(device) - before
+        found.peak = taken.peak
         found.note = f"{built.note}; too slow for more than one step".removeprefix("; ")
         return
-    usage.reset_peak(device)
-    found.samples += [timing.seconds(lambda i=i: built.step(i), device) for i in range(1, scene.settings.steps + 1)]  # type: ignore[misc]
-    found.peak = max(found.peak or 0, usage.peak_bytes(device) - before)
+    steps = range(1, scene.settings.steps + 1)
+    found.samples += taken.steps(lambda: [timing.seconds(lambda i=i: built.step(i), device) for i in steps])  # type: ignore[misc]
+    found.peak = taken.peak
     found.spent += sum(found.samples[-scene.settings.steps :])
     if not found.parts:
         found.parts = built.parts()
+
+
+def _built(variant: Variant, scene: Scene) -> Built:
+    found = variant.build(scene)
+    gc.collect()  # what building left behind
+    return found
 
 
 def _remember(built: Built, found: _Measured) -> None:
@@ -186,11 +196,6 @@ def _remember(built: Built, found: _Measured) -> None:
     velocity = built.step(0).float()
     if found.velocity is None:
         found.velocity = velocity.cpu()
-
-
-def _held(device: torch.device) -> int:
-    """Bytes, in the terms of `usage.peak_bytes`."""
-    return torch.cuda.memory_allocated(device) if device.type == "cuda" else usage.host_bytes()[2]
 
 
 def _release(device: torch.device) -> None:
@@ -208,7 +213,7 @@ def _rows(chosen: Sequence[Variant], found: Mapping[str, _Measured]) -> Iterator
             variant=variant.name,
             label=variant.label,
             peer=variant.peer,
-            arithmetic=variant.arithmetic,
+            arithmetic=measured.arithmetic or variant.arithmetic,
             timing=timing.Timing.of(measured.samples) if measured.samples else None,
             parts=measured.parts,
             peak_bytes=measured.peak,

@@ -18,6 +18,7 @@ from ideogram_q8.devices import ATTENTIONS, COMPUTES
 from ideogram_q8.errors import ResourceError
 from ideogram_q8.generation.denoising import Denoiser, attention_named
 from ideogram_q8.kernels import attention as int8_attention
+from ideogram_q8.kernels.int8 import FEWEST_ROWS
 from ideogram_q8.layers import fusing
 from ideogram_q8.loading.networks import build_transformer
 from ideogram_q8.loading.streaming import stream_blocks
@@ -30,6 +31,8 @@ from ideogram_q8.text import encoding
 
 Forms = Mapping[str, Form]
 """By a Linear's official name."""
+_NAMES = ("attention.qkv", "attention.o", "feed_forward.w1", "feed_forward.w2")
+"""Linears of a block, one of each of BLOCK_PRODUCTS."""
 _PASSES = 3
 ORIGINALS = (FP8, NF4, "bf16")
 """Schemes of a whole checkpoint, for which there is no recipe; their products are not quantized."""
@@ -109,7 +112,7 @@ def build(
         return measure_parts(scene, transformers["conditional"], chosen, compute, attention)
 
     note = f"{' and '.join(streamed)} streamed" if streamed else ""
-    return Built(step, parts, footprint.denoise, streamed, note)
+    return Built(step, parts, footprint.denoise, streamed, note, _arithmetic_of_all(scene, chosen, compute))
 
 
 # ---- what a step is made of ----
@@ -120,11 +123,10 @@ def measure_parts(
 ) -> tuple[Part, ...]:
     """The products and the attention of the first block, each alone, times the blocks of both branches."""
     block, counts = transformer.layers[0], (scene.settings.text_tokens + scene.image_tokens, scene.image_tokens)
-    names = ("attention.qkv", "attention.o", "feed_forward.w1", "feed_forward.w2")
     found = []
-    for shape, layers, name in zip(operations.block_shapes(scene.config), _products(block), names, strict=True):
+    for shape, layers, name in zip(operations.block_shapes(scene.config), _products(block), _NAMES, strict=True):
         seconds = sum(_time(layers, scene, tokens, shape.inputs) for tokens in counts)
-        arithmetic = _arithmetic(chosen[f"layers.0.{name}"].scheme, compute)
+        arithmetic = _arithmetic(scene, chosen[f"layers.0.{name}"].scheme, compute)
         found.append(Part(shape.kind, arithmetic, scene.operations[shape.kind], scene.config.num_layers * seconds))
     seconds = sum(_time_attention(scene, tokens, attention) for tokens in counts)
     kind, arithmetic = operations.ATTENTION, attention_arithmetic(scene, attention)
@@ -157,8 +159,18 @@ def attention_arithmetic(scene: Scene, attention: str) -> Arithmetic:
     return int8_attention.choose_on(scene.device, scene.dtype, scene.config.attention_head_dim).backend.arithmetic
 
 
-def _arithmetic(scheme: str, compute: str) -> Arithmetic:
-    return "int8" if scheme == "w8a8" or (compute == "int8" and scheme not in (*ORIGINALS, "w8a16")) else "float"
+def _arithmetic(scene: Scene, scheme: str, compute: str) -> Arithmetic:
+    """Of a product, int8 only where both branches are quantized: the unconditional one sees the picture alone."""
+    few = scene.image_tokens < FEWEST_ROWS
+    if scheme == "w8a8":
+        return "float" if few and scene.device.type == "cuda" else "int8"
+    return "int8" if compute == "int8" and scheme not in (*ORIGINALS, "w8a16") and not few else "float"
+
+
+def _arithmetic_of_all(scene: Scene, chosen: Forms, compute: str) -> Arithmetic:
+    """int8 where every product of a block is."""
+    found = {_arithmetic(scene, chosen[f"layers.0.{name}"].scheme, compute) for name in _NAMES}
+    return "int8" if found == {"int8"} else "float"
 
 
 # ---- by name ----

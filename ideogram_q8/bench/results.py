@@ -120,7 +120,7 @@ class Part:
 
 @dataclass(frozen=True)
 class DenoiseRow:
-    """A variant. `peak_bytes` beside what the process held before it was built; `predicted_bytes` by `budget`.
+    """A variant. `peak_bytes` beside what was there before it was built, as `DenoiseResult.meter` says; `predicted_bytes` by `budget`.
 
     `error` of a step's velocity, relative to the unquantized variant's (L2). `rounds` are the samples of each round.
     """
@@ -140,7 +140,10 @@ class DenoiseRow:
 
 @dataclass(frozen=True)
 class DenoiseResult:
-    """`operations` of a step by kind (`operations.of_a_step`); `clocks` were read after each variant of each round."""
+    """`operations` of a step by kind (`operations.of_a_step`); `clocks` were read after each variant of each round.
+
+    `meter` is what `peak_bytes` were measured by.
+    """
 
     format_version: int
     action: Literal["denoise"]
@@ -150,6 +153,7 @@ class DenoiseResult:
     clocks: tuple[Clocks, ...]
     settings: DenoiseSettings
     operations: dict[str, int]
+    meter: str
     rows: tuple[DenoiseRow, ...]
     interrupted: bool
 

@@ -33,7 +33,8 @@ class _Denoise:
     patience: float
 
 
-_ON_A_CPU = _Denoise(1, "64x64", 32, rounds=2, steps=1, patience=30.0)
+# 64 tokens: fewer than 32 are not quantized, and the unconditional branch sees no others
+_ON_A_CPU = _Denoise(1, "128x128", 32, rounds=2, steps=1, patience=30.0)
 _ON_A_CARD = _Denoise(IDEOGRAM4.num_layers, "1024x1024", 512, rounds=3, steps=4, patience=300.0)
 
 
@@ -125,7 +126,7 @@ def _add_denoise(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -
     )
     layers = IDEOGRAM4.num_layers
     parser.add_argument("--layers", type=int, metavar="N", help=f"transformer blocks (default: {layers} on cuda, 1 on cpu)")
-    parser.add_argument("--size", metavar="WxH", help="pixels (default: 1024x1024 on cuda, 64x64 on cpu)")
+    parser.add_argument("--size", metavar="WxH", help="pixels (default: 1024x1024 on cuda, 128x128 on cpu)")
     parser.add_argument("--text-tokens", type=int, metavar="N", help="of the caption (default: 512 on cuda, 32 on cpu)")
     parser.add_argument("--variants", metavar="NAME,NAME", help="which of them (default: all; an unknown name lists them)")
     parser.add_argument("--steps", type=int, metavar="N", help="measured in each round (default: 4 on cuda, 1 on cpu)")

@@ -17,13 +17,13 @@ from ideogram_q8.bench.random_weights import Pool
 from ideogram_q8.bench.results import DenoiseSettings, from_json, to_json
 from ideogram_q8.bench.scene import Built, Scene, Variant
 from ideogram_q8.errors import RequestError, ResourceError
-from ideogram_q8.kernels import workspace
+from ideogram_q8.kernels import ggml, int8, nf4, scratch, tiles, workspace
 from ideogram_q8.layers import fusing
 from tests.second_device import second_device
 from tests.synthetic import TINY
 
 CPU = torch.device("cpu")
-SETTINGS = DenoiseSettings(1, 64, 64, 8, 12, "float32", 1, 1, 100.0, None, 0, tuple(denoise.VARIANTS))
+SETTINGS = DenoiseSettings(1, 128, 64, 8, 12, "float32", 1, 1, 100.0, None, 0, tuple(denoise.VARIANTS))
 ERRORS = {"unquantized": 0, "fp8": 1e-6, "nf4": 0.15, "int8": 0.02, "int8-rotated": 0.02, "q8_0": 0.01, "q8_0-int8": 0.02}
 ERRORS |= {"int8-attention": 0.02, "int8-rotated-attention": 0.02}
 ERRORS |= {"q4_k_s": 0.1, "q4_k_s-int8": 0.1, "diffusers": 1e-5, "torchao": 0.02, "sdnq": 0.02, "comfy": 0.02}
@@ -40,6 +40,9 @@ def result():
         patch.setattr(machine, "_COPY_BYTES", {"cpu": 1 << 16})
         patch.setattr(random_weights, "_VALUES", 1 << 15)
         patch.setattr(denoise.gc, "collect", lambda: None)
+        # pieces of a weight, as small beside it as at full size
+        for module, name in ((ggml, "PIECE"), (nf4, "PIECE"), (scratch, "PIECE"), (scratch, "NF4_PIECE"), (tiles, "TILE")):
+            patch.setattr(module, name, 1 << 13)
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         yield denoise.measure(SETTINGS, CPU, TINY)
@@ -83,6 +86,28 @@ def test_parts_are_told_apart_and_fit_the_arithmetic(result):
         assert {kind: part.operations for kind, part in found.items()} | {
             "outside": result.operations["outside"]
         } == result.operations
+
+
+def test_memory_is_what_was_predicted(result):
+    """Counted in tensors: the process is larger by its libraries and what the allocator keeps."""
+    assert result.meter.startswith("tensors alive")
+    for row in result.rows:
+        if not row.peer:
+            assert abs(row.predicted_bytes / row.peak_bytes - 1) < 0.05, row
+        assert (row.peak_bytes is None) == (row.timing is None)
+
+
+@pytest.mark.parametrize("name", ["q4_k_s-int8", "q8_0", "int8"])
+@pytest.mark.parametrize("side", [64, 128])
+def test_a_row_says_int8_where_both_branches_were_quantized(name, side, monkeypatch, quick):
+    """Of 16 tokens no product in ggml's blocks is quantized, though those of picture and caption together are."""
+    seen, choose = set(), int8.choose
+    monkeypatch.setattr(int8, "choose", lambda problem: seen.add(problem.rows) or choose(problem))
+    settings = replace(SETTINGS, variants=(name,), width=side, height=side, text_tokens=32)
+    (row,) = denoise.measure(settings, CPU, TINY).rows
+    tokens = (side // 16) ** 2
+    assert (row.arithmetic == "int8") == (seen >= {tokens, tokens + 32})
+    assert {part.arithmetic for part in row.parts if part.kind != "attention"} == {row.arithmetic}
 
 
 def test_a_result_is_json(result):
