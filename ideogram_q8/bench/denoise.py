@@ -89,9 +89,7 @@ def measure(
             turns = [(variant, number) for number in range(settings.rounds) for variant in chosen]
             for i, (variant, number) in enumerate(turns):
                 on_progress(Progress(i, len(turns), f"{variant.name}, round {number + 1}"))
-                _turn(variant, scene, found[variant.name])
-                clock = machine.clocks(device)
-                clocks += [] if clock is None else [clock]
+                _turn(variant, scene, found[variant.name], clocks)
             on_progress(Progress(len(turns), len(turns), ""))
     except KeyboardInterrupt:
         interrupted = True
@@ -152,12 +150,12 @@ def _capped(device: torch.device, cap: int | None) -> Iterator[None]:
         torch.cuda.set_per_process_memory_fraction(1.0, index)
 
 
-def _turn(variant: Variant, scene: Scene, found: _Measured) -> None:
-    """One round of a variant; whatever goes wrong with it becomes its note."""
+def _turn(variant: Variant, scene: Scene, found: _Measured, clocks: list[machine.Clocks]) -> None:
+    """One round of a variant; whatever goes wrong with it becomes its note. The card's clocks go to `clocks`."""
     if found.failed or found.spent > scene.settings.patience:
         return
     try:
-        _measure(variant, scene, found)
+        _measure(variant, scene, found, clocks)
     except IdeogramQ8Error as error:
         found.failed, found.note = True, str(error)
     except Exception as error:  # noqa: BLE001 (other people's programs, compilers and drivers; the row says what happened)
@@ -165,7 +163,7 @@ def _turn(variant: Variant, scene: Scene, found: _Measured) -> None:
     _release(scene.device)
 
 
-def _measure(variant: Variant, scene: Scene, found: _Measured) -> None:
+def _measure(variant: Variant, scene: Scene, found: _Measured, clocks: list[machine.Clocks]) -> None:
     device, taken = scene.device, meter.Meter(scene.pool)
     built = taken.build(lambda: _built(variant, scene))
     found.predicted, found.streamed, found.note = built.predicted_bytes, built.streamed, built.note
@@ -177,12 +175,20 @@ def _measure(variant: Variant, scene: Scene, found: _Measured) -> None:
         found.peak = taken.peak
         found.note = f"{built.note}; too slow for more than one step".removeprefix("; ")
         return
-    steps = range(1, scene.settings.steps + 1)
-    found.samples += taken.steps(lambda: [timing.seconds(lambda i=i: built.step(i), device) for i in steps])  # type: ignore[misc]
+    found.samples += taken.steps(lambda: _timed(built, scene, clocks))
     found.peak = taken.peak
     found.spent += sum(found.samples[-scene.settings.steps :])
     if not found.parts:
         found.parts = built.parts()
+
+
+def _timed(built: Built, scene: Scene, clocks: list[machine.Clocks]) -> list[float]:
+    """Seconds of each step; the clocks are read while the card works at the last one."""
+    ask, last = machine.reader(scene.device, clocks), scene.settings.steps
+    return [
+        timing.seconds(lambda i=i: built.step(i), scene.device, meanwhile=ask if i == last else lambda: None)  # type: ignore[misc]
+        for i in range(1, last + 1)
+    ]
 
 
 def _built(variant: Variant, scene: Scene) -> Built:

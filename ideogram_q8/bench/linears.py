@@ -6,7 +6,7 @@ inputs have outliers, is for `ablate` to say.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -77,9 +77,7 @@ def measure(
         for i, case in enumerate(chosen):
             label = f"{case.shape.kind} x {case.rows}"
             on_progress(Progress(i, len(chosen), label))
-            rows += _measure_case(Weight(case, pool), paths, settings.rounds)
-            clock = machine.clocks(device)
-            clocks += [] if clock is None else [clock]
+            rows += _measure_case(Weight(case, pool), paths, settings.rounds, clocks)
             _release(device)
         on_progress(Progress(len(chosen), len(chosen), ""))
     except KeyboardInterrupt:
@@ -103,7 +101,8 @@ def _release(device: torch.device) -> None:
         torch.cuda.empty_cache()
 
 
-def _measure_case(weight: Weight, paths: Sequence[Path], rounds: int) -> Iterator[LinearRow]:
+def _measure_case(weight: Weight, paths: Sequence[Path], rounds: int, clocks: list[machine.Clocks]) -> Iterator[LinearRow]:
+    """Rows of all paths, and the card's clocks in `clocks`."""
     case, device = weight.case, weight.pool.device
     x = weight.pool.values(f"x {case}", (case.rows, case.shape.inputs), spread=1.0)
     exact = _exact(weight, x)
@@ -113,6 +112,7 @@ def _measure_case(weight: Weight, paths: Sequence[Path], rounds: int) -> Iterato
         for name, taken in samples.items():
             if ready[name].calls:
                 taken.append(timing.seconds(ready[name].call, device, ready[name].calls))
+    _ask(ready.values(), device, clocks)
     for path in paths:
         yield LinearRow(
             kind=case.shape.kind,
@@ -126,6 +126,13 @@ def _measure_case(weight: Weight, paths: Sequence[Path], rounds: int) -> Iterato
             error=ready[path.name].error,
             note=ready[path.name].note,
         )
+
+
+def _ask(ready: Iterable[_Ready], device: torch.device, clocks: list[machine.Clocks]) -> None:
+    """The clocks while the card works: at a sample of the first path there is that is not counted, for asking may outlast it."""
+    busy = next((each for each in ready if each.calls), None)
+    if device.type == "cuda" and busy is not None:
+        timing.seconds(busy.call, device, busy.calls, meanwhile=machine.reader(device, clocks))
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,7 @@ class LinearRow:
 
 @dataclass(frozen=True)
 class LinearResult:
-    """`clocks` were read after each shape. With `interrupted`, rows that are missing were not measured."""
+    """`clocks` were read at work on each shape. With `interrupted`, rows that are missing were not measured."""
 
     format_version: int
     action: Literal["linear"]
@@ -140,7 +140,7 @@ class DenoiseRow:
 
 @dataclass(frozen=True)
 class DenoiseResult:
-    """`operations` of a step by kind (`operations.of_a_step`); `clocks` were read after each variant of each round.
+    """`operations` of a step by kind (`operations.of_a_step`); `clocks` were read at the last step of each turn.
 
     `meter` is what `peak_bytes` were measured by.
     """

@@ -19,6 +19,7 @@ from ideogram_q8.bench.scene import Built, Scene, Variant
 from ideogram_q8.errors import RequestError, ResourceError
 from ideogram_q8.kernels import ggml, int8, nf4, scratch, tiles, workspace
 from ideogram_q8.layers import fusing
+from tests.bench import example
 from tests.second_device import second_device
 from tests.synthetic import TINY
 
@@ -145,6 +146,19 @@ def test_variants_take_turns(monkeypatch, quick):
     assert order == [(name, index) for name in "abab" for index in range(3)]
     assert [len(row.timing.samples) for row in found.rows] == [4, 4]
     assert [(p.done, p.total) for p in progress] == [(i, 4) for i in range(5)]
+
+
+def test_clocks_are_read_while_the_last_step_runs(monkeypatch, quick):
+    """Not after it, when the card is idle and at its full clock."""
+    order = []
+    monkeypatch.setattr(denoise.timing, "synchronize", lambda _: order.append("wait"))
+    monkeypatch.setattr(denoise.machine, "clocks", lambda _: order.append("clocks") or example.CLOCKS[0])
+    step = a_variant("a", lambda index: order.append(index) or torch.zeros(1))
+    monkeypatch.setattr(denoise, "VARIANTS", {"a": step})
+    monkeypatch.setattr(denoise.machine, "peaks", lambda *_: example.PEAKS)
+    found = denoise.measure(replace(SETTINGS, variants=("a",), steps=2), CPU, TINY)
+    assert order == ["wait", 0, "wait", "wait", 1, "wait", "wait", 2, "clocks", "wait"]
+    assert found.clocks == example.CLOCKS[:1]
 
 
 def test_what_fails_is_a_row_and_is_not_tried_again(monkeypatch, quick):
