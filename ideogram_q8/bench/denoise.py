@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from ideogram_q8.architecture import IDEOGRAM4, SIDE_MULTIPLE, TransformerConfig
-from ideogram_q8.bench import machine, meter, timing
+from ideogram_q8.bench import machine, meter, peer_linears, timing
 from ideogram_q8.bench.own import UNQUANTIZED
 from ideogram_q8.bench.own import VARIANTS as OWN
 from ideogram_q8.bench.peers import PEERS
@@ -168,9 +168,9 @@ def _measure(variant: Variant, scene: Scene, found: _Measured, clocks: list[mach
     built = taken.build(lambda: _built(variant, scene))
     found.predicted, found.streamed, found.note = built.predicted_bytes, built.streamed, built.note
     found.arithmetic = built.arithmetic
-    first = taken.first_step(lambda: timing.seconds(lambda: _remember(built, found), device))
+    first = taken.first_step(lambda: timing.seconds(lambda: _remember(built, found), device), built.compiles)
     found.spent += first
-    if device.type == "cpu" and first > scene.settings.patience:  # where nothing compiles for so long
+    if device.type == "cpu" and not built.compiles and first > scene.settings.patience:
         found.samples.append(first)
         found.peak = taken.peak
         found.note = f"{built.note}; too slow for more than one step".removeprefix("; ")
@@ -206,6 +206,7 @@ def _remember(built: Built, found: _Measured) -> None:
 
 def _release(device: torch.device) -> None:
     workspace.release()
+    peer_linears.forget()
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()

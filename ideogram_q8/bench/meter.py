@@ -17,7 +17,7 @@ def name(device: torch.device) -> str:
     """What a device's memory is measured by."""
     if device.type == "cuda":
         return "the most that torch's allocator had given out on the card in a step"
-    return "tensors alive in torch's allocator: those built, and the most in the first step"
+    return "tensors alive in torch's allocator: those built, and the most in a step"
 
 
 class Meter:
@@ -37,19 +37,20 @@ class Meter:
         self._built = live.kept - (self._pool.held_bytes - self._pooled)
         return value
 
-    def first_step(self, work: Callable[[], T]) -> T:
-        """Runs the step that is not timed: the one that counts on a CPU, where to count takes time."""
-        if self._cuda:
-            return self.steps(work)
-        value, live = live_bytes.watch(work)
-        self.peak = self._built + live.most
-        return value
+    def first_step(self, work: Callable[[], T], compiles: bool) -> T:
+        """Runs the step that is not timed: the one that counts on a CPU, where to count takes time, unless it compiles."""
+        return work() if compiles and not self._cuda else self._count(work)
 
     def steps(self, work: Callable[[], T]) -> T:
-        """Runs the steps that are timed: those that count on CUDA, where the first one compiles."""
+        """Runs the steps that are timed: those that count on CUDA, and where none was counted."""
+        return self._count(work) if self._cuda or not self.peak else work()
+
+    def _count(self, work: Callable[[], T]) -> T:
         if self._cuda:
             usage.reset_peak(self._pool.device)
-        value = work()
-        if self._cuda:
+            value = work()
             self.peak = usage.peak_bytes(self._pool.device) - self._before - (self._pool.held_bytes - self._pooled)
+        else:
+            value, live = live_bytes.watch(work)
+            self.peak = self._built + live.most
         return value

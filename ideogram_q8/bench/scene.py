@@ -86,6 +86,8 @@ class Built:
     note: str = ""
     arithmetic: Arithmetic | None = None
     """What its products run in, where that is not what its name says; None is the variant's."""
+    compiles: bool = False
+    """In its first step, which then says nothing of the others, not even on a CPU."""
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 import sys
 import time
 from dataclasses import replace
@@ -41,6 +42,7 @@ def result():
         patch.setattr(machine, "_COPY_BYTES", {"cpu": 1 << 16})
         patch.setattr(random_weights, "_VALUES", 1 << 15)
         patch.setattr(denoise.gc, "collect", lambda: None)
+        patch.setattr(shutil, "which", lambda _: None)  # to compile takes half a minute
         # pieces of a weight, as small beside it as at full size
         for module, name in ((ggml, "PIECE"), (nf4, "PIECE"), (scratch, "PIECE"), (scratch, "NF4_PIECE"), (tiles, "TILE")):
             patch.setattr(module, name, 1 << 13)
@@ -54,7 +56,9 @@ def test_every_variant_is_a_row_that_was_measured_or_says_why_not(result):
     assert [row.variant for row in result.rows] == list(denoise.VARIANTS)
     for row in result.rows:
         if row.peer and row.timing is None:
-            assert row.note.startswith(("compiled on CUDA only", "torchao is", "sdnq is", "accelerate")), row
+            assert row.note.startswith(
+                ("not compiled: no C++ compiler (g++) is here; ", "torchao is", "sdnq is", "accelerate")
+            ), row
         else:
             assert row.timing is not None and row.timing.median > 0, row
     assert not result.interrupted
@@ -300,17 +304,29 @@ def test_a_card_of_more_than_24_gb_is_held_to_that(card):
 
 
 @torch.no_grad()
-def test_compiled_peers_compile_their_blocks(monkeypatch, without_addresses):
-    """As far as a CPU shows it: which modules are compiled, and how."""
+def test_compiled_peers_compile_their_blocks(monkeypatch, quick):
+    """Which modules are compiled, and how; without a compiler the row says so."""
     from diffusers import Ideogram4Transformer2DModel
 
     calls = []
     monkeypatch.setattr(Ideogram4Transformer2DModel, "compile_repeated_blocks", lambda self, **options: calls.append(options))
-    with second_device() as far:
-        built = peers._build(scene(far), padded=False, mode="default")
-    assert calls == [{"mode": "default", "dynamic": False}] * 2 and built.note == "compiled (default)"
-    with pytest.raises(ResourceError, match="compiled on CUDA only"):
-        peers._build(scene(CPU), padded=False, mode="default")
+    monkeypatch.setattr(shutil, "which", lambda name: f"/bin/{name}")
+    built = peers._build(scene(CPU), padded=False, compiled=True)
+    assert calls == [{"options": {}, "dynamic": False}] * 2
+    assert built.note == "compiled (default)" and built.compiles
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    with pytest.raises(ResourceError, match=r"not compiled: no C\+\+ compiler \(g\+\+\) is here; the row above is the same"):
+        peers._build(scene(CPU), padded=False, compiled=True)
+    built = peers._build(scene(CPU), padded=False, convert=lambda *_: None, compiled=True)
+    assert built.note == "not compiled: no C++ compiler (g++) is here" and not built.compiles and len(calls) == 2
+
+
+def test_a_first_step_that_compiles_says_nothing_of_the_others(monkeypatch, quick):
+    steps = []
+    built = Built(lambda index: steps.append(index) or torch.zeros(1), compiles=True)
+    monkeypatch.setattr(denoise, "VARIANTS", {"a": Variant("a", "a", "float", lambda _: built)})
+    (row,) = denoise.measure(replace(SETTINGS, variants=("a",), steps=2, patience=0.0), CPU, TINY).rows
+    assert steps == [0, 1, 2] and len(row.timing.samples) == 2 and row.note == "" and row.peak_bytes > 0
 
 
 def test_the_pipelines_padding_changes_nothing_but_time(quick):
