@@ -1,30 +1,19 @@
-"""How much memory torch's own CPU allocator has given out at most: exact, and the same in every run."""
+"""What a piece of work takes at most, the same in every run."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 import torch
-from torch.profiler import ProfilerActivity, profile
+
+from ideogram_q8.memory import live_bytes
 
 
 def peak(work: Callable[[], object]) -> int:
-    """The largest sum of bytes allocated and not yet freed while `work` runs, beyond what was there before.
-
-    On one thread: convolutions of small pictures take scratch for each.
-    """
+    """`Live.most` on one thread: convolutions of small pictures take scratch for each."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as found:
-            kept = work()
+        return live_bytes.watch(work)[1].most
     finally:
         torch.set_num_threads(threads)
-    assert found.profiler is not None and found.profiler.kineto_results is not None
-    events = [event for event in found.profiler.kineto_results.events() if event.name() == "[memory]"]
-    live = most = 0
-    for event in sorted(events, key=lambda event: event.start_ns()):
-        live += event.nbytes()
-        most = max(most, live)
-    del kept
-    return most

@@ -15,13 +15,14 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from ideogram_q8.architecture import IDEOGRAM4, SIDE_MULTIPLE, TransformerConfig
-from ideogram_q8.bench import machine, timing
+from ideogram_q8.bench import machine, meter, peer_linears, timing
 from ideogram_q8.bench.own import UNQUANTIZED
 from ideogram_q8.bench.own import VARIANTS as OWN
 from ideogram_q8.bench.peers import PEERS
 from ideogram_q8.bench.random_weights import Pool
 from ideogram_q8.bench.results import (
     FORMAT_VERSION,
+    Arithmetic,
     DenoiseResult,
     DenoiseRow,
     DenoiseSettings,
@@ -36,6 +37,8 @@ from ideogram_q8.kernels import workspace
 from ideogram_q8.memory import usage
 
 VARIANTS: Mapping[str, Variant] = {variant.name: variant for variant in (*OWN, *PEERS)}
+CAP = 24 * 10**9
+"""Bytes that a larger card is held to unless asked otherwise: those of the card that all of this is for."""
 _LARGEST_SIDE = 4096
 
 
@@ -48,6 +51,7 @@ class _Measured:
     peak: int | None = None
     predicted: int | None = None
     streamed: tuple[str, ...] = ()
+    arithmetic: Arithmetic | None = None
     velocity: torch.Tensor | None = None
     note: str = ""
     failed: bool = False
@@ -76,6 +80,7 @@ def measure(
     _release(device)
     pool = Pool(settings.seed, device, dtype)
     scene = Scene(settings, replace(config, num_layers=settings.layers), pool, _available(device, settings.memory_cap))
+    scene.draw()
     found = {variant.name: _Measured() for variant in chosen}
     clocks: list[machine.Clocks] = []
     interrupted = False
@@ -84,9 +89,7 @@ def measure(
             turns = [(variant, number) for number in range(settings.rounds) for variant in chosen]
             for i, (variant, number) in enumerate(turns):
                 on_progress(Progress(i, len(turns), f"{variant.name}, round {number + 1}"))
-                _turn(variant, scene, found[variant.name])
-                clock = machine.clocks(device)
-                clocks += [] if clock is None else [clock]
+                _turn(variant, scene, found[variant.name], clocks)
             on_progress(Progress(len(turns), len(turns), ""))
     except KeyboardInterrupt:
         interrupted = True
@@ -100,9 +103,17 @@ def measure(
         tuple(clocks),
         settings,
         scene.operations,
+        meter.name(device),
         tuple(_rows(chosen, found)),
         interrupted,
     )
+
+
+def default_cap(device: torch.device) -> int | None:
+    """CAP on a card that has more, for `DenoiseSettings.memory_cap`; None elsewhere."""
+    if device.type != "cuda":
+        return None
+    return CAP if torch.cuda.get_device_properties(device).total_memory > CAP else None
 
 
 def _check(settings: DenoiseSettings, device: torch.device) -> list[Variant]:
@@ -131,19 +142,20 @@ def _capped(device: torch.device, cap: int | None) -> Iterator[None]:
         yield
         return
     total = torch.cuda.get_device_properties(device).total_memory
-    torch.cuda.set_per_process_memory_fraction(min(1.0, cap / total), device)
+    index = torch.cuda.current_device() if device.index is None else device.index  # torch takes no card without a number here
+    torch.cuda.set_per_process_memory_fraction(min(1.0, cap / total), index)
     try:
         yield
     finally:
-        torch.cuda.set_per_process_memory_fraction(1.0, device)
+        torch.cuda.set_per_process_memory_fraction(1.0, index)
 
 
-def _turn(variant: Variant, scene: Scene, found: _Measured) -> None:
-    """One round of a variant; whatever goes wrong with it becomes its note."""
+def _turn(variant: Variant, scene: Scene, found: _Measured, clocks: list[machine.Clocks]) -> None:
+    """One round of a variant; whatever goes wrong with it becomes its note. The card's clocks go to `clocks`."""
     if found.failed or found.spent > scene.settings.patience:
         return
     try:
-        _measure(variant, scene, found)
+        _measure(variant, scene, found, clocks)
     except IdeogramQ8Error as error:
         found.failed, found.note = True, str(error)
     except Exception as error:  # noqa: BLE001 (other people's programs, compilers and drivers; the row says what happened)
@@ -151,24 +163,38 @@ def _turn(variant: Variant, scene: Scene, found: _Measured) -> None:
     _release(scene.device)
 
 
-def _measure(variant: Variant, scene: Scene, found: _Measured) -> None:
-    device, before = scene.device, _held(scene.device)
-    built = variant.build(scene)
+def _measure(variant: Variant, scene: Scene, found: _Measured, clocks: list[machine.Clocks]) -> None:
+    device, taken = scene.device, meter.Meter(scene.pool)
+    built = taken.build(lambda: _built(variant, scene))
     found.predicted, found.streamed, found.note = built.predicted_bytes, built.streamed, built.note
-    usage.reset_peak(device)
-    first = timing.seconds(lambda: _remember(built, found), device)
+    found.arithmetic = built.arithmetic
+    first = taken.first_step(lambda: timing.seconds(lambda: _remember(built, found), device), built.compiles)
     found.spent += first
-    if device.type == "cpu" and first > scene.settings.patience:  # where nothing compiles for so long
+    if device.type == "cpu" and not built.compiles and first > scene.settings.patience:
         found.samples.append(first)
-        found.peak = usage.peak_bytes(device) - before
+        found.peak = taken.peak
         found.note = f"{built.note}; too slow for more than one step".removeprefix("; ")
         return
-    usage.reset_peak(device)
-    found.samples += [timing.seconds(lambda i=i: built.step(i), device) for i in range(1, scene.settings.steps + 1)]  # type: ignore[misc]
-    found.peak = max(found.peak or 0, usage.peak_bytes(device) - before)
+    found.samples += taken.steps(lambda: _timed(built, scene, clocks))
+    found.peak = taken.peak
     found.spent += sum(found.samples[-scene.settings.steps :])
     if not found.parts:
         found.parts = built.parts()
+
+
+def _timed(built: Built, scene: Scene, clocks: list[machine.Clocks]) -> list[float]:
+    """Seconds of each step; the clocks are read while the card works at the last one."""
+    ask, last = machine.reader(scene.device, clocks), scene.settings.steps
+    return [
+        timing.seconds(lambda i=i: built.step(i), scene.device, meanwhile=ask if i == last else lambda: None)  # type: ignore[misc]
+        for i in range(1, last + 1)
+    ]
+
+
+def _built(variant: Variant, scene: Scene) -> Built:
+    found = variant.build(scene)
+    gc.collect()  # what building left behind
+    return found
 
 
 def _remember(built: Built, found: _Measured) -> None:
@@ -178,13 +204,9 @@ def _remember(built: Built, found: _Measured) -> None:
         found.velocity = velocity.cpu()
 
 
-def _held(device: torch.device) -> int:
-    """Bytes, in the terms of `usage.peak_bytes`."""
-    return torch.cuda.memory_allocated(device) if device.type == "cuda" else usage.host_bytes()[2]
-
-
 def _release(device: torch.device) -> None:
     workspace.release()
+    peer_linears.forget()
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
@@ -198,7 +220,7 @@ def _rows(chosen: Sequence[Variant], found: Mapping[str, _Measured]) -> Iterator
             variant=variant.name,
             label=variant.label,
             peer=variant.peer,
-            arithmetic=variant.arithmetic,
+            arithmetic=measured.arithmetic or variant.arithmetic,
             timing=timing.Timing.of(measured.samples) if measured.samples else None,
             parts=measured.parts,
             peak_bytes=measured.peak,

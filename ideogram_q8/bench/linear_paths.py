@@ -111,8 +111,7 @@ def _backend(backend: Backend) -> Callable[[Weight], tuple[Function, str]]:
 
 def _peer(convert: peer_linears.Convert) -> Callable[[Weight], tuple[Function, str]]:
     def prepare(weight: Weight) -> tuple[Function, str]:
-        compiled = weight.pool.device.type == "cuda"
-        return peer_linears.converted(weight.plain(), convert, compiled), "compiled" if compiled else "not compiled"
+        return peer_linears.converted(weight.plain(), convert)
 
     return prepare
 

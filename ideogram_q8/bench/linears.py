@@ -6,13 +6,13 @@ inputs have outliers, is for `ablate` to say.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 
 from ideogram_q8.architecture import IDEOGRAM4, TransformerConfig
-from ideogram_q8.bench import machine, operations, timing
+from ideogram_q8.bench import machine, operations, peer_linears, timing
 from ideogram_q8.bench.linear_paths import PATHS, Case, Path, Weight
 from ideogram_q8.bench.random_weights import Pool
 from ideogram_q8.bench.results import FORMAT_VERSION, LinearResult, LinearRow, LinearSettings, OnProgress, Progress, now
@@ -29,7 +29,7 @@ _STEPS_AHEAD, _TEXT_TOKENS = 48, 512
 _FEW_ROWS = {"llm_cond_proj": _TEXT_TOKENS}
 _BY_STEP = ("adaln_modulation", "t_embedding", "adaln_proj", "final_layer.adaln_modulation")
 _SLOW = 2.0
-"""Seconds of a first call after which a CPU, where nothing compiles for so long, makes no second one."""
+"""Seconds of a first call after which a CPU makes no second one, unless the first one compiled."""
 _CHECKED = 64, 256
 """Rows and outputs whose error is looked at."""
 
@@ -77,9 +77,7 @@ def measure(
         for i, case in enumerate(chosen):
             label = f"{case.shape.kind} x {case.rows}"
             on_progress(Progress(i, len(chosen), label))
-            rows += _measure_case(Weight(case, pool), paths, settings.rounds)
-            clock = machine.clocks(device)
-            clocks += [] if clock is None else [clock]
+            rows += _measure_case(Weight(case, pool), paths, settings.rounds, clocks)
             _release(device)
         on_progress(Progress(len(chosen), len(chosen), ""))
     except KeyboardInterrupt:
@@ -99,11 +97,13 @@ def measure(
 
 def _release(device: torch.device) -> None:
     workspace.release()
+    peer_linears.forget()
     if device.type == "cuda":
         torch.cuda.empty_cache()
 
 
-def _measure_case(weight: Weight, paths: Sequence[Path], rounds: int) -> Iterator[LinearRow]:
+def _measure_case(weight: Weight, paths: Sequence[Path], rounds: int, clocks: list[machine.Clocks]) -> Iterator[LinearRow]:
+    """Rows of all paths, and the card's clocks in `clocks`."""
     case, device = weight.case, weight.pool.device
     x = weight.pool.values(f"x {case}", (case.rows, case.shape.inputs), spread=1.0)
     exact = _exact(weight, x)
@@ -113,6 +113,7 @@ def _measure_case(weight: Weight, paths: Sequence[Path], rounds: int) -> Iterato
         for name, taken in samples.items():
             if ready[name].calls:
                 taken.append(timing.seconds(ready[name].call, device, ready[name].calls))
+    _ask(ready.values(), device, clocks)
     for path in paths:
         yield LinearRow(
             kind=case.shape.kind,
@@ -126,6 +127,13 @@ def _measure_case(weight: Weight, paths: Sequence[Path], rounds: int) -> Iterato
             error=ready[path.name].error,
             note=ready[path.name].note,
         )
+
+
+def _ask(ready: Iterable[_Ready], device: torch.device, clocks: list[machine.Clocks]) -> None:
+    """The clocks while the card works: at a sample of the first path there is that is not counted, for asking may outlast it."""
+    busy = next((each for each in ready if each.calls), None)
+    if device.type == "cuda" and busy is not None:
+        timing.seconds(busy.call, device, busy.calls, meanwhile=machine.reader(device, clocks))
 
 
 @dataclass(frozen=True)
@@ -153,7 +161,7 @@ def _prepare(path: Path, weight: Weight, x: torch.Tensor, exact: torch.Tensor) -
 
         first = timing.seconds(call, device)
         error = _error(outputs[0], exact)
-        if device.type == "cpu" and first > _SLOW:
+        if device.type == "cpu" and first > _SLOW and note != peer_linears.COMPILED:
             return _Ready(call, 0, first, error, f"{note}; too slow for more than one call".removeprefix("; "))
         return _Ready(call, timing.calls_for(call, device), first, error, note)
     except IdeogramQ8Error as problem:

@@ -145,6 +145,16 @@ def clocks(device: torch.device) -> Clocks | None:
     return nvml.ask(device, _clocks)
 
 
+def reader(device: torch.device, into: list[Clocks]) -> Callable[[], None]:
+    """What appends the card's clocks of that moment to a list, where there are any."""
+
+    def read() -> None:
+        found = clocks(device)
+        into.extend([] if found is None else [found])
+
+    return read
+
+
 def _clocks(nvml: Any, card: Any) -> Clocks:
     """From NVML's module and a handle."""
 

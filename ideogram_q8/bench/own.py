@@ -16,8 +16,10 @@ from ideogram_q8.bench.results import Arithmetic, Part
 from ideogram_q8.bench.scene import Built, Scene, Variant, guided
 from ideogram_q8.devices import ATTENTIONS, COMPUTES
 from ideogram_q8.errors import ResourceError
+from ideogram_q8.generation import sampling
 from ideogram_q8.generation.denoising import Denoiser, attention_named
 from ideogram_q8.kernels import attention as int8_attention
+from ideogram_q8.kernels.int8 import FEWEST_ROWS
 from ideogram_q8.layers import fusing
 from ideogram_q8.loading.networks import build_transformer
 from ideogram_q8.loading.streaming import stream_blocks
@@ -30,6 +32,8 @@ from ideogram_q8.text import encoding
 
 Forms = Mapping[str, Form]
 """By a Linear's official name."""
+_NAMES = ("attention.qkv", "attention.o", "feed_forward.w1", "feed_forward.w2")
+"""Linears of a block, one of each of BLOCK_PRODUCTS."""
 _PASSES = 3
 ORIGINALS = (FP8, NF4, "bf16")
 """Schemes of a whole checkpoint, for which there is no recipe; their products are not quantized."""
@@ -69,16 +73,29 @@ def placement(scene: Scene, described: Networks) -> Footprint:
 
 
 def build(
-    scene: Scene, scheme: str, rotated: bool = False, compute: str = COMPUTES[0], attention: str = ATTENTIONS[0]
+    scene: Scene,
+    scheme: str,
+    rotated: bool = False,
+    compute: str = COMPUTES[0],
+    attention: str = ATTENTIONS[0],
+    overlap: bool = False,
 ) -> Built:
     """A variant in memory.
 
+    Args:
+        overlap: both branches at once, as `Model.overlap`; what that takes more is not predicted.
+
     Raises:
-        ResourceError: it does not fit.
+        ResourceError: it does not fit, or there are no two streams for it.
     """
+    beside = _second_stream(scene.device) if overlap else None
     chosen = forms(scene, scheme, rotated)
     footprint = placement(scene, networks(scene, chosen, compute, attention))
     streamed = footprint.plan.streamed
+    if overlap and streamed:
+        raise ResourceError(
+            f"two streams need both branches on the device; it has room for them only with {streamed[0]} streamed"
+        )
     transformers = {
         branch: build_transformer(
             RandomBranch(scene.pool, scene.config, branch, chosen),
@@ -101,7 +118,7 @@ def build(
     conditional, unconditional = denoiser("conditional", projected), denoiser("unconditional", projected[:0])
 
     def step(index: int) -> torch.Tensor:
-        return guided(unconditional.velocity(scene.latents, index), conditional.velocity(scene.latents, index))
+        return guided(*sampling._velocities(unconditional, conditional, scene.latents, index, beside))
 
     def parts() -> tuple[Part, ...]:
         if "conditional" in enter:
@@ -109,7 +126,15 @@ def build(
         return measure_parts(scene, transformers["conditional"], chosen, compute, attention)
 
     note = f"{' and '.join(streamed)} streamed" if streamed else ""
-    return Built(step, parts, footprint.denoise, streamed, note)
+    predicted = None if overlap else footprint.denoise
+    return Built(step, parts, predicted, streamed, note, _arithmetic_of_all(scene, chosen, compute))
+
+
+def _second_stream(device: torch.device) -> torch.cuda.Stream:
+    """For the unconditional branch. Raises ResourceError where there are no streams."""
+    if device.type != "cuda":
+        raise ResourceError("two streams need CUDA")
+    return torch.cuda.Stream(device)
 
 
 # ---- what a step is made of ----
@@ -120,11 +145,10 @@ def measure_parts(
 ) -> tuple[Part, ...]:
     """The products and the attention of the first block, each alone, times the blocks of both branches."""
     block, counts = transformer.layers[0], (scene.settings.text_tokens + scene.image_tokens, scene.image_tokens)
-    names = ("attention.qkv", "attention.o", "feed_forward.w1", "feed_forward.w2")
     found = []
-    for shape, layers, name in zip(operations.block_shapes(scene.config), _products(block), names, strict=True):
+    for shape, layers, name in zip(operations.block_shapes(scene.config), _products(block), _NAMES, strict=True):
         seconds = sum(_time(layers, scene, tokens, shape.inputs) for tokens in counts)
-        arithmetic = _arithmetic(chosen[f"layers.0.{name}"].scheme, compute)
+        arithmetic = _arithmetic(scene, chosen[f"layers.0.{name}"].scheme, compute)
         found.append(Part(shape.kind, arithmetic, scene.operations[shape.kind], scene.config.num_layers * seconds))
     seconds = sum(_time_attention(scene, tokens, attention) for tokens in counts)
     kind, arithmetic = operations.ATTENTION, attention_arithmetic(scene, attention)
@@ -157,8 +181,18 @@ def attention_arithmetic(scene: Scene, attention: str) -> Arithmetic:
     return int8_attention.choose_on(scene.device, scene.dtype, scene.config.attention_head_dim).backend.arithmetic
 
 
-def _arithmetic(scheme: str, compute: str) -> Arithmetic:
-    return "int8" if scheme == "w8a8" or (compute == "int8" and scheme not in (*ORIGINALS, "w8a16")) else "float"
+def _arithmetic(scene: Scene, scheme: str, compute: str) -> Arithmetic:
+    """Of a product, int8 only where both branches are quantized: the unconditional one sees the picture alone."""
+    few = scene.image_tokens < FEWEST_ROWS
+    if scheme == "w8a8":
+        return "float" if few and scene.device.type == "cuda" else "int8"
+    return "int8" if compute == "int8" and scheme not in (*ORIGINALS, "w8a16") and not few else "float"
+
+
+def _arithmetic_of_all(scene: Scene, chosen: Forms, compute: str) -> Arithmetic:
+    """int8 where every product of a block is."""
+    found = {_arithmetic(scene, chosen[f"layers.0.{name}"].scheme, compute) for name in _NAMES}
+    return "int8" if found == {"int8"} else "float"
 
 
 # ---- by name ----
@@ -172,13 +206,14 @@ def _variant(
     rotated: bool = False,
     compute: str = COMPUTES[0],
     attention: str = ATTENTIONS[0],
+    overlap: bool = False,
 ) -> Variant:
     integers = scheme == "int8" or compute == "int8"
     return Variant(
         name,
         label,
         "int8" if integers else "float",
-        functools.partial(build, scheme=scheme, rotated=rotated, compute=compute, attention=attention),
+        functools.partial(build, scheme=scheme, rotated=rotated, compute=compute, attention=attention, overlap=overlap),
     )
 
 
@@ -188,6 +223,7 @@ VARIANTS: tuple[Variant, ...] = (
     _variant(FP8, "FP8, weight only (the original)", FP8),
     _variant(NF4, "NF4, weight only (the other original)", NF4),
     _variant("int8", "INT8, plain or smoothed", "int8"),
+    _variant("int8-overlap", "INT8, plain or smoothed, branches on two streams", "int8", overlap=True),
     _variant("int8-attention", "INT8, plain or smoothed, int8 attention", "int8", attention="int8"),
     _variant("int8-rotated", "INT8, all W8A8 rotated", "int8", rotated=True),
     _variant("int8-rotated-attention", "INT8, all W8A8 rotated, int8 attention", "int8", rotated=True, attention="int8"),

@@ -6,8 +6,12 @@ SDNQ is GPL-3.0: it is called where a user has it, and nothing here comes from i
 from __future__ import annotations
 
 import importlib.util
+import os
+import shutil
+import sys
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
@@ -31,7 +35,9 @@ def to_torchao(module: nn.Module, names: tuple[str, ...]) -> None:
         warnings.simplefilter("ignore")  # of libraries for CUDA that do not load on a CPU
         from torchao.quantization import Int8DynamicActivationInt8WeightConfig, quantize_
 
-        quantize_(module, Int8DynamicActivationInt8WeightConfig(version=2), filter_fn=lambda _, name: name in names)
+        # by itself it would change inductor's settings for all that is compiled later: `compiling` has them
+        config = Int8DynamicActivationInt8WeightConfig(version=2, set_inductor_config=False)
+        quantize_(module, config, filter_fn=lambda _, name: name in names)
 
 
 def to_sdnq(module: nn.Module, names: tuple[str, ...]) -> None:
@@ -47,18 +53,55 @@ def to_sdnq(module: nn.Module, names: tuple[str, ...]) -> None:
 
 
 Convert = Callable[[nn.Module, tuple[str, ...]], None]
+_MAX = "max-autotune-no-cudagraphs"
+"""What torchao's own benchmarks compile with: without it, int8 products leave their int32 sums in memory."""
+_TORCHAO = {
+    "coordinate_descent_tuning": True,
+    "coordinate_descent_check_all_directions": True,
+    "force_fuse_int_mm_with_mul": True,
+}
+"""What torchao sets of inductor (`recommended_inductor_config_setter` of 0.18, BSD-3), where torch has another default."""
 
 
-def converted(weight: torch.Tensor, convert: Convert, compiled: bool) -> Function:
-    """y = x @ weight^T by a library, compiled if asked for."""
+def mode(convert: Convert | None) -> str:
+    """What a library's Linears are compiled in, or none's."""
+    return "default" if convert is None else _MAX
+
+
+def compiling(convert: Convert | None) -> dict[str, Any]:
+    """Arguments of torch.compile, for one shape: nothing that is compiled later sees them."""
+    options = torch._inductor.list_mode_options(mode(convert))
+    return {"options": {**options, **(_TORCHAO if convert is to_torchao else {})}, "dynamic": False}
+
+
+def refuses_to_compile(device: torch.device) -> str | None:
+    """Why torch.compile cannot be had. On a CPU it needs a compiler of C++, on CUDA Triton, which comes with torch."""
+    compiler = os.environ.get("CXX", "g++")
+    if device.type != "cpu" or shutil.which(compiler) is not None:
+        return None
+    return f"no C++ compiler ({compiler}) is here"
+
+
+def forget() -> None:
+    """Drops what was compiled: torch compiles the same code for eight sets of modules and shapes, and runs more as they are."""
+    if "torch._dynamo" in sys.modules:
+        torch.compiler.reset()
+
+
+def converted(weight: torch.Tensor, convert: Convert) -> tuple[Function, str]:
+    """y = x @ weight^T by a library, compiled where that is possible, and a note."""
     outputs, inputs = weight.shape
     holder = nn.Module()
     holder.linear = nn.Linear(inputs, outputs, bias=False, device="meta")
     holder.linear.weight = nn.Parameter(weight, requires_grad=False)
     convert(holder, ("linear",))
     layer = holder.get_submodule("linear")
-    # the mode that torchao's own benchmarks use: without it sums go to memory as int32
-    return torch.compile(layer, mode="max-autotune-no-cudagraphs") if compiled else layer
+    reason = refuses_to_compile(weight.device)
+    return (torch.compile(layer, **compiling(convert)), COMPILED) if reason is None else (layer, f"not compiled: {reason}")
+
+
+COMPILED = "compiled"
+"""The note of what its first call compiles."""
 
 
 def kitchen(packed: Int8Weight) -> Function:

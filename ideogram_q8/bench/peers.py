@@ -15,7 +15,7 @@ from diffusers import Ideogram4Transformer2DModel
 
 from ideogram_q8.architecture import BRANCHES, Branch
 from ideogram_q8.bench import comfy
-from ideogram_q8.bench.peer_linears import Convert, to_sdnq, to_torchao
+from ideogram_q8.bench.peer_linears import Convert, compiling, mode, refuses_to_compile, to_sdnq, to_torchao
 from ideogram_q8.bench.random_weights import RandomBranch
 from ideogram_q8.bench.scene import Built, Scene, Variant, guided
 from ideogram_q8.errors import ResourceError
@@ -30,16 +30,20 @@ _TEXT, _IMAGE, _PADDING = 3, 2, -1
 """diffusers' indicators of tokens."""
 
 
-def _build(scene: Scene, padded: bool, convert: Convert | None = None, mode: str | None = None) -> Built:
-    """diffusers' transformers with the Linears of their blocks converted, one block at a time; compiled where `mode` is one."""
-    if mode is not None and scene.device.type == "cpu":
-        if convert is None:
-            raise ResourceError("compiled on CUDA only; uncompiled it is the row above")
-        mode = None
+def _build(scene: Scene, padded: bool, convert: Convert | None = None, compiled: bool = False) -> Built:
+    """diffusers' transformers with the Linears of their blocks converted, one block at a time; compiled where that is possible.
+
+    Raises:
+        ResourceError: it is not, and nothing else is asked for.
+    """
+    reason = refuses_to_compile(scene.device) if compiled else None
+    if reason is not None and convert is None:
+        raise ResourceError(f"not compiled: {reason}; the row above is the same")
     transformers = {branch: _transformer(scene, branch, convert) for branch in BRANCHES}
-    if mode is not None:
+    compiles = compiled and reason is None
+    if compiles:
         for transformer in transformers.values():
-            transformer.compile_repeated_blocks(mode=mode, dynamic=False)
+            transformer.compile_repeated_blocks(**compiling(convert))
     width = max(scene.settings.padded_tokens, scene.settings.text_tokens) if padded else scene.settings.text_tokens
     conditional = _call(scene, transformers["conditional"], width)
     unconditional = _call(scene, transformers["unconditional"], 0)
@@ -47,8 +51,8 @@ def _build(scene: Scene, padded: bool, convert: Convert | None = None, mode: str
     def step(index: int) -> torch.Tensor:
         return guided(unconditional(index), conditional(index))
 
-    note = f"compiled ({mode})" if mode else "not compiled"
-    return Built(step, note=f"{note}, {width} text tokens" if padded else note)
+    note = f"compiled ({mode(convert)})" if compiles else "not compiled" if reason is None else f"not compiled: {reason}"
+    return Built(step, note=f"{note}, {width} text tokens" if padded else note, compiles=compiles)
 
 
 def _transformer(scene: Scene, branch: Branch, convert: Convert | None) -> Ideogram4Transformer2DModel:
@@ -88,12 +92,12 @@ def _peer(name: str, label: str, build: Callable[[Scene], Built], *, int8: bool 
     return Variant(name, label, "int8" if int8 else "float", build, peer=True)
 
 
-_MAX = "max-autotune-no-cudagraphs"
-"""Without it, int8 products leave their int32 sums in memory."""
 PEERS: tuple[Variant, ...] = (
     _peer("diffusers", "diffusers, as its pipeline runs", functools.partial(_build, padded=True)),
-    _peer("diffusers-compiled", "diffusers, compiled", functools.partial(_build, padded=False, mode="default")),
-    _peer("torchao", "torchao int8 dynamic", functools.partial(_build, padded=False, convert=to_torchao, mode=_MAX), int8=True),
+    _peer("diffusers-compiled", "diffusers, compiled", functools.partial(_build, padded=False, compiled=True)),
+    _peer(
+        "torchao", "torchao int8 dynamic", functools.partial(_build, padded=False, convert=to_torchao, compiled=True), int8=True
+    ),
     _peer("sdnq", "SDNQ int8", functools.partial(_build, padded=False, convert=to_sdnq), int8=True),
     _peer("comfy", "ComfyUI's way with comfy-kitchen", comfy.build, int8=True),
 )

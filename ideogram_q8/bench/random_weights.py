@@ -59,6 +59,12 @@ class Pool:
         """Normal numbers in the pool's dtype."""
         return (centre + spread * torch.randn(shape, generator=self._generator(name))).to(self.device, self.dtype)
 
+    @property
+    def held_bytes(self) -> int:
+        """Of all rows made so far."""
+        tensors = [(made,) if isinstance(made, torch.Tensor) else vars(made).values() for made in self._made.values()]
+        return sum(each.nbytes for parts in tensors for each in parts if isinstance(each, torch.Tensor))
+
     @staticmethod
     def rows(width: int) -> int:
         """How many there are."""

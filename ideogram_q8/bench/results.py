@@ -69,7 +69,7 @@ class LinearRow:
 
 @dataclass(frozen=True)
 class LinearResult:
-    """`clocks` were read after each shape. With `interrupted`, rows that are missing were not measured."""
+    """`clocks` were read at work on each shape. With `interrupted`, rows that are missing were not measured."""
 
     format_version: int
     action: Literal["linear"]
@@ -91,6 +91,7 @@ class DenoiseSettings:
 
     `padded_tokens` is what diffusers' pipeline pads captions to. Every variant is built anew in each of `rounds` rounds, all in turn, runs
     a step that does not count, then `steps` that do; one that took more than `patience` seconds in all is left out of later rounds.
+    `memory_cap` bytes were all that torch might allocate on the card; None: all that it has.
     """
 
     layers: int
@@ -119,7 +120,7 @@ class Part:
 
 @dataclass(frozen=True)
 class DenoiseRow:
-    """A variant. `peak_bytes` beside what the process held before it was built; `predicted_bytes` by `budget`.
+    """A variant. `peak_bytes` beside what was there before it was built, as `DenoiseResult.meter` says; `predicted_bytes` by `budget`.
 
     `error` of a step's velocity, relative to the unquantized variant's (L2). `rounds` are the samples of each round.
     """
@@ -139,7 +140,10 @@ class DenoiseRow:
 
 @dataclass(frozen=True)
 class DenoiseResult:
-    """`operations` of a step by kind (`operations.of_a_step`); `clocks` were read after each variant of each round."""
+    """`operations` of a step by kind (`operations.of_a_step`); `clocks` were read at the last step of each turn.
+
+    `meter` is what `peak_bytes` were measured by.
+    """
 
     format_version: int
     action: Literal["denoise"]
@@ -149,6 +153,7 @@ class DenoiseResult:
     clocks: tuple[Clocks, ...]
     settings: DenoiseSettings
     operations: dict[str, int]
+    meter: str
     rows: tuple[DenoiseRow, ...]
     interrupted: bool
 

@@ -61,6 +61,11 @@ class Scene:
         levels = sigmas(PRESET, self.settings.width, self.settings.height)[:-1]
         return timesteps(levels).to(torch.bfloat16).float().to(self.device)
 
+    def draw(self) -> None:
+        """Makes what every variant sees, so that none of it counts as one variant's memory."""
+        for _ in (self.features, self.latents, self.t):
+            pass
+
     @property
     def operations(self) -> dict[str, int]:
         """Of a step."""
@@ -79,6 +84,10 @@ class Built:
     predicted_bytes: int | None = None
     streamed: tuple[str, ...] = ()
     note: str = ""
+    arithmetic: Arithmetic | None = None
+    """What its products run in, where that is not what its name says; None is the variant's."""
+    compiles: bool = False
+    """In its first step, which then says nothing of the others, not even on a CPU."""
 
 
 @dataclass(frozen=True)

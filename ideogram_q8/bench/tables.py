@@ -28,7 +28,7 @@ def table(result: Result) -> str:
         case LinearResult():
             body = [linear_rows(result)]
         case DenoiseResult():
-            body = [denoise_rows(result), *part_rows(result)]
+            body = [denoise_rows(result), f"memory: {result.meter}", *part_rows(result)]
         case LoadResult():
             body = [load_rows(result)]
     peaks = [] if isinstance(result, LoadResult) else [peak_line(result.peaks)]

@@ -35,12 +35,22 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def seconds(function: Callable[[], object], device: torch.device, calls: int = 1) -> float:
-    """Of one call, the mean over `calls` of them back to back."""
+def seconds(
+    function: Callable[[], object],
+    device: torch.device,
+    calls: int = 1,
+    meanwhile: Callable[[], object] = lambda: None,
+) -> float:
+    """Of one call, the mean over `calls` of them back to back.
+
+    Args:
+        meanwhile: called when all of them are queued, before the device is waited for: it counts only as far as it outlasts them.
+    """
     synchronize(device)
     start = time.perf_counter()
     for _ in range(calls):
         function()
+    meanwhile()
     synchronize(device)
     return (time.perf_counter() - start) / calls
 

@@ -33,7 +33,8 @@ class _Denoise:
     patience: float
 
 
-_ON_A_CPU = _Denoise(1, "64x64", 32, rounds=2, steps=1, patience=30.0)
+# 64 tokens: fewer than 32 are not quantized, and the unconditional branch sees no others
+_ON_A_CPU = _Denoise(1, "128x128", 32, rounds=2, steps=1, patience=30.0)
 _ON_A_CARD = _Denoise(IDEOGRAM4.num_layers, "1024x1024", 512, rounds=3, steps=4, patience=300.0)
 
 
@@ -125,7 +126,7 @@ def _add_denoise(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -
     )
     layers = IDEOGRAM4.num_layers
     parser.add_argument("--layers", type=int, metavar="N", help=f"transformer blocks (default: {layers} on cuda, 1 on cpu)")
-    parser.add_argument("--size", metavar="WxH", help="pixels (default: 1024x1024 on cuda, 64x64 on cpu)")
+    parser.add_argument("--size", metavar="WxH", help="pixels (default: 1024x1024 on cuda, 128x128 on cpu)")
     parser.add_argument("--text-tokens", type=int, metavar="N", help="of the caption (default: 512 on cuda, 32 on cpu)")
     parser.add_argument("--variants", metavar="NAME,NAME", help="which of them (default: all; an unknown name lists them)")
     parser.add_argument("--steps", type=int, metavar="N", help="measured in each round (default: 4 on cuda, 1 on cpu)")
@@ -135,7 +136,12 @@ def _add_denoise(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -
         metavar="SECONDS",
         help="what took longer in all is left out of later rounds (300; on cpu 30)",
     )
-    parser.add_argument("--memory-cap", type=float, metavar="GB", help="on cuda: as if the card had so many (bytes / 10^9)")
+    parser.add_argument(
+        "--memory-cap",
+        type=float,
+        metavar="GB",
+        help="on cuda: as if the card had so many (bytes / 10^9; default: 24 on a card that has more; 0: all it has)",
+    )
     _add_measuring(parser, "the steps run")
     parser.set_defaults(verb=run_denoise)
 
@@ -153,9 +159,6 @@ def run_denoise(arguments: argparse.Namespace) -> None:
     defaults = _ON_A_CARD if device == "cuda" else _ON_A_CPU
     width, height = parse_size(arguments.size or defaults.size)
     text_tokens = _positive(arguments.text_tokens, "--text-tokens", defaults.text_tokens)
-    cap = arguments.memory_cap
-    if cap is not None and not 1 <= cap <= 1000:
-        raise RequestError(f"--memory-cap is {cap:g}; expected gigabytes, for example 24")
     settings = DenoiseSettings(
         layers=_positive(arguments.layers, "--layers", defaults.layers),
         width=width,
@@ -166,13 +169,20 @@ def run_denoise(arguments: argparse.Namespace) -> None:
         rounds=_positive(arguments.rounds, "--rounds", defaults.rounds),
         steps=_positive(arguments.steps, "--steps", defaults.steps),
         patience=defaults.patience if arguments.patience is None else arguments.patience,
-        memory_cap=None if cap is None else int(cap * 1e9),
+        memory_cap=denoise.default_cap(torch.device(device)) if arguments.memory_cap is None else _cap(arguments.memory_cap),
         seed=_seed(arguments.seed),
         variants=tuple(denoise.VARIANTS) if arguments.variants is None else tuple(arguments.variants.split(",")),
     )
     with progress_bar("variants") as show:
         result = denoise.measure(settings, torch.device(device), on_progress=show)
     finish(arguments, result)
+
+
+def _cap(gigabytes: float) -> int | None:
+    """Bytes; None for 0."""
+    if gigabytes and not 1 <= gigabytes <= 1000:
+        raise RequestError(f"--memory-cap is {gigabytes:g}; expected gigabytes, for example 24, or 0 for all that the card has")
+    return int(gigabytes * 1e9) or None
 
 
 # ---- load ----

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Samples of one call, peaks of small products, small pools; one thread, since others run beside."""
+    """Samples of one call, peaks of small products, small pools, nothing compiled; one thread, since others run beside."""
     import torch
 
     from ideogram_q8.bench import denoise, machine, own, random_weights, timing
@@ -19,6 +20,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(machine, "_COPY_BYTES", {"cpu": 1 << 16})
     monkeypatch.setattr(own, "_PASSES", 1)
     monkeypatch.setattr(random_weights, "_VALUES", 1 << 15)
+    monkeypatch.setattr(shutil, "which", lambda _: None)
     monkeypatch.setattr(denoise.gc, "collect", lambda: None)  # walks all that other tests left behind, each time
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

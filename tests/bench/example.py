@@ -44,7 +44,7 @@ def denoise(machine: Machine = CARD, peaks: Peaks = PEAKS) -> DenoiseResult:
     names = tuple(row.variant for row in rows)
     settings = DenoiseSettings(34, 1024, 1024, 512, 2048, "bfloat16", 3, 4, 300.0, 24 * 10**9, 0, names)
     when = "2026-01-02T03:04:05+00:00"
-    return DenoiseResult(FORMAT_VERSION, "denoise", when, machine, peaks, CLOCKS, settings, OPERATIONS, rows, False)
+    return DenoiseResult(FORMAT_VERSION, "denoise", when, machine, peaks, CLOCKS, settings, OPERATIONS, "tensors", rows, False)
 
 
 def linear(machine: Machine = CARD) -> LinearResult:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from ideogram_q8.__main__ import main
 from ideogram_q8.bench import denoise, linears, loads, results
+from ideogram_q8.commands import bench
 from tests.bench import example
 
 ACTIONS = {"linear": linears, "denoise": denoise, "load": loads}
@@ -66,6 +69,23 @@ def test_a_cpus_projection_is_refused_in_one_line(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
+    ("arguments", "cap"), [([], 24 * 10**9), (["--memory-cap", "0"], None), (["--memory-cap", "16"], 16 * 10**9)]
+)
+def test_a_large_card_is_held_to_24_gb_unless_asked_otherwise(arguments, cap, monkeypatch, capsys):
+    settings = []
+
+    def measured(found, device, on_progress):
+        settings.append(found)
+        return RESULTS["denoise"]
+
+    monkeypatch.setattr(denoise, "measure", measured)
+    monkeypatch.setattr(bench, "check_device", lambda _: "cuda")
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(total_memory=80 * 10**9))
+    assert main(["bench", "denoise", *arguments]) == 0
+    assert [each.memory_cap for each in settings] == [cap]
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["linear", "--rows", "a"], "--rows is 'a'; expected numbers of rows, as 256,4096"),
@@ -76,7 +96,7 @@ def test_a_cpus_projection_is_refused_in_one_line(tmp_path, capsys):
         (["denoise", "--variants", "x"], "unknown variant 'x'; expected unquantized"),
         (["denoise", "--size", "100x100"], "a side is 100"),
         (["denoise", "--memory-cap", "24"], "a memory cap needs CUDA"),
-        (["denoise", "--memory-cap", "0"], "--memory-cap is 0; expected gigabytes"),
+        (["denoise", "--memory-cap", "0.5"], "--memory-cap is 0.5; expected gigabytes, for example 24, or 0"),
         (["load", "--folder", "nowhere"], "no folder nowhere"),
         (["load", "pocket", "--layers", "2"], "--layers is of a random checkpoint"),
         (["project", "nowhere.json"], "cannot read nowhere.json"),

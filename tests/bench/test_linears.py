@@ -13,6 +13,7 @@ from ideogram_q8.bench.linear_paths import PATHS, Path
 from ideogram_q8.bench.results import LinearSettings, from_json, to_json
 from ideogram_q8.errors import RequestError
 from ideogram_q8.kernels import BACKENDS
+from tests.bench import example
 from tests.synthetic import TINY
 
 CPU = torch.device("cpu")
@@ -93,3 +94,15 @@ def test_control_c_leaves_what_was_measured(quick):
 
     found = bench.measure(SETTINGS, CPU, TINY, [Path("one", "float", stop)])
     assert found.interrupted and [row.kind for row in found.rows] == ["attention.o"]
+
+
+def test_clocks_are_read_while_a_product_runs(monkeypatch):
+    order, clocks = [], []
+    monkeypatch.setattr(bench.timing, "synchronize", lambda _: order.append("wait"))
+    monkeypatch.setattr(bench.machine, "clocks", lambda _: order.append("clocks") or example.CLOCKS[0])
+    absent = bench._Ready(lambda: order.append("absent"), 0, None, None, "not installed")
+    there = bench._Ready(lambda: order.append("work"), 2, 0.1, 0.0, "")
+    bench._ask([absent, there], torch.device("cuda"), clocks)
+    assert order == ["wait", "work", "work", "clocks", "wait"] and clocks == [example.CLOCKS[0]]
+    bench._ask([absent, there], CPU, clocks)
+    assert len(order) == 5

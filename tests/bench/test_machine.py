@@ -92,3 +92,10 @@ def test_short_calls_share_a_sample(monkeypatch):
     assert timing.calls_for(lambda: None, CPU) == 1000
     calls = []
     assert timing.seconds(lambda: calls.append(1), CPU, 7) >= 0 and len(calls) == 7
+
+
+def test_what_is_asked_meanwhile_is_asked_before_the_device_is_waited_for(monkeypatch):
+    order = []
+    monkeypatch.setattr(timing, "synchronize", lambda _: order.append("wait"))
+    timing.seconds(lambda: order.append("work"), CPU, 2, meanwhile=lambda: order.append("ask"))
+    assert order == ["wait", "work", "work", "ask", "wait"]
