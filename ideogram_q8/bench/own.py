@@ -16,8 +16,7 @@ from ideogram_q8.bench.results import Arithmetic, Part
 from ideogram_q8.bench.scene import Built, Scene, Variant, guided
 from ideogram_q8.devices import ATTENTIONS, COMPUTES
 from ideogram_q8.errors import ResourceError
-from ideogram_q8.generation import sampling
-from ideogram_q8.generation.denoising import Denoiser, attention_named
+from ideogram_q8.generation.denoising import Denoiser, Side, attention_named, side_of, velocities
 from ideogram_q8.kernels import attention as int8_attention
 from ideogram_q8.kernels.int8 import FEWEST_ROWS
 from ideogram_q8.layers import fusing
@@ -83,14 +82,15 @@ def build(
     """A variant in memory.
 
     Args:
-        overlap: both branches at once, as `Model.overlap`; what that takes more is not predicted.
+        overlap: both branches at once, as `Model.overlap`.
 
     Raises:
         ResourceError: it does not fit, or there are no two streams for it.
     """
-    beside = _second_stream(scene.device) if overlap else None
+    side = _side(scene.device) if overlap else None
     chosen = forms(scene, scheme, rotated)
-    footprint = placement(scene, networks(scene, chosen, compute, attention))
+    described = networks(scene, chosen, compute, attention)
+    footprint = placement(scene, described)
     streamed = footprint.plan.streamed
     if overlap and streamed:
         raise ResourceError(
@@ -118,7 +118,7 @@ def build(
     conditional, unconditional = denoiser("conditional", projected), denoiser("unconditional", projected[:0])
 
     def step(index: int) -> torch.Tensor:
-        return guided(*sampling._velocities(unconditional, conditional, scene.latents, index, beside))
+        return guided(*velocities(unconditional, conditional, scene.latents, index, side))
 
     def parts() -> tuple[Part, ...]:
         if "conditional" in enter:
@@ -126,15 +126,23 @@ def build(
         return measure_parts(scene, transformers["conditional"], chosen, compute, attention)
 
     note = f"{' and '.join(streamed)} streamed" if streamed else ""
-    predicted = None if overlap else footprint.denoise
+    predicted = footprint.denoise + (_beside(scene, described) if overlap else 0)
     return Built(step, parts, predicted, streamed, note, _arithmetic_of_all(scene, chosen, compute))
 
 
-def _second_stream(device: torch.device) -> torch.cuda.Stream:
+def _beside(scene: Scene, described: Networks) -> int:
+    """Bytes that both branches at once take more than one after the other."""
+    settings = scene.settings
+    asked = described, (settings.width, settings.height), settings.text_tokens, scene.device.type
+    return budget.denoise_activation_bytes(*asked, overlap=True) - budget.denoise_activation_bytes(*asked)
+
+
+def _side(device: torch.device) -> Side:
     """For the unconditional branch. Raises ResourceError where there are no streams."""
-    if device.type != "cuda":
+    found = side_of(device)
+    if found is None:
         raise ResourceError("two streams need CUDA")
-    return torch.cuda.Stream(device)
+    return found
 
 
 # ---- what a step is made of ----

@@ -69,12 +69,13 @@ def test_streamed_branches_give_the_same(streamed, monkeypatch, quick):
 
 @torch.no_grad()
 def test_branches_on_two_streams_are_the_samplers_own(monkeypatch, quick):
-    """A CPU has no streams: seen here is that the sampler is given one, and what is refused."""
-    expected, stream, given = own.build(scene(CPU), "int8").step(1), object(), []
-    velocities = own.sampling._velocities
-    monkeypatch.setattr(own.sampling, "_velocities", lambda *rest: given.append(rest[-1]) or velocities(*rest[:-1], None))
-    monkeypatch.setattr(own, "_second_stream", lambda _: stream)
-    assert torch.equal(own.build(scene(CPU), "int8", overlap=True).step(1), expected) and given == [stream]
+    """A CPU has no streams: seen here is that one is used, and what is refused."""
+    expected, asked = own.build(scene(CPU), "int8").step(1), []
+    side = SimpleNamespace(start=lambda work: asked.append("start") or work(), join=lambda found: asked.append("join"))
+    monkeypatch.setattr(own, "side_of", lambda _: side)
+    built = own.build(scene(CPU), "int8", overlap=True)
+    assert torch.equal(built.step(1), expected) and asked == ["start", "join"]
+    assert built.predicted_bytes > own.build(scene(CPU), "int8").predicted_bytes
     place = own.placement
 
     def streamed(where, described):
