@@ -31,7 +31,7 @@ class Place:
     files: tuple[VariantFile, ...]
     made_from: frozenset[str] | None
     """sha256s of the source's weight files; None where they are not known."""
-    has_blocks: bool
+    has_blocks: bool = False
     attention: str = ATTENTIONS[0]
     """One of ATTENTIONS."""
     compute: str = COMPUTES[0]
@@ -54,8 +54,8 @@ def open_places(
         SourceError, ArtifactError: a place is missing or not what it claims to be.
     """
     places = [_open(text) for text in (reference, *candidates)]
-    places += [_changed(text, INT8_ATTENTION, attention="int8") for text in int8_attention]
-    places += [_changed(text, INT8_COMPUTE, compute="int8") for text in int8_compute]
+    places += [replace(_renamed(text, INT8_ATTENTION), attention="int8") for text in int8_attention]
+    places += [replace(_renamed(text, INT8_COMPUTE), compute="int8") for text in int8_compute]
     names = [place.name for place in places]
     for name in names:
         if names.count(name) > 1:
@@ -93,11 +93,10 @@ def _open(text: str) -> Place:
     return Place(variant, location, opened.traits, config.in_channels, _files(opened), _made_from(opened), has_blocks)
 
 
-def _changed(text: str, ending: str, **changes: str) -> Place:
-    """Named after its variant and what is different."""
+def _renamed(text: str, ending: str) -> Place:
+    """Named after its variant and what is different, unless it was given a name."""
     place = _open(text)
-    named = text.startswith(f"{place.name}=")
-    return replace(place, name=place.name if named else f"{place.name}{ending}", **changes)
+    return place if text.startswith(f"{place.name}=") else replace(place, name=f"{place.name}{ending}")
 
 
 def _plain(text: str) -> str:
