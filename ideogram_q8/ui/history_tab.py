@@ -246,7 +246,7 @@ def _choose(parts: _Parts, entry: Entry | None) -> dict[object, object]:
 
 
 def _filled(studio: Studio, form: RequestForm, metadata: dict[str, Any], variant: str) -> list[object]:
-    """Values for the form, the Generate tab's variant and the tabs. A variant that is not offered is said, as another paints otherwise."""
+    """Values for the form, the Generate tab's variant and the tabs; says where the variant is not offered: others paint otherwise."""
     warm_up()
     from ideogram_q8.generation.sampling import Request
 
