@@ -15,7 +15,6 @@ from ideogram_q8.artifact import open_artifact
 from ideogram_q8.artifact.gguf_build import open_transformers
 from ideogram_q8.checkpoint import open_source, open_text_encoder
 from ideogram_q8.devices import COMPUTES
-from ideogram_q8.errors import RequestError
 from ideogram_q8.evaluation.measurement import Job
 from ideogram_q8.evaluation.places import open_places
 from ideogram_q8.evaluation.suite import get
@@ -146,10 +145,10 @@ def test_a_candidate_is_another_variant_of_the_same_files(pocket: dict[str, Path
     assert title("q4_k_s-int8-compute") == "GGUF Q4_K_S, int8 compute"
 
 
-def test_a_candidate_must_have_blocks(pocket: dict[str, Path]) -> None:
+def test_a_candidate_must_have_blocks(pocket: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for place in ("pocket", str(pocket["int8"])):
-        with pytest.raises(RequestError, match="has no Linear in ggml's blocks, and computes in one way only; use --candidate"):
-            open_places("pocket", [], [], [f"mine={place}"])
+        assert main(["evaluate", "--reference", "pocket", "--int8-compute", f"mine={place}", "--out", str(tmp_path)]) == 2
+        assert "has no Linear in ggml's blocks, and computes in one way only; use --candidate" in capsys.readouterr().err
 
 
 def test_its_figures_are_not_shown_for_the_default() -> None:
