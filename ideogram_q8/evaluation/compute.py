@@ -1,9 +1,8 @@
-"""What int8 compute costs the pictures of GGUF builds: the tables of reports, on one page.
+"""What int8 compute costs the pictures of GGUF builds: the table of a report, on a page.
 
-    python -m ideogram_q8.evaluation.compute --report REPORT.json [...] --out FILE.md
+    python -m ideogram_q8.evaluation.compute --report REPORT.json --out FILE.md
 
-The reports are what `evaluate --int8-compute` wrote: one against the original, and for each build one against itself as it computes
-otherwise, so that the figures of int8 compute do not drown in those of the build.
+The report is what `evaluate --int8-compute` wrote, with the same builds among its candidates.
 """
 
 from __future__ import annotations
@@ -18,35 +17,28 @@ from ideogram_q8.errors import RequestError
 from ideogram_q8.evaluation import table
 from ideogram_q8.kernels.int8 import FEWEST_ROWS
 from ideogram_q8.report import Report
-from ideogram_q8.schemes import title
 
 _INTRODUCTION = (
     "`--compute int8` expands ggml's blocks to int8 codes with a scale a row, and quantizes activations a row at a time: W8A8 from the "
     f"same file. Products of fewer than {FEWEST_ROWS} rows, such as modulation, stay as they are."
 )
+_LIMITS = "The pocket's Linears have 256 and 512 inputs: Ideogram 4's own were not measured."
 
 
-def markdown(reports: Sequence[Report]) -> str:
-    """A section for each report, by its reference."""
-    sections = [line for report in reports for line in _section(report)]
-    return "\n".join(["# int8 compute", "", _INTRODUCTION, *sections]) + "\n"
-
-
-def _section(report: Report) -> list[str]:
-    shown = title(report.settings.reference)
-    limits = "The pocket's Linears have 256 and 512 inputs: Ideogram 4's own were not measured."
-    return ["", f"## Against {shown}", "", f"{table.conditions(report)} {limits}", "", *table.markdown(report).splitlines()]
+def markdown(report: Report) -> str:
+    """What int8 compute is, and the report's pictures."""
+    return f"# int8 compute\n\n{_INTRODUCTION}\n\n{table.conditions(report)} {_LIMITS}\n\n{table.markdown(report)}"
 
 
 def main(arguments: Sequence[str]) -> int:
     """Writes the page."""
     parser = argparse.ArgumentParser(prog="python -m ideogram_q8.evaluation.compute")
-    parser.add_argument("--report", type=Path, nargs="+", required=True, help="what `evaluate --int8-compute` wrote")
+    parser.add_argument("--report", type=Path, required=True, help="what `evaluate --int8-compute` wrote")
     parser.add_argument("--out", type=Path, metavar="MD", required=True, help="the page, in a folder that is there")
     given = parser.parse_args(arguments)
     if not given.out.parent.is_dir():
         raise RequestError(f"--out is {given.out}; expected a file in a folder that is there")
-    write_text(given.out, markdown([Report.from_json(path.read_text(encoding="utf-8")) for path in given.report]))
+    write_text(given.out, markdown(Report.from_json(given.report.read_text(encoding="utf-8"))))
     return 0
 
 
