@@ -11,7 +11,9 @@ AUTO = "auto"
 DTYPES = ("float32", "bfloat16")
 """Of activations and of weights that are not quantized."""
 COMPUTES = ("bf16", "int8")
-"""What Linears in ggml's blocks compute in: the dtype of the activations (bfloat16 on CUDA), or W8A8 on int8 codes of the blocks."""
+"""What Linears in ggml's blocks compute in: the dtype of the activations (bfloat16 on CUDA), or W8A8 on int8 codes of the blocks, which
+changes pictures.
+"""
 ATTENTIONS = ("sdpa", "int8")
 """How attention is computed: as torch does it, or with int8 scores (`kernels.int8_attention`), which changes pictures."""
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from ideogram_q8.architecture import BRANCHES, PartName, Traits
-from ideogram_q8.devices import ATTENTIONS
+from ideogram_q8.devices import ATTENTIONS, COMPUTES
 from ideogram_q8.errors import ArtifactError
 from ideogram_q8.strict_json import check_version, decode, parse_json
 
@@ -20,18 +20,28 @@ TOOL_VERSION = "0.1.0"
 """The version of this package, recorded in what it writes."""
 
 
-def identity(digests: Iterable[str], attention: str = ATTENTIONS[0]) -> str:
+def identity(digests: Iterable[str], attention: str = ATTENTIONS[0], compute: str = COMPUTES[0]) -> str:
     """Of weight files: sha256 of their sorted sha256s in hexadecimal, one after the other.
 
-    Attention that changes pictures makes another variant of the same files: its name's sha256 is then sorted among theirs.
+    What changes pictures makes another variant of the same files: the sha256 of "attention int8" or "compute int8" is then sorted
+    among theirs.
+
+    Args:
+        attention: one of ATTENTIONS.
+        compute: one of COMPUTES; of files without ggml's blocks the first.
     """
-    others = [] if attention == ATTENTIONS[0] else [hashlib.sha256(f"attention {attention}".encode()).hexdigest()]
+    others = [hashlib.sha256(f"{what} {how}".encode()).hexdigest() for what, how in _unusual(attention, compute)]
     return hashlib.sha256("".join(sorted([*digests, *others])).encode("ascii")).hexdigest()
 
 
-def attention_variant(variant: str, attention: str) -> str:
-    """The name of a variant that computes attention in one of ATTENTIONS."""
-    return variant if attention == ATTENTIONS[0] else f"{variant}, {attention} attention"
+def variant_name(variant: str, attention: str, compute: str) -> str:
+    """The name of a variant with what changes its pictures, as `identity` takes it: `q4_k_s, int8 compute, int8 attention`."""
+    return ", ".join((variant, *(f"{how} {what}" for what, how in _unusual(attention, compute))))
+
+
+def _unusual(attention: str, compute: str) -> list[tuple[str, str]]:
+    chosen = (("compute", compute, COMPUTES[0]), ("attention", attention, ATTENTIONS[0]))
+    return [(what, how) for what, how, usual in chosen if how != usual]
 
 
 @dataclass(frozen=True)

@@ -100,14 +100,15 @@ SCHEMES = (INT8, *GGUF_SCHEMES)
 _TITLES = {"fp8": "FP8 (the original)", INT8: "INT8 W8A8"} | {name: f"GGUF {name.upper()}" for name in GGUF_SCHEMES}
 
 
-INT8_ATTENTION = "-int8-attention"
-"""Ends the name of a variant that computes attention in int8, where nobody gave it another."""
+INT8_ATTENTION, INT8_COMPUTE = "-int8-attention", "-int8-compute"
+"""Ends the name of a variant that computes attention, or with ggml's blocks, in int8, where nobody gave it another."""
 
 
 def title(variant: str) -> str:
     """What people read for a variant: `INT8 W8A8`, `INT8 W8A8, recipe auto`, `GGUF Q4_K_S, importance-weighted`; else its own name."""
-    if variant.endswith(INT8_ATTENTION):
-        return f"{title(variant.removesuffix(INT8_ATTENTION))}, int8 attention"
+    for ending in (INT8_ATTENTION, INT8_COMPUTE):
+        if variant.endswith(ending):
+            return f"{title(variant.removesuffix(ending))}, {ending[1:].replace('-', ' ')}"
     scheme, *policies = variant.split("-")
     if scheme not in _TITLES:
         return variant

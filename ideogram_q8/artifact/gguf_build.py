@@ -110,6 +110,15 @@ class GgufBuild:
     config: Dimensions
     parts: Mapping[PartName, GgufWeights]
 
+    @property
+    def has_blocks(self) -> bool:
+        """As of an `Artifact`."""
+        names = [linear.name for linear in component(self.config).linears]
+        stored = (
+            weights.scheme(name) for weights in self.parts.values() for name in names if f"{name}.weight" in weights.names
+        )
+        return any(scheme in ggml.BLOCKS for scheme in stored)
+
     def branch(self, part: PartName) -> GgufWeights:
         """The weights of a branch, or of the text encoder."""
         return self.parts[part]

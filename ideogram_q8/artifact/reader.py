@@ -169,6 +169,11 @@ class Artifact:
         """The sha256 of each weight file, as the manifest has them."""
         return tuple(file.sha256 for file in self.manifest.files)
 
+    @property
+    def has_blocks(self) -> bool:
+        """Whether a Linear is in ggml's blocks, so that it computes in either of `devices.COMPUTES`."""
+        return any(plan.scheme in BLOCKS for part in self.recipe.parts.values() for plan in part.layers)
+
     def branch(self, branch: PartName) -> ArtifactBranch:
         """The view of a branch, or of the text encoder."""
         return self._branches[branch]

@@ -27,6 +27,14 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         default=[],
         help="what else to compare with it, computing attention in int8 as `generate --attention int8` does",
     )
+    parser.add_argument(
+        "--int8-compute",
+        metavar="PLACE",
+        nargs="+",
+        action="extend",
+        default=[],
+        help="GGUF builds to compare with it, computing as `generate --compute int8` does",
+    )
     parser.add_argument("--suite", metavar="NAME", default="pocket", help="the captions (default: pocket)")
     parser.add_argument("--count", type=int, metavar="N", help="the suite's first N captions only")
     parser.add_argument("--preset", choices=list(PRESETS), default=PRESET, help=f"default {PRESET}")
@@ -51,7 +59,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Raises IdeogramQ8Error."""
     given = {
         "reference": arguments.reference,
-        "candidate": arguments.candidate or arguments.int8_attention,
+        "candidate": arguments.candidate or arguments.int8_attention or arguments.int8_compute,
         "out": arguments.out,
     }
     for option, value in given.items():
@@ -71,7 +79,7 @@ def run(arguments: argparse.Namespace) -> None:
     shard, captions = Shard.parse(arguments.shard), suite.get(arguments.suite)
     if arguments.count is not None:
         captions = captions.first(arguments.count)
-    places = open_places(arguments.reference, arguments.candidate, arguments.int8_attention)
+    places = open_places(arguments.reference, arguments.candidate, arguments.int8_attention, arguments.int8_compute)
     size = size or places[0].traits.default_size
     check_size(*size, places[0].traits)
     dtype = arguments.dtype or default_dtype(device)

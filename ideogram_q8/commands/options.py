@@ -70,7 +70,8 @@ def add_compute(parser: argparse.ArgumentParser) -> None:
         choices=COMPUTES,
         default=COMPUTES[0],
         help="what a GGUF build computes in: bf16, or --dtype, with weights expanded to it; int8, with weights expanded to int8 and "
-        f"activations quantized, which is faster where there are int8 tensor cores (default {COMPUTES[0]})",
+        "activations quantized, which is faster where there are int8 tensor cores and changes pictures: they say so "
+        f"(default {COMPUTES[0]})",
     )
 
 

@@ -177,13 +177,8 @@ def _operator(errors: OperatorErrors) -> list[str]:
 
 
 def _pictures(report: Report) -> list[str]:
-    settings = report.settings
-    text = (
-        f"{report.suite.captions} captions ({report.suite.name}), preset {settings.preset}, {settings.width}x{settings.height}, "
-        f"{settings.dtype} on {report.hardware.device}; in brackets {settings.intervals}. The pocket's heads have 32 values, its pictures "
-        "64 tokens: Ideogram 4's own were not measured."
-    )
-    return [text, "", *table.markdown(report).splitlines()]
+    limits = "The pocket's heads have 32 values, its pictures 64 tokens: Ideogram 4's own were not measured."
+    return [f"{table.conditions(report)} {limits}", "", *table.markdown(report).splitlines()]
 
 
 def main(arguments: Sequence[str]) -> int:

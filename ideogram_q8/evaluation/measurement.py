@@ -170,6 +170,7 @@ class Job:
             device=self.device,
             dtype=self.dtype,
             attention=place.attention,
+            compute=place.compute,
             folder=str(self.out / "pictures" / self.key(place)),
             reference=None if index == 0 else first.artifact_sha256,
             items=tuple(self._item(position, case) for position, case in self.own),

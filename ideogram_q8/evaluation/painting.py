@@ -54,7 +54,7 @@ class Order:
 
     Attributes:
         location: what `loading.load` takes; `artifact_sha256` is what is expected there.
-        attention: one of `devices.ATTENTIONS`.
+        attention: one of `devices.ATTENTIONS`, `compute` one of `devices.COMPUTES`.
         folder: for pictures and records; made if missing.
         reference: the artifact_sha256 of the variant whose ways are compared with; None keeps this one's ways.
         later: pictures that other variants still have to paint, for the time left.
@@ -65,6 +65,7 @@ class Order:
     device: str
     dtype: str
     attention: str
+    compute: str
     folder: str
     reference: str | None
     items: tuple[Item, ...]
@@ -164,7 +165,8 @@ def work(folder: Path) -> None:
     """The whole of the other process: reads the order in `folder` and carries it out."""
     order = _read(Order, folder / ORDER)
     started = time.perf_counter()
-    model = load(order.location, device=order.device, dtype=getattr(torch, order.dtype), attention=order.attention)
+    dtype = getattr(torch, order.dtype)
+    model = load(order.location, device=order.device, dtype=dtype, compute=order.compute, attention=order.attention)
     model.captions = None  # a caption known from another run would spare the text encoder, its time and its memory
     if model.artifact_sha256 != order.artifact_sha256:
         raise ArtifactError(

@@ -10,19 +10,19 @@ from ideogram_q8.architecture import Traits
 from ideogram_q8.artifact import Artifact
 from ideogram_q8.artifact.gguf_build import GgufBuild
 from ideogram_q8.checkpoint import Source
-from ideogram_q8.devices import ATTENTIONS
+from ideogram_q8.devices import ATTENTIONS, COMPUTES
 from ideogram_q8.errors import RequestError
 from ideogram_q8.loading.opening import Build, open_weights
 from ideogram_q8.manifest import identity
 from ideogram_q8.report import VariantFile
-from ideogram_q8.schemes import INT8_ATTENTION
+from ideogram_q8.schemes import INT8_ATTENTION, INT8_COMPUTE
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 
 
 @dataclass(frozen=True)
 class Place:
-    """A variant that was opened, not loaded. `channels` are those of its latents, `attention` is one of ATTENTIONS."""
+    """A variant that was opened, not loaded. `channels` are those of its latents, `has_blocks` as of an `Artifact`."""
 
     name: str
     location: str
@@ -31,28 +31,41 @@ class Place:
     files: tuple[VariantFile, ...]
     made_from: frozenset[str] | None
     """sha256s of the source's weight files; None where they are not known."""
+    has_blocks: bool = False
     attention: str = ATTENTIONS[0]
+    """One of ATTENTIONS."""
+    compute: str = COMPUTES[0]
+    """One of COMPUTES; without blocks the first."""
 
     @property
     def artifact_sha256(self) -> str:
-        """By the rule of `manifest.identity`: with another attention it is another variant of the same files."""
-        return identity((file.sha256 for file in self.files), self.attention)
+        """By the rule of `manifest.identity`: with another attention or compute it is another variant of the same files."""
+        return identity((file.sha256 for file in self.files), self.attention, self.compute)
 
 
-def open_places(reference: str, candidates: Sequence[str], int8_attention: Sequence[str] = ()) -> list[Place]:
-    """The reference first, last the candidates that compute attention in int8.
+def open_places(
+    reference: str, candidates: Sequence[str], int8_attention: Sequence[str] = (), int8_compute: Sequence[str] = ()
+) -> list[Place]:
+    """The reference first, last the candidates that compute in int8: attention, then with ggml's blocks.
 
     Raises:
-        RequestError: a name is malformed or given twice, or a candidate is of another model or was made from another source.
+        RequestError: a name is malformed or given twice, or a candidate is of another model or was made from another source; or one
+            of `int8_compute` has no blocks.
         SourceError, ArtifactError: a place is missing or not what it claims to be.
     """
-    places = [_open(text) for text in (reference, *candidates)] + [_with_int8_attention(text) for text in int8_attention]
+    places = [_open(text) for text in (reference, *candidates)]
+    places += [replace(_renamed(text, INT8_ATTENTION), attention="int8") for text in int8_attention]
+    places += [replace(_renamed(text, INT8_COMPUTE), compute="int8") for text in int8_compute]
     names = [place.name for place in places]
     for name in names:
         if names.count(name) > 1:
             raise RequestError(f"two variants are called {name!r}; name them, as in NAME=PLACE")
     first = places[0]
     for place in places[1:]:
+        if place.compute != COMPUTES[0] and not place.has_blocks:
+            raise RequestError(
+                f"{place.location} has no Linear in ggml's blocks, and computes in one way only; use --candidate"
+            )
         if place.traits != first.traits:
             raise RequestError(
                 f"{place.name} is a {place.traits.name}, {first.name} a {first.traits.name}; compare one model's"
@@ -76,14 +89,14 @@ def _open(text: str) -> Place:
     variant = name or _plain("fp8" if isinstance(opened, Source) else _built(opened).variant)
     check_name(variant)
     config = opened.config if isinstance(opened, Source) else _built(opened).transformer_config
-    return Place(variant, location, opened.traits, config.in_channels, _files(opened), _made_from(opened))
+    has_blocks = not isinstance(opened, Source) and _built(opened).has_blocks
+    return Place(variant, location, opened.traits, config.in_channels, _files(opened), _made_from(opened), has_blocks)
 
 
-def _with_int8_attention(text: str) -> Place:
-    """Named after its variant and what is different."""
+def _renamed(text: str, ending: str) -> Place:
+    """Named after its variant and what is different, unless it was given a name."""
     place = _open(text)
-    named = text.startswith(f"{place.name}=")
-    return replace(place, name=place.name if named else f"{place.name}{INT8_ATTENTION}", attention="int8")
+    return place if text.startswith(f"{place.name}=") else replace(place, name=f"{place.name}{ending}")
 
 
 def _plain(text: str) -> str:

@@ -30,6 +30,15 @@ def markdown(report: Report) -> str:
     return "\n".join([*head, *(f"| {' | '.join(cell(v) for _, cell in columns)} |" for v in report.variants)]) + "\n"
 
 
+def conditions(report: Report) -> str:
+    """A sentence to stand above `markdown`: what was painted and where, and what the brackets are."""
+    settings = report.settings
+    return (
+        f"{report.suite.captions} captions ({report.suite.name}), preset {settings.preset}, {settings.width}x{settings.height}, "
+        f"{settings.dtype} on {report.hardware.device}; in brackets {settings.intervals}."
+    )
+
+
 def spread(figure: Figure, digits: int, unit: float = 1) -> str:
     """`45.2 (44.8 to 45.6)`, or a dash; in `unit`ths."""
     if not isinstance(figure, Measured):

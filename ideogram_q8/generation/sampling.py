@@ -20,6 +20,7 @@ import torch
 from PIL import Image
 
 from ideogram_q8.architecture import SIDE_MULTIPLE, Branch, Preset, Traits, check_size, preset, schedule_mean
+from ideogram_q8.devices import COMPUTES
 from ideogram_q8.errors import ArtifactError, RequestError
 from ideogram_q8.generation import decoding
 from ideogram_q8.generation.denoising import Denoiser, Side, velocities
@@ -171,12 +172,14 @@ def _encode(model: Model, caption: str) -> torch.Tensor:
 def _caption_key(model: Model, caption: str) -> Key:
     if model.projection_digest is None:
         model.projection_digest = encoding.projection_digest(model.branches["conditional"], model.dtype)
+    build = model.text_encoder_build
     return Key(
         caption=hashlib.sha256(caption.encode()).hexdigest(),
         encoder=files_digest(model.text_files()),
         projection=model.projection_digest,
         device=model.device.type,
         dtype=str(model.dtype),
+        compute=model.compute if build is not None and build.has_blocks else COMPUTES[0],
     )
 
 

@@ -41,7 +41,7 @@ from ideogram_q8.loading.opening import Build, open_text_encoder_build, open_wei
 from ideogram_q8.loading.planning import describe, find_plan
 from ideogram_q8.loading.streaming import SLOTS, stream_blocks, stream_encoder
 from ideogram_q8.loading.text_encoder import encoder_weights
-from ideogram_q8.manifest import attention_variant, identity
+from ideogram_q8.manifest import identity, variant_name
 from ideogram_q8.memory import budget, inventory, usage
 from ideogram_q8.memory.budget import Plan
 from ideogram_q8.text import caption_cache
@@ -54,8 +54,8 @@ _log = logging.getLogger(__name__)
 class Model:
     """Everything that a picture needs, on one device. `dtype` is that of the activations and of unpacked weights.
 
-    `variant` and `artifact_sha256` tell both networks where the text encoder is not the checkpoint's own, and which attention is computed
-    where it is not torch's: pictures made with another are another variant's.
+    `variant` and `artifact_sha256` tell both networks where the text encoder is not the checkpoint's own, and `compute` and `attention`
+    where they are not the usual ones: pictures made with others are another variant's.
     """
 
     variant: str
@@ -74,7 +74,7 @@ class Model:
     text_encoder_build: Artifact | GgufBuild | None = None
     """Where the text encoder comes from; None is the checkpoint."""
     compute: str = COMPUTES[0]
-    """One of COMPUTES, what Linears in ggml's blocks compute in."""
+    """One of COMPUTES, what Linears in ggml's blocks compute in; the first where there are none."""
     attention: str = ATTENTIONS[0]
     """One of ATTENTIONS."""
     preview_decoder: Path | None = None
@@ -228,8 +228,8 @@ def load(
     Args:
         location, unconditional, source, revision: as `open_weights` takes them, where the location is not open already.
         text_encoder: an artifact folder or a GGUF file to take the text encoder from, in place of the checkpoint.
-        compute: one of COMPUTES, what Linears in ggml's blocks compute in.
-        attention: one of ATTENTIONS; "int8" changes pictures, and so the model's name and identity.
+        compute: one of COMPUTES, what Linears in ggml's blocks compute in; other builds have no choice.
+        attention: one of ATTENTIONS. As of `compute`, "int8" changes pictures, and so the model's name and identity.
         plan: what is streamed; None is, on CUDA, the first of `budget.PLANS` with room for a picture of the model's own size.
 
     Raises:
@@ -243,19 +243,20 @@ def load(
         opened = location
     if isinstance(opened, Source):
         config, made_from, folder = opened.config, opened.location, opened.folder
-        variant, digests = "fp8", list(opened.record().files.values())
+        variant, digests, blocks = "fp8", list(opened.record().files.values()), False
         readers: Mapping[Branch, WeightReader] = {branch: SourceWeights(opened.branch(branch)) for branch in BRANCHES}
     else:
         build = opened.weights if isinstance(opened, Build) else opened
         config = build.transformer_config
         made_from, folder = origin(opened)
-        variant, digests = build.variant, list(build.digests)
+        variant, digests, blocks = build.variant, list(build.digests), build.has_blocks
         readers = {branch: build.branch(branch) for branch in BRANCHES}
     encoder = None if text_encoder is None else open_text_encoder_build(Path(text_encoder), config, folder)
     if encoder is not None:
         variant = f"{variant}, text encoder {encoder.variant}"
         digests += encoder.digests
-    variant = attention_variant(variant, attention)
+    compute = compute if blocks or (encoder is not None and encoder.has_blocks) else COMPUTES[0]
+    variant = variant_name(variant, attention, compute)
     plan = plan or find_plan(AUTO, opened, opened.traits.default_size, place, dtype, compute, attention)
     streamed = () if plan is None else plan.streamed
     weights = usage.weight_bytes([path for branch in BRANCHES if branch not in streamed for path in readers[branch].files])
@@ -263,7 +264,7 @@ def load(
     homes = {branch: torch.device("cpu") if branch in streamed else place for branch in BRANCHES}
     model = Model(
         variant=variant,
-        artifact_sha256=identity(digests, attention),
+        artifact_sha256=identity(digests, attention, compute),
         source=made_from,
         folder=folder,
         traits=opened.traits,

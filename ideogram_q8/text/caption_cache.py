@@ -42,6 +42,8 @@ class Key:
     projection: str
     device: str
     dtype: str
+    compute: str
+    """One of `devices.COMPUTES`, of the encoder; that of the projection is in its sha256."""
     release: str = TOOL_VERSION
 
     @property

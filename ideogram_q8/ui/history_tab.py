@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -245,7 +246,7 @@ def _choose(parts: _Parts, entry: Entry | None) -> dict[object, object]:
 
 
 def _filled(studio: Studio, form: RequestForm, metadata: dict[str, Any], variant: str) -> list[object]:
-    """Values for the form, the Generate tab's variant and the tabs."""
+    """Values for the form, the Generate tab's variant and the tabs; says where the variant is not offered: others paint otherwise."""
     warm_up()
     from ideogram_q8.generation.sampling import Request
 
@@ -256,4 +257,8 @@ def _filled(studio: Studio, form: RequestForm, metadata: dict[str, Any], variant
         request = Request(*fields)
         request.check(studio.traits)
         known = any(found.name == variant for found in studio.variants())
+        if not known:
+            gr.Warning(
+                f"It was made with {html.escape(variant)}, which is not offered here; another variant paints another picture"
+            )
         return [*form.filled(request), variant if known else gr.skip(), gr.Tabs(selected="generate")]

@@ -24,7 +24,7 @@ REQUESTS = tuple(Request("a red star on a blue background", seed, "turbo-12", 64
 def order(folder: Path, **changes: object) -> Order:
     items = tuple(Item(f"star--{r.seed}", r, str(folder / f"{r.seed}.safetensors")) for r in REQUESTS)
     (place,) = open_places("pocket", [])
-    plain = Order("pocket", place.artifact_sha256, "cpu", "float32", "sdpa", str(folder / "pictures"), None, items)
+    plain = Order("pocket", place.artifact_sha256, "cpu", "float32", "sdpa", "bf16", str(folder / "pictures"), None, items)
     return dataclasses.replace(plain, **changes)
 
 

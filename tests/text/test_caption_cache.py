@@ -19,7 +19,7 @@ from ideogram_q8.text import caption_cache, encoding
 from ideogram_q8.text.caption_cache import CaptionCache, Key
 
 CAPTION = "a red star"
-KEY = Key("c", "e", "p", "cpu", "torch.float32")
+KEY = Key("c", "e", "p", "cpu", "torch.float32", "bf16")
 VALUE = torch.arange(12.0).reshape(3, 4)
 
 

@@ -1,0 +1,35 @@
+"""Settings taken from a picture: what made it is picked again, or said where it is not offered."""
+
+from __future__ import annotations
+
+import types
+from pathlib import Path
+from typing import Any, cast
+
+import gradio as gr
+import pytest
+
+from ideogram_q8.ui import history_tab
+from ideogram_q8.ui.form import RequestForm
+from ideogram_q8.ui.studio import Studio
+
+METADATA = {"caption": "a star", "seed": 3, "preset": "turbo-12", "width": 128, "height": 128}
+FORM = cast(RequestForm, types.SimpleNamespace(filled=lambda request: [request.seed]))
+
+
+@pytest.mark.parametrize(
+    ("variant", "offered"), [("q8_0", True), ("q8_0, int8 compute", False), ("fp8, int8 attention", False)]
+)
+def test_a_variant_that_is_not_offered_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variant: str, offered: bool
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(history_tab.gr, "Warning", said.append)
+    studio = Studio("pocket", tmp_path / "outputs", tmp_path / "cache")
+    seed, picked, _ = history_tab._filled(studio, FORM, cast(dict[str, Any], METADATA), variant)
+    assert seed == 3
+    if offered:
+        assert picked == variant and not said
+    else:
+        assert picked == gr.skip()
+        assert said == [f"It was made with {variant}, which is not offered here; another variant paints another picture"]
