@@ -123,7 +123,7 @@ def _kitchen(rotation: int) -> Callable[[Weight], tuple[Function, str]]:
     return prepare
 
 
-PATHS: tuple[Path, ...] = (
+OWN: tuple[Path, ...] = (
     Path("not quantized", "float", _plain),
     Path("FP8, weight only", "float", _layer(FP8)),
     Path("INT8, weight only", "float", _layer("w8a16")),
@@ -133,9 +133,13 @@ PATHS: tuple[Path, ...] = (
     Path("Q8_0, int8", "int8", _layer("q8_0", int8_compute=True)),
     Path("Q4_K", "float", _layer("q4_k")),
     Path("Q4_K, int8", "int8", _layer("q4_k", int8_compute=True)),
+)
+"""Ours; the first is what the others are measured against."""
+PATHS: tuple[Path, ...] = (
+    *OWN,
     Path("peer: torchao int8 dynamic", "int8", _peer(peer_linears.to_torchao)),
     Path("peer: SDNQ int8", "int8", _peer(peer_linears.to_sdnq)),
     Path("peer: comfy-kitchen", "int8", _kitchen(0)),
     Path("peer: comfy-kitchen, rotated", "int8", _kitchen(GROUP)),
 )
-"""All; the first is what the others are measured against."""
+"""All, other people's last."""

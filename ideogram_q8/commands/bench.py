@@ -67,6 +67,9 @@ def _add_linear(actions: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "--products", metavar="NAME,NAME", help="which, or `all` (default: all on cuda; attention.o,feed_forward.w2 on cpu)"
     )
+    parser.add_argument(
+        "--no-peers", action="store_true", help="leave out other people's ways; on a CPU theirs take most of the time"
+    )
     _add_measuring(parser, "products are computed")
     parser.set_defaults(verb=run_linear)
 
@@ -79,6 +82,7 @@ def run_linear(arguments: argparse.Namespace) -> None:
     import torch
 
     from ideogram_q8.bench import linears
+    from ideogram_q8.bench.linear_paths import OWN, PATHS
     from ideogram_q8.bench.results import LinearSettings
 
     names = arguments.products
@@ -91,7 +95,7 @@ def run_linear(arguments: argparse.Namespace) -> None:
         seed=_seed(arguments.seed),
     )
     with progress_bar("products") as show:
-        result = linears.measure(settings, torch.device(device), on_progress=show)
+        result = linears.measure(settings, torch.device(device), paths=OWN if arguments.no_peers else PATHS, on_progress=show)
     finish(arguments, result)
 
 

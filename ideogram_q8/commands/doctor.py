@@ -25,7 +25,7 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "variants",
         metavar="VARIANT",
         nargs="*",
-        help="fp8, int8, q8_0, q4_k_m, ... of Ideogram 4, which needs no file; or `pocket`, a checkpoint, an artifact (default: all)",
+        help="fp8, nf4, int8, q8_0, q4_k_m, ... of Ideogram 4, which needs no file; or `pocket`, a checkpoint, an artifact (default: all)",
     )
     parser.add_argument("--size", metavar="WxH", help="pixels (default: the model's own)")
     parser.add_argument(

@@ -26,7 +26,8 @@ from ideogram_q8.numerics.ggml import BLOCKS
 from ideogram_q8.recipe import choose
 from ideogram_q8.schemes import NAMED_SCHEMES
 
-IDEOGRAM4_VARIANTS = ("fp8", *NAMED_SCHEMES)
+_ORIGINALS = ("fp8", "nf4")
+IDEOGRAM4_VARIANTS = (*_ORIGINALS, *NAMED_SCHEMES)
 """What `of_ideogram4` knows."""
 _VAE_PARAMETERS, _VAE_CHANNELS = 84_046_371, (256, 128)
 """Of the FLUX.2 VAE (black-forest-labs/FLUX.2-dev, vae/config.json: block_out_channels 128, 256, 512, 512)."""
@@ -116,7 +117,7 @@ def pair(networks: Networks, size: tuple[int, int]) -> table.Pair:
 
 
 def _ideogram4_schemes(variant: str) -> Mapping[Branch, Mapping[str, str]]:
-    if variant == "fp8":
-        return {branch: {linear.name: "fp8" for linear in linears(IDEOGRAM4)} for branch in BRANCHES}
+    if variant in _ORIGINALS:
+        return {branch: {linear.name: variant for linear in linears(IDEOGRAM4)} for branch in BRANCHES}
     parts = choose(variant, IDEOGRAM4).parts
     return {branch: {plan.linear: plan.scheme for plan in parts[branch].layers} for branch in BRANCHES}

@@ -10,6 +10,7 @@ import torch
 
 from ideogram_q8.__main__ import main
 from ideogram_q8.bench import denoise, linears, loads, results
+from ideogram_q8.bench.linear_paths import OWN, PATHS
 from ideogram_q8.commands import bench
 from tests.bench import example
 
@@ -39,6 +40,14 @@ def test_a_table_then_one_line_of_json(action, capsys, tmp_path):
     assert main(["bench", action, *ARGUMENTS[action], "--json"]) == code
     (line,) = capsys.readouterr().out.splitlines()
     assert results.from_json(line) == RESULTS[action]
+
+
+@pytest.mark.parametrize(("given", "paths"), [([], PATHS), (["--no-peers"], OWN)])
+def test_peers_can_be_left_out_of_products(monkeypatch, given, paths):
+    asked = []
+    monkeypatch.setattr(linears, "measure", lambda *_, **named: asked.append(named["paths"]) or RESULTS["linear"])
+    main(["bench", "linear", *given])
+    assert asked == [paths] and not any("peer" in path.name for path in OWN)
 
 
 def test_control_c_prints_what_was_measured_and_exits_so(monkeypatch, capsys):

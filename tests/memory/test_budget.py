@@ -158,8 +158,9 @@ def test_streaming_leaves_what_was_predicted(networks: budget.Networks) -> None:
 
 def test_ideogram4_has_the_published_sizes() -> None:
     """Tensor data of a branch in bytes, as computed from the published files."""
-    sizes = {name: budget.branch_bytes(inventory.of_ideogram4(name), "conditional") for name in ("fp8", "int8", "q8_0")}
+    sizes = {name: budget.branch_bytes(inventory.of_ideogram4(name), "conditional") for name in ("fp8", "nf4", "int8", "q8_0")}
     assert sizes["fp8"] == 9_289_722_624
+    assert sizes["nf4"] == 5_221_550_336
     assert sizes["int8"] == 9_901_717_760
     assert sizes["q8_0"] == 10_135_890_176
     assert len(linears(IDEOGRAM4)) == len(inventory.of_ideogram4("q4_k_m").schemes["conditional"])
