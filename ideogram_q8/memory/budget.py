@@ -220,16 +220,21 @@ def activations(
 ) -> Activations:
     """Of all stages of one picture; with `overlap`, of both branches at once."""
     return Activations(
-        encode_activation_bytes(networks, text_tokens),
+        encode_activation_bytes(networks, text_tokens, device),
         denoise_activation_bytes(networks, size, text_tokens, device, overlap),
         decode_activation_bytes(networks.vae_channels, size, networks.dtype, device),
     )
 
 
-def encode_activation_bytes(networks: Networks, tokens: int) -> int:
-    """Of the first stage: every tap's output, stacked, as float32, and normalised for the projection."""
+def encode_activation_bytes(networks: Networks, tokens: int, device: str) -> int:
+    """Of the first stage: the features as float32 and in the activations' dtype, and then what normalizing or projecting them takes."""
+    config, item = networks.config, networks.dtype.itemsize
     features = len(TEXT_TAPS) * networks.encoder.width * tokens
-    return features * (2 * networks.dtype.itemsize + 2 * 4)
+    given = features * (4 + (item if item < 4 else 0))
+    scheme = networks.schemes["conditional"][TEXT_PROJECTION[1]]
+    shape = tokens, config.hidden_size, config.llm_features_dim
+    projecting = scratch_bytes(scheme, *shape, networks.dtype, device, networks.compute) + tokens * config.hidden_size * item
+    return given + max(features * 2 * 4, features * item + projecting)  # a norm computes in float32
 
 
 def denoise_activation_bytes(
