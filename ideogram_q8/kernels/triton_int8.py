@@ -16,6 +16,8 @@ import torch
 from ideogram_q8.kernels import table, triton_rows
 from ideogram_q8.kernels.prologue import Prologue
 
+_ALIGNED = 16
+"""Codes that are read at once; in rows of other lengths each is read alone, and the sums no longer fit in registers."""
 _LARGEST_OPERAND = 2**31 - 1
 """Elements that the 32-bit offsets of the product reach."""
 
@@ -152,6 +154,8 @@ def refuses(capability: tuple[int, int] | None, rows: int, inputs: int, outputs:
         return "needs CUDA"
     if capability < (8, 0):
         return f"needs compute capability 8.0, got {capability[0]}.{capability[1]}"
+    if inputs % _ALIGNED:
+        return f"needs a multiple of {_ALIGNED} inputs, got {inputs}"
     if inputs > triton_rows.LARGEST_WIDTH:
         return f"takes at most {triton_rows.LARGEST_WIDTH} inputs, got {inputs}"
     if max(rows, outputs) * inputs > _LARGEST_OPERAND:

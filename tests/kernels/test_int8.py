@@ -112,9 +112,18 @@ def _everything_installed(monkeypatch: pytest.MonkeyPatch) -> None:
         (problem(capability=(7, 0)), "exact float32 chunks", {"torch._int_mm": "needs compute capability 7.5, got 7.0"}),
         (problem(rows=31), "dequantize", {"comfy-kitchen": "needs 32 rows, got 31", "torch._int_mm": "needs 32 rows, got 31"}),
         (
+            problem(inputs=16400, dtype=torch.float32),
+            "torch._int_mm",
+            {"Triton": "at most 16384 inputs, got 16400"},
+        ),
+        (
             problem(inputs=16388, dtype=torch.float32),
             "exact float32 chunks",
-            {"Triton": "at most 16384 inputs, got 16388", "torch._int_mm": "multiples of 8, got 16388", "dequantize": "got 64"},
+            {
+                "Triton": "a multiple of 16 inputs, got 16388",
+                "torch._int_mm": "multiples of 8, got 16388",
+                "dequantize": "got 64",
+            },
         ),
         (
             problem(None),
