@@ -7,9 +7,11 @@ import re
 from pathlib import Path
 
 from ideogram_q8.bench import results, tables
-from ideogram_q8.bench.results import DenoiseResult
+from ideogram_q8.bench.results import DenoiseResult, LinearResult
+from ideogram_q8.bench.timing import Timing
 from ideogram_q8.evaluation import table
 from ideogram_q8.evaluation.ablation import Ablation, Row
+from ideogram_q8.memory import budget, inventory
 from ideogram_q8.report import Figure, Measured, Report
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -77,6 +79,37 @@ def test_the_full_size_runs_are_the_measured_ones() -> None:
 def test_the_speed_table_is_the_measured_one() -> None:
     measured = results.read(ROOT / "model_cards" / "bench-cpu-denoise.json")
     assert isinstance(measured, DenoiseResult) and tables.denoise_rows(measured).strip() in README
+
+
+def test_the_aims_say_what_is_known() -> None:
+    aims = README.partition("## What was aimed at")[2].partition("## ")[0]
+    for variant, side in (("int8", 1024), ("int8", 2048), ("q4_k_s", 1024)):
+        found = budget.footprint(inventory.of_ideogram4(variant), budget.plan_named("encoder", "cuda"), (side, side), 512)
+        assert f"predicted {found.peak / 1e9:.1f} GB" in aims
+    painted = results.read(ROOT / "model_cards" / "bench-cpu-denoise.json")
+    assert isinstance(painted, DenoiseResult)
+    rows = {row.variant: row for row in painted.rows}
+    errors = [
+        row.predicted_bytes / row.peak_bytes - 1
+        for row in rows.values()
+        if row.predicted_bytes and row.peak_bytes and not row.peer
+    ]
+    assert len(errors) == 11 and max(map(abs, errors)) < 0.02 and "within 2 %" in aims
+    q8, q4 = (f"{ratio(rows[name].timing, rows['int8'].timing):.1f}" for name in ("q8_0-int8", "q4_k_s-int8"))
+    assert f"{q8} (Q8_0) and {q4} (Q4_K) times on this CPU" in aims
+    linear = results.read(ROOT / "model_cards" / "bench-cpu-linear-bf16.json")
+    assert isinstance(linear, LinearResult)
+    times = {(row.kind, row.path): row.timing for row in linear.rows}
+    faster = [
+        f"{ratio(times[kind, 'not quantized'], times[kind, 'INT8, exact float32 chunks']):.1f}"
+        for kind in linear.settings.kinds
+    ]
+    assert f"without VNNI {' and '.join(faster)} times" in aims
+
+
+def ratio(took: Timing | None, other: Timing | None) -> float:
+    assert took is not None and other is not None
+    return took.median / other.median
 
 
 def test_the_tree_and_the_links_name_what_exists() -> None:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import types
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import gradio as gr
 import pytest
-import torch
 from diffusers.pipelines.ideogram4 import prompt_enhancer
 
 from ideogram_q8.caption import canonical
 from ideogram_q8.checkpoint import open_text_encoder
 from ideogram_q8.errors import SourceError
 from ideogram_q8.generation.sampling import Request
-from ideogram_q8.loading.model import Model
+from ideogram_q8.loading.model import load
 from ideogram_q8.loading.text_encoder import load_text_encoder
 from ideogram_q8.memory import budget, usage
 from ideogram_q8.text.expansion import Expansion, Idea
@@ -89,17 +88,16 @@ def _expand_little(*arguments: Any) -> Expansion:
 
 
 def test_a_models_own_encoder_is_taken_only_where_all_of_it_is_on_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    files = types.SimpleNamespace(files=open_text_encoder("pocket").branch("text_encoder").files)
-    model = types.SimpleNamespace(plan=None, device=torch.device("cpu"), text_encoder="whole", _text_encoder=None)
-    model._open_text_encoder = lambda: (files, None)
-    whole = cast("Any", Model.whole_text_encoder)
-    assert whole(model) == "whole"
+    model = load("pocket")
+    with monkeypatch.context() as patch:
+        patch.setattr(usage, "available_bytes", lambda _: 1000)
+        assert model.whole_text_encoder() is None
+    encoder = model.whole_text_encoder()
+    assert encoder is not None
     monkeypatch.setattr(usage, "available_bytes", lambda _: 1000)
-    assert whole(model) is None
-    model._text_encoder = "whole"  # is there already
-    assert whole(model) == "whole"
+    assert model.whole_text_encoder() is encoder  # is there already
     model.plan = budget.plan_named("encoder", "cuda")
-    assert whole(model) is None
+    assert model.whole_text_encoder() is None
 
 
 def test_closing_the_studio_ends_the_work(tmp_path: Path) -> None:
