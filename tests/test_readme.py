@@ -107,6 +107,15 @@ def test_the_aims_say_what_is_known() -> None:
     assert f"without VNNI {' and '.join(faster)} times" in aims
 
 
+def test_w8a8_without_vnni_is_as_slow_as_measured() -> None:
+    linear = results.read(ROOT / "model_cards" / "bench-cpu-linear-rows.json")
+    assert isinstance(linear, LinearResult)
+    times = {(row.kind, row.rows, row.path): row.timing for row in linear.rows}
+    asked = [(kind, rows) for kind in linear.settings.kinds for rows in linear.settings.rows]
+    found = [ratio(times[(*each, "INT8, exact float32 chunks")], times[(*each, "INT8, weight only")]) for each in asked]
+    assert f"[it takes {min(found):.2f} to {max(found):.2f}](model_cards/bench-cpu-linear-rows.json)" in README
+
+
 def ratio(took: Timing | None, other: Timing | None) -> float:
     assert took is not None and other is not None
     return took.median / other.median
