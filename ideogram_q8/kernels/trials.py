@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Set
+from collections.abc import Callable, Iterable, Set
 from dataclasses import replace
 from functools import partial
 
@@ -30,7 +30,14 @@ def try_programs(
         products: those of a picture without a caption; they are tried with captions of any length too.
         schemes: of the model's Linears.
     """
-    for choose in _choices(config, device, dtype, products, schemes, int8_attention):
+    choices: list[Callable[[], object]] = [partial(fused.refusal, device, config.hidden_size)]
+    choices += [partial(ggml.expansion_refusal, block, device) for block in sorted(schemes & BLOCKS.keys())]
+    longer = range(0, MAX_TEXT_TOKENS + 1, table.BUCKET)
+    problems = (replace(product.problem, rows=product.problem.rows + text) for product in products for text in longer)
+    choices += [partial(int8.choose, problem) for problem in problems]
+    if int8_attention:
+        choices.append(partial(attention.choose_on, device, dtype, config.attention_head_dim))
+    for choose in choices:
         _where_there_is_room(choose)
 
 
@@ -40,21 +47,3 @@ def _where_there_is_room(choose: Callable[[], object]) -> None:
     except Exception as error:
         if not lacks_memory(error):
             raise
-
-
-def _choices(
-    config: TransformerConfig,
-    device: torch.device,
-    dtype: torch.dtype,
-    products: Iterable[BlockProduct],
-    schemes: Set[str],
-    int8_attention: bool,
-) -> Iterator[Callable[[], object]]:
-    yield partial(fused.refusal, device, config.hidden_size)
-    for block in sorted(schemes & BLOCKS.keys()):
-        yield partial(ggml.expansion_refusal, block, device)
-    for product in products:
-        for text in range(0, MAX_TEXT_TOKENS + 1, table.BUCKET):
-            yield partial(int8.choose, replace(product.problem, rows=product.problem.rows + text))
-    if int8_attention:
-        yield partial(attention.choose_on, device, dtype, config.attention_head_dim)
