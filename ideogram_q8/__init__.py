@@ -10,15 +10,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ideogram_q8.artifact import open_artifact
-    from ideogram_q8.caption import to_caption
-    from ideogram_q8.checkpoint import open_source
+    from ideogram_q8.builds import open_artifact
+    from ideogram_q8.builds.quantization import quantize
+    from ideogram_q8.captions import to_caption
     from ideogram_q8.errors import IdeogramQ8Error
-    from ideogram_q8.generation.sampling import Request, Result, generate, steps
-    from ideogram_q8.loading.model import Model, load
-    from ideogram_q8.manifest import Manifest
-    from ideogram_q8.png import read_metadata, write_png
-    from ideogram_q8.quantization import quantize
+    from ideogram_q8.formats.manifest import Manifest
+    from ideogram_q8.formats.png import read_metadata, write_png
+    from ideogram_q8.runtime.generation.sampling import Request, Result, generate, steps
+    from ideogram_q8.runtime.loading.model import Model, load
+    from ideogram_q8.sources import open_source
 
 __all__ = [
     "IdeogramQ8Error",
@@ -39,19 +39,19 @@ __all__ = [
 
 _HOMES = {
     "IdeogramQ8Error": "errors",
-    "Manifest": "manifest",
-    "Model": "loading.model",
-    "Request": "generation.sampling",
-    "Result": "generation.sampling",
-    "generate": "generation.sampling",
-    "load": "loading.model",
-    "open_artifact": "artifact",
-    "open_source": "checkpoint",
-    "quantize": "quantization",
-    "read_metadata": "png",
-    "steps": "generation.sampling",
-    "to_caption": "caption",
-    "write_png": "png",
+    "Manifest": "formats.manifest",
+    "Model": "runtime.loading.model",
+    "Request": "runtime.generation.sampling",
+    "Result": "runtime.generation.sampling",
+    "generate": "runtime.generation.sampling",
+    "load": "runtime.loading.model",
+    "open_artifact": "builds",
+    "open_source": "sources",
+    "quantize": "builds.quantization",
+    "read_metadata": "formats.png",
+    "steps": "runtime.generation.sampling",
+    "to_caption": "captions",
+    "write_png": "formats.png",
 }
 
 

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import settings
 
 if TYPE_CHECKING:
-    from ideogram_q8.checkpoint import Source
+    from ideogram_q8.sources import Source
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # side by side on as many cores: threads of their own would only wait for each other
     os.environ["OMP_NUM_THREADS"] = "1"
@@ -39,7 +39,7 @@ def _own_cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
 @pytest.fixture(scope="session")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
     """A tiny random checkpoint, opened; not to be changed."""
-    from ideogram_q8.checkpoint import open_source
+    from ideogram_q8.sources import open_source
     from tests.synthetic import write_source
 
     return open_source(write_source(tmp_path_factory.mktemp("source")))
@@ -48,9 +48,9 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
 @pytest.fixture(scope="session")
 def built(source: Source, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """An artifact folder of `source` for each scheme; not to be changed."""
-    from ideogram_q8.quantization import quantize
-    from ideogram_q8.recipe import choose
-    from ideogram_q8.schemes import NAMED_SCHEMES
+    from ideogram_q8.builds.quantization import quantize
+    from ideogram_q8.model.schemes import NAMED_SCHEMES
+    from ideogram_q8.recipes import choose
 
     folder = tmp_path_factory.mktemp("built")
     for scheme in NAMED_SCHEMES:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
-from ideogram_q8.checkpoint import BranchReader
-from ideogram_q8.layers.folding import Folding
+from ideogram_q8.recipes.folding import Folding
+from ideogram_q8.sources import BranchReader
 
 
 @dataclass(frozen=True)

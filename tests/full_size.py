@@ -27,11 +27,11 @@ import numpy.typing as npt
 import torch
 from tqdm import tqdm
 
-from ideogram_q8.architecture import BRANCHES, COMPONENT_FOLDERS, IDEOGRAM4, TransformerConfig
-from ideogram_q8.components import Dimensions, component
-from ideogram_q8.layers.folding import fold_points
+from ideogram_q8.model.architecture import BRANCHES, COMPONENT_FOLDERS, IDEOGRAM4, TransformerConfig
+from ideogram_q8.model.components import Dimensions, component
 from ideogram_q8.numerics.smoothing import encode
-from ideogram_q8.recipe import Recipe, Smoothing, choose
+from ideogram_q8.recipes import Recipe, Smoothing, choose
+from ideogram_q8.recipes.folding import fold_points
 
 FILE = "diffusion_pytorch_model.safetensors"
 PEAK = 4.3

@@ -10,8 +10,8 @@ import gguf
 import numpy as np
 import torch
 
-from ideogram_q8.checkpoint import BranchReader
 from ideogram_q8.numerics import ggml
+from ideogram_q8.sources import BranchReader
 
 TYPES = {**ggml.BLOCKS, **ggml.FLOATS}
 TEXT, LIST, U32, I32, U16 = 8, 9, 4, 5, 2

@@ -19,11 +19,10 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from ideogram_q8 import quantization
-from ideogram_q8.artifact import journal, open_artifact, sink
-from ideogram_q8.checkpoint import open_source
+from ideogram_q8.builds import journal, open_artifact, quantization, sink
 from ideogram_q8.errors import ArtifactError
-from ideogram_q8.recipe import choose
+from ideogram_q8.recipes import choose
+from ideogram_q8.sources import open_source
 
 POINTS = 5
 """Kills while tensors are written, and as many among the last calls of a run."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from ideogram_q8.memory import live_bytes
+from ideogram_q8.runtime.memory import live_bytes
 
 
 def peak(work: Callable[[], object]) -> int:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from ideogram_q8.artifact.layout import Packaging
-from ideogram_q8.quantization import Progress, quantize
-from ideogram_q8.recipe import choose
+from ideogram_q8.builds.layout import Packaging
+from ideogram_q8.builds.quantization import Progress, quantize
+from ideogram_q8.recipes import choose
 
 WHOLE = Packaging()
 

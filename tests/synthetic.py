@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from ideogram_q8.architecture import BRANCHES, COMPONENT_FOLDERS, Traits, TransformerConfig, linears, tensor_shapes
+from ideogram_q8.model.architecture import BRANCHES, COMPONENT_FOLDERS, Traits, TransformerConfig, linears, tensor_shapes
 
 TINY = TransformerConfig(
     in_channels=16,

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-import app
+from ideogram_q8.builds.variants import prepare
+from ideogram_q8.commands import app
 from ideogram_q8.errors import IdeogramQ8Error
-from ideogram_q8.variants import prepare
 from tests.synthetic import write_source
 
 

@@ -8,7 +8,8 @@ from collections import Counter
 import pytest
 import torch
 
-from ideogram_q8.architecture import (
+from ideogram_q8.errors import RequestError, SourceError
+from ideogram_q8.model.architecture import (
     IDEOGRAM4,
     IDEOGRAM4_TRAITS,
     PRESETS,
@@ -24,7 +25,6 @@ from ideogram_q8.architecture import (
     schedule_mean,
     tensor_shapes,
 )
-from ideogram_q8.errors import RequestError, SourceError
 
 SMALL = TransformerConfig(16, 2, 32, 8, 512, 64, 104, 100, (6, 5, 5), 1e-5)
 

@@ -11,21 +11,21 @@ import pytest
 import torch
 
 from ideogram_q8.__main__ import main
-from ideogram_q8.devices import ATTENTIONS
+from ideogram_q8.builds.variants import Variant
+from ideogram_q8.captions.suite import get
 from ideogram_q8.errors import RequestError
-from ideogram_q8.evaluation.measurement import Job
-from ideogram_q8.evaluation.places import open_places
-from ideogram_q8.evaluation.suite import get
-from ideogram_q8.generation import denoising
-from ideogram_q8.generation.sampling import Request, steps
-from ideogram_q8.kernels import attention as kernel
-from ideogram_q8.kernels import int8_attention
-from ideogram_q8.loading.model import load
-from ideogram_q8.manifest import identity
-from ideogram_q8.png import read_metadata
-from ideogram_q8.schemes import title
-from ideogram_q8.ui.measured import figures, read_report
-from ideogram_q8.variants import Variant
+from ideogram_q8.formats.manifest import identity
+from ideogram_q8.formats.png import read_metadata
+from ideogram_q8.machine.devices import ATTENTIONS
+from ideogram_q8.measure.measurement import Job
+from ideogram_q8.measure.places import open_places
+from ideogram_q8.model.schemes import title
+from ideogram_q8.runtime.generation import denoising
+from ideogram_q8.runtime.generation.sampling import Request, steps
+from ideogram_q8.runtime.kernels import int8_attention
+from ideogram_q8.runtime.kernels.attention import paths as kernel
+from ideogram_q8.runtime.loading.model import load
+from ideogram_q8.ui.engine.measured import figures, read_report
 
 ROOT = Path(__file__).resolve().parents[1]
 REQUEST = Request("a red star on a blue background", 3, "custom-2-g3", 64, 64)

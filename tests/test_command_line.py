@@ -14,10 +14,10 @@ import pytest
 import torch
 
 from ideogram_q8 import __main__ as command_line
-from ideogram_q8.architecture import BRANCHES, COMPONENT_FOLDERS
-from ideogram_q8.checkpoint import open_source
 from ideogram_q8.commands import generate, inspect
 from ideogram_q8.errors import RequestError, SourceError, printable
+from ideogram_q8.model.architecture import BRANCHES, COMPONENT_FOLDERS
+from ideogram_q8.sources import open_source
 from tests.synthetic import WIDE_HEAD, write_source
 
 SENTENCE = "a red star on a white background"
@@ -245,7 +245,7 @@ def test_a_wish_that_cannot_be_honoured_is_refused_before_anything_is_loaded(
     options, expected, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
     source = write_source(tmp_path / "source")  # of transformers alone: loading it fails
-    monkeypatch.setattr("ideogram_q8.loading.model.build_transformer", lambda *_: None)
+    monkeypatch.setattr("ideogram_q8.runtime.loading.model.build_transformer", lambda *_: None)
     assert re.search(
         expected, refusal(capsys, "generate", source, "--caption", "a star", "--out", tmp_path / "x.png", *options)
     )

@@ -11,26 +11,26 @@ import torch
 from PIL import Image, ImageChops
 
 from ideogram_q8.__main__ import main
-from ideogram_q8.artifact import open_artifact
-from ideogram_q8.artifact.gguf_build import open_transformers
-from ideogram_q8.checkpoint import open_source, open_text_encoder
-from ideogram_q8.devices import COMPUTES
-from ideogram_q8.evaluation.measurement import Job
-from ideogram_q8.evaluation.places import open_places
-from ideogram_q8.evaluation.suite import get
-from ideogram_q8.generation.sampling import encode_caption
-from ideogram_q8.kernels import row_scale
-from ideogram_q8.layers.packed import GgmlLinear, Int8Linear
-from ideogram_q8.loading.model import load
-from ideogram_q8.loading.networks import build_transformer
-from ideogram_q8.manifest import identity, variant_name
-from ideogram_q8.png import read_metadata
-from ideogram_q8.quantization import quantize
-from ideogram_q8.recipe import choose
-from ideogram_q8.schemes import title
-from ideogram_q8.text.caption_cache import CaptionCache
-from ideogram_q8.ui.measured import figures, read_report
-from ideogram_q8.variants import Variant
+from ideogram_q8.builds import open_artifact
+from ideogram_q8.builds.gguf_build import open_transformers
+from ideogram_q8.builds.quantization import quantize
+from ideogram_q8.builds.variants import Variant
+from ideogram_q8.captions.suite import get
+from ideogram_q8.formats.manifest import identity, variant_name
+from ideogram_q8.formats.png import read_metadata
+from ideogram_q8.machine.devices import COMPUTES
+from ideogram_q8.measure.measurement import Job
+from ideogram_q8.measure.places import open_places
+from ideogram_q8.model.schemes import title
+from ideogram_q8.recipes import choose
+from ideogram_q8.runtime.generation.sampling import encode_caption
+from ideogram_q8.runtime.kernels import row_scale
+from ideogram_q8.runtime.layers.packed import GgmlLinear, Int8Linear
+from ideogram_q8.runtime.loading.model import load
+from ideogram_q8.runtime.loading.networks import build_transformer
+from ideogram_q8.runtime.text.caption_cache import CaptionCache
+from ideogram_q8.sources import open_source, open_text_encoder
+from ideogram_q8.ui.engine.measured import figures, read_report
 from tests.synthetic import TINY
 
 ROOT = Path(__file__).resolve().parents[1]

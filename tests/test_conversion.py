@@ -13,14 +13,14 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from ideogram_q8.__main__ import main
-from ideogram_q8.architecture import BRANCHES, linears
-from ideogram_q8.artifact import open_artifact
-from ideogram_q8.artifact.packed import Int8Weight
-from ideogram_q8.checkpoint import open_source
-from ideogram_q8.conversion import convert
+from ideogram_q8.builds import open_artifact
+from ideogram_q8.builds.conversion import convert
+from ideogram_q8.builds.packed import Int8Weight
+from ideogram_q8.builds.quantization import quantize
 from ideogram_q8.errors import ArtifactError, RequestError
-from ideogram_q8.quantization import quantize
-from ideogram_q8.recipe import choose
+from ideogram_q8.model.architecture import BRANCHES, linears
+from ideogram_q8.recipes import choose
+from ideogram_q8.sources import open_source
 from tests.interop.recipes import MIXED, changed
 from tests.synthetic import TINY, write_source
 

@@ -7,9 +7,9 @@ import dataclasses
 import torch
 from safetensors.torch import save
 
-from ideogram_q8.architecture import IDEOGRAM4
-from ideogram_q8.checkpoint import open_source
-from ideogram_q8.layers.folding import Folding, fold_points
+from ideogram_q8.model.architecture import IDEOGRAM4
+from ideogram_q8.recipes.folding import Folding, fold_points
+from ideogram_q8.sources import open_source
 from tests import full_size
 from tests.synthetic import TINY, TINY_TRAITS, fp8_tensors
 

@@ -9,8 +9,8 @@ from dataclasses import replace
 import pytest
 
 from ideogram_q8.errors import ArtifactError
-from ideogram_q8.manifest import FileRecord, Manifest, SourceRecord, TensorRecord, sha256_of
-from ideogram_q8.recipe import choose
+from ideogram_q8.formats.manifest import FileRecord, Manifest, SourceRecord, TensorRecord, sha256_of
+from ideogram_q8.recipes import choose
 from tests.synthetic import TINY, TINY_TRAITS
 
 

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from ideogram_q8 import png
 from ideogram_q8.errors import RequestError
+from ideogram_q8.formats import png
 
 METADATA: dict[str, object] = {
     "caption": '{"high_level_description":"a café \\u2603 \U0001f431"}',

@@ -9,10 +9,10 @@ from pathlib import Path
 from ideogram_q8.bench import results, tables
 from ideogram_q8.bench.results import DenoiseResult, LinearResult
 from ideogram_q8.bench.timing import Timing
-from ideogram_q8.evaluation import table
-from ideogram_q8.evaluation.ablation import Ablation, Row
-from ideogram_q8.memory import budget, inventory
-from ideogram_q8.report import Figure, Measured, Report
+from ideogram_q8.formats.report import Figure, Measured, Report
+from ideogram_q8.measure.pages import table
+from ideogram_q8.runtime.memory import budget, inventory
+from ideogram_q8.studies.ablation import Ablation, Row
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -9,8 +9,8 @@ from collections.abc import Callable
 import pytest
 
 from ideogram_q8.errors import ArtifactError
-from ideogram_q8.report import METRICS, Figure, Measured, NotMeasured, Report
-from tests.publish.example import REPORT
+from ideogram_q8.formats.report import METRICS, Figure, Measured, NotMeasured, Report
+from tests.publishing.example import REPORT
 
 
 def changed(change: Callable[[dict], object]) -> str:

@@ -9,21 +9,21 @@ import pytest
 import torch
 from torch import nn
 
-from ideogram_q8.architecture import PartName
-from ideogram_q8.artifact.layout import Packaging
+from ideogram_q8.builds.layout import Packaging
+from ideogram_q8.builds.quantization.part import PartJob
 from ideogram_q8.calibration.offloading import offload_blocks
 from ideogram_q8.calibration.recorder import Recorder
-from ideogram_q8.calibration.statistics import Statistics
-from ideogram_q8.checkpoint import Source
-from ideogram_q8.generation.sampling import steps
-from ideogram_q8.layers import fusing
-from ideogram_q8.loading.model import Model
-from ideogram_q8.memory import usage
+from ideogram_q8.model.architecture import PartName
 from ideogram_q8.policies.convrot import convrot
 from ideogram_q8.policies.measurement import recipe_errors
 from ideogram_q8.policies.paper import paper
-from ideogram_q8.quantization.part import PartJob
-from ideogram_q8.recipe import Recipe, choose
+from ideogram_q8.recipes import Recipe, choose
+from ideogram_q8.recipes.statistics import Statistics
+from ideogram_q8.runtime.generation.sampling import steps
+from ideogram_q8.runtime.layers import fusing
+from ideogram_q8.runtime.loading.model import Model
+from ideogram_q8.runtime.memory import usage
+from ideogram_q8.sources import Source
 from tests.calibration.test_run import CAPTIONS, JOB, shortened
 from tests.policies.example import statistics_of
 from tests.second_device import second_device

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ideogram_q8.errors import ArtifactError, RequestError, SourceError
-from ideogram_q8.strict_json import check_version, decode, parse_json
+from ideogram_q8.formats.strict_json import check_version, decode, parse_json
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from ideogram_q8.checkpoint import open_source
-from ideogram_q8.generation.sampling import Request, steps
-from ideogram_q8.loading.model import load
-from ideogram_q8.quantization import quantize
-from ideogram_q8.recipe import choose
+from ideogram_q8.builds.quantization import quantize
+from ideogram_q8.recipes import choose
+from ideogram_q8.runtime.generation.sampling import Request, steps
+from ideogram_q8.runtime.loading.model import load
+from ideogram_q8.sources import open_source
 
 STATUS = Path("/proc/self/status")
 SWITCHES, SETTLED = 50, 8

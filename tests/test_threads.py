@@ -7,7 +7,7 @@ import threading
 import pytest
 import torch
 
-from ideogram_q8.threads import ahead, in_background, workers
+from ideogram_q8.machine.threads import ahead, in_background, workers
 
 
 def test_results_come_in_order_and_not_too_far_ahead():

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from ideogram_q8 import variants
-from ideogram_q8.architecture import BRANCHES
-from ideogram_q8.checkpoint import open_source
+from ideogram_q8.builds import variants
+from ideogram_q8.builds.quantization import Progress
 from ideogram_q8.errors import ArtifactError, RequestError
-from ideogram_q8.manifest import FILE_NAME, Manifest
-from ideogram_q8.quantization import Progress
-from ideogram_q8.recipe import Part, choose
+from ideogram_q8.formats.manifest import FILE_NAME, Manifest
+from ideogram_q8.model.architecture import BRANCHES
+from ideogram_q8.recipes import Part, choose
+from ideogram_q8.sources import open_source
 from tests.synthetic import write_source
 
 

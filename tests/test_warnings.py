@@ -16,7 +16,7 @@ def test_a_warning_is_a_line_of_its_own_above_the_bar(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What a log says reaches whoever runs a command, with nothing that a terminal would obey; afterwards nobody listens."""
-    log = logging.getLogger("ideogram_q8.kernels")
+    log = logging.getLogger("ideogram_q8.runtime.kernels")
 
     def verb(_: object) -> None:
         with tqdm(total=2, desc="painting") as bar:

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from ideogram_q8.components import TextEncoderConfig, component
+from ideogram_q8.model.components import TextEncoderConfig, component
 from tests.synthetic import Tensors
 
 VALUES: dict[str, object] = {

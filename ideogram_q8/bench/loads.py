@@ -17,7 +17,18 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from ideogram_q8.architecture import (
+from ideogram_q8.bench import machine, timing
+from ideogram_q8.bench.linear.random_weights import FP8, Form, Pool, RandomBranch
+from ideogram_q8.bench.processes import apart
+from ideogram_q8.bench.quantizing import drop_from_cache
+from ideogram_q8.bench.results import FORMAT_VERSION, LoadResult, LoadRow, LoadSettings, OnProgress, Progress, now
+from ideogram_q8.bench.timing import Timing
+from ideogram_q8.builds import gguf_build, open_artifact
+from ideogram_q8.builds.packed import Fp8Weight
+from ideogram_q8.builds.quantization import quantize
+from ideogram_q8.errors import IdeogramQ8Error
+from ideogram_q8.formats.manifest import FILE_NAME
+from ideogram_q8.model.architecture import (
     BRANCHES,
     COMPONENT_FOLDERS,
     IDEOGRAM4,
@@ -27,21 +38,10 @@ from ideogram_q8.architecture import (
     linears,
     tensor_shapes,
 )
-from ideogram_q8.artifact import gguf_build, open_artifact
-from ideogram_q8.artifact.packed import Fp8Weight
-from ideogram_q8.bench import machine, timing
-from ideogram_q8.bench.processes import apart
-from ideogram_q8.bench.quantizing import drop_from_cache
-from ideogram_q8.bench.random_weights import FP8, Form, Pool, RandomBranch
-from ideogram_q8.bench.results import FORMAT_VERSION, LoadResult, LoadRow, LoadSettings, OnProgress, Progress, now
-from ideogram_q8.bench.timing import Timing
-from ideogram_q8.checkpoint import open_source
-from ideogram_q8.errors import IdeogramQ8Error
-from ideogram_q8.loading.networks import SourceWeights, WeightReader, build_transformer
-from ideogram_q8.manifest import FILE_NAME
-from ideogram_q8.memory import usage
-from ideogram_q8.quantization import quantize
-from ideogram_q8.recipe import choose
+from ideogram_q8.recipes import choose
+from ideogram_q8.runtime.loading.networks import SourceWeights, WeightReader, build_transformer
+from ideogram_q8.runtime.memory import usage
+from ideogram_q8.sources import open_source
 
 SCHEMES = ("int8", "q8_0", "q4_k_s")
 """What a random checkpoint is quantized to, where no places are named."""

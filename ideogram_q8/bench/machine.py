@@ -17,12 +17,12 @@ from typing import Any
 
 import torch
 
-from ideogram_q8 import nvml
 from ideogram_q8.bench import timing
 from ideogram_q8.bench.cards import in_turn
-from ideogram_q8.kernels import cpu, triton_int8
-from ideogram_q8.manifest import TOOL_VERSION
-from ideogram_q8.memory import usage
+from ideogram_q8.formats.manifest import TOOL_VERSION
+from ideogram_q8.machine import nvml
+from ideogram_q8.runtime.kernels.linear import cpu, triton_int8
+from ideogram_q8.runtime.memory import usage
 
 _PACKAGES = ("torch", "diffusers", "transformers", "triton", "comfy-kitchen", "torchao", "sdnq", "numba")
 _INSTRUCTIONS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_int8", "amx_bf16", "asimddp", "i8mm")

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ideogram_q8.bench.cards import Card, known
+from ideogram_q8.bench.linear.operations import ATTENTION
 from ideogram_q8.bench.machine import Peaks
-from ideogram_q8.bench.operations import ATTENTION
+from ideogram_q8.bench.picture.scene import PRESET
 from ideogram_q8.bench.results import Arithmetic, DenoiseResult, DenoiseRow, LinearResult, Part, Result
-from ideogram_q8.bench.scene import PRESET
 from ideogram_q8.errors import RequestError
 
 REST = "rest"

@@ -20,20 +20,20 @@ from pathlib import Path
 
 import torch
 
-from ideogram_q8 import manifest
-from ideogram_q8.architecture import BRANCHES
-from ideogram_q8.artifact.folder import check_space, disk_errors
 from ideogram_q8.bench import encoders
 from ideogram_q8.bench.encoders import EncoderRate
 from ideogram_q8.bench.machine import processor_name
 from ideogram_q8.bench.processes import apart
-from ideogram_q8.calibration.importance import Importance
-from ideogram_q8.checkpoint import Source
+from ideogram_q8.builds.folder import check_space, disk_errors
+from ideogram_q8.builds.quantization import HEADER_ALLOWANCE, quantize
 from ideogram_q8.errors import RequestError
-from ideogram_q8.memory.usage import available_bytes, peak_bytes
+from ideogram_q8.formats import manifest
+from ideogram_q8.model.architecture import BRANCHES
 from ideogram_q8.numerics.ggml import BLOCKS
-from ideogram_q8.quantization import HEADER_ALLOWANCE, quantize
-from ideogram_q8.recipe import Recipe
+from ideogram_q8.recipes import Recipe
+from ideogram_q8.recipes.importance import Importance
+from ideogram_q8.runtime.memory.usage import available_bytes, peak_bytes
+from ideogram_q8.sources import Source
 
 _BUFFER = 16 << 20
 _MEMORY_BYTES = 1 << 30

@@ -16,7 +16,7 @@ from typing import Literal
 from ideogram_q8.bench.machine import Clocks, Machine, Peaks
 from ideogram_q8.bench.timing import Timing
 from ideogram_q8.errors import ArtifactError, RequestError
-from ideogram_q8.strict_json import check_version, decode, parse_json
+from ideogram_q8.formats.strict_json import check_version, decode, parse_json
 
 FORMAT_VERSION = 1
 _MOST_CHARACTERS = 1 << 24

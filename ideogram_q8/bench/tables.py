@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from ideogram_q8.bench.machine import Clocks, Machine, Peaks
-from ideogram_q8.bench.own import UNQUANTIZED
+from ideogram_q8.bench.picture.own import UNQUANTIZED
 from ideogram_q8.bench.projection import ProjectedRow, Projection
 from ideogram_q8.bench.results import DenoiseResult, DenoiseRow, LinearResult, LinearRow, LoadResult, Result
 from ideogram_q8.bench.timing import Timing

@@ -1,10 +1,10 @@
-"""Calibrating on cards that do not hold both transformers: the blocks of both are streamed (`ideogram_q8.loading.streaming`)."""
+"""Calibrating on cards that do not hold both transformers: the blocks of both are streamed (`ideogram_q8.runtime.loading.streaming`)."""
 
 from __future__ import annotations
 
 import torch
 
-from ideogram_q8.loading.model import Model
+from ideogram_q8.runtime.loading.model import Model
 
 
 def offload_blocks(model: Model, device: torch.device) -> None:

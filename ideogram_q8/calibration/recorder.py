@@ -17,9 +17,9 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-from ideogram_q8.architecture import PartName, diffusers_names
-from ideogram_q8.calibration.statistics import Calibration, LinearStatistics, Statistics, check_entry, shared_input
-from ideogram_q8.components import Dimensions, component
+from ideogram_q8.model.architecture import PartName, diffusers_names
+from ideogram_q8.model.components import Dimensions, component
+from ideogram_q8.recipes.statistics import Calibration, LinearStatistics, Statistics, check_entry, shared_input
 
 _GOLDEN, _MIX_A, _MIX_B = -0x61C8864680B583EB, -0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15
 """splitmix64's constants (Steele, Lea, Flood 2014; public domain code by Vigna) as signed 64-bit numbers."""

@@ -16,18 +16,18 @@ from typing import Protocol, TypeVar
 
 from torch import nn
 
-from ideogram_q8.architecture import BRANCHES, PartName, preset
-from ideogram_q8.artifact.folder import check_space
-from ideogram_q8.calibration import statistics
+from ideogram_q8.builds.folder import check_space
 from ideogram_q8.calibration.recorder import Recorder
-from ideogram_q8.calibration.statistics import Calibration, Statistics
-from ideogram_q8.components import LANGUAGE_MODEL, Dimensions, TextEncoderConfig
 from ideogram_q8.errors import ArtifactError, RequestError
-from ideogram_q8.generation.sampling import MAX_SEED, Request, steps
-from ideogram_q8.loading.model import Model
-from ideogram_q8.loading.text_encoder import TextEncoder
-from ideogram_q8.manifest import SourceRecord
-from ideogram_q8.text.encoding import text_features
+from ideogram_q8.formats.manifest import SourceRecord
+from ideogram_q8.model.architecture import BRANCHES, PartName, preset
+from ideogram_q8.model.components import LANGUAGE_MODEL, Dimensions, TextEncoderConfig
+from ideogram_q8.recipes import statistics
+from ideogram_q8.recipes.statistics import Calibration, Statistics
+from ideogram_q8.runtime.generation.sampling import MAX_SEED, Request, steps
+from ideogram_q8.runtime.loading.model import Model
+from ideogram_q8.runtime.loading.text_encoder import TextEncoder
+from ideogram_q8.runtime.text.encoding import text_features
 
 DEFAULT_SAMPLE_ROWS = 128
 OnStep = Callable[[int], None]

@@ -6,10 +6,10 @@ import argparse
 import os
 from pathlib import Path
 
-from ideogram_q8.architecture import PRESETS
 from ideogram_q8.commands.options import add_device, add_overwrite, add_source, open_source
-from ideogram_q8.devices import check_device
 from ideogram_q8.errors import RequestError
+from ideogram_q8.machine.devices import check_device
+from ideogram_q8.model.architecture import PRESETS
 
 CAPTIONS = 16
 PRESET = "turbo-12"
@@ -38,11 +38,11 @@ def run(arguments: argparse.Namespace) -> None:
         raise RequestError(f"--captions is {arguments.captions}; expected at least 1")
     device = check_device(arguments.device)
 
-    from ideogram_q8.artifact.folder import check_target, disk_errors, new_folder, write_text
-    from ideogram_q8.calibration.statistics import read
-    from ideogram_q8.evaluation import ablation, ablation_page, importance
-    from ideogram_q8.evaluation.suite import get
-    from ideogram_q8.manifest import sha256_of
+    from ideogram_q8.builds.folder import check_target, disk_errors, new_folder, write_text
+    from ideogram_q8.captions.suite import get
+    from ideogram_q8.formats.manifest import sha256_of
+    from ideogram_q8.recipes.statistics import read
+    from ideogram_q8.studies import ablation, ablation_page, importance
 
     check_target(arguments.out, FILES, arguments.overwrite)
     source, statistics = open_source(arguments), read(arguments.stats)

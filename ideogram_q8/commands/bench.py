@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ideogram_q8.architecture import IDEOGRAM4, MAX_TEXT_TOKENS, parse_size
 from ideogram_q8.bench.cards import CARDS
 from ideogram_q8.commands import bench_quantize, bench_tune
 from ideogram_q8.commands.bench_output import add_output, check_output, finish, progress_bar, tell
 from ideogram_q8.commands.options import add_device
-from ideogram_q8.devices import DTYPES, check_device, default_dtype
 from ideogram_q8.errors import RequestError
+from ideogram_q8.machine.devices import DTYPES, check_device, default_dtype
+from ideogram_q8.model.architecture import IDEOGRAM4, MAX_TEXT_TOKENS, parse_size
 
 if TYPE_CHECKING:
     pass
@@ -81,8 +81,8 @@ def run_linear(arguments: argparse.Namespace) -> None:
 
     import torch
 
-    from ideogram_q8.bench import linears
-    from ideogram_q8.bench.linear_paths import OWN, PATHS
+    from ideogram_q8.bench.linear import linears
+    from ideogram_q8.bench.linear.linear_paths import OWN, PATHS
     from ideogram_q8.bench.results import LinearSettings
 
     names = arguments.products
@@ -157,7 +157,7 @@ def run_denoise(arguments: argparse.Namespace) -> None:
 
     import torch
 
-    from ideogram_q8.bench import denoise
+    from ideogram_q8.bench.picture import denoise
     from ideogram_q8.bench.results import DenoiseSettings
 
     defaults = _ON_A_CARD if device == "cuda" else _ON_A_CPU

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ideogram_q8.commands.bench_output import add_output, check_output, tell
 from ideogram_q8.commands.options import add_device, add_source, open_source
 from ideogram_q8.commands.quantize import add_recipe, choose_recipe
-from ideogram_q8.devices import check_device
+from ideogram_q8.machine.devices import check_device
 
 if TYPE_CHECKING:
     from ideogram_q8.bench.encoders import EncoderRate

@@ -11,15 +11,15 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from ideogram_q8.architecture import IDEOGRAM4, IDEOGRAM4_TRAITS, MAX_TEXT_TOKENS, SIDE_MULTIPLE, check_size, parse_size
 from ideogram_q8.commands.options import add_device
-from ideogram_q8.devices import DTYPES, check_device, default_dtype
 from ideogram_q8.errors import RequestError
+from ideogram_q8.machine.devices import DTYPES, check_device, default_dtype
+from ideogram_q8.model.architecture import IDEOGRAM4, IDEOGRAM4_TRAITS, MAX_TEXT_TOKENS, SIDE_MULTIPLE, check_size, parse_size
 
 if TYPE_CHECKING:
-    from ideogram_q8.bench.overlapping import Setting
-    from ideogram_q8.kernels import Problem
-    from ideogram_q8.kernels.table import Entry, Overlap
+    from ideogram_q8.bench.picture.overlapping import Setting
+    from ideogram_q8.runtime.kernels import Problem
+    from ideogram_q8.runtime.kernels.choosing.table import Entry, Overlap
 
 ROTATIONS = (0, 256)
 """Groups of inputs that recipes rotate by; 0 is none."""
@@ -54,11 +54,12 @@ def run(arguments: argparse.Namespace) -> None:
 
     import torch
 
-    from ideogram_q8.bench.overlapping import Setting
-    from ideogram_q8.kernels import block_products, table
-    from ideogram_q8.kernels.tuning import tune
-    from ideogram_q8.loading.opening import open_weights
-    from ideogram_q8.loading.planning import describe
+    from ideogram_q8.bench.picture.overlapping import Setting
+    from ideogram_q8.builds.opening import open_weights
+    from ideogram_q8.runtime.kernels import block_products
+    from ideogram_q8.runtime.kernels.choosing import table
+    from ideogram_q8.runtime.kernels.choosing.tuning import tune
+    from ideogram_q8.runtime.loading.planning import describe
 
     config, traits = IDEOGRAM4, IDEOGRAM4_TRAITS
     if arguments.source is not None:
@@ -90,8 +91,8 @@ def _overlaps(setting: Setting, seconds: float) -> Iterator[Overlap]:
     """Both branches of every variant, back to back and at once, said as they come; none on a device without streams."""
     import torch
 
-    from ideogram_q8.bench import overlapping
-    from ideogram_q8.generation.denoising import side_of
+    from ideogram_q8.bench.picture import overlapping
+    from ideogram_q8.runtime.generation.denoising import side_of
 
     side = side_of(setting.device)
     if side is None:

@@ -7,8 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ideogram_q8.architecture import PRESETS, parse_size
-from ideogram_q8.caption import lint, parse
+from ideogram_q8.captions import lint, parse
 from ideogram_q8.commands.generate import DEFAULT_PRESET
 from ideogram_q8.commands.options import (
     BAR_DELAY,
@@ -20,16 +19,17 @@ from ideogram_q8.commands.options import (
     open_source,
     open_text_encoder,
 )
-from ideogram_q8.devices import check_device, default_dtype
 from ideogram_q8.errors import RequestError
+from ideogram_q8.machine.devices import check_device, default_dtype
+from ideogram_q8.model.architecture import PRESETS, parse_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ideogram_q8.calibration.run import Progress
-    from ideogram_q8.calibration.statistics import Statistics
-    from ideogram_q8.checkpoint import Source
-    from ideogram_q8.loading.model import Model
+    from ideogram_q8.recipes.statistics import Statistics
+    from ideogram_q8.runtime.loading.model import Model
+    from ideogram_q8.sources import Source
 
 SUFFIX = ".safetensors"
 SAMPLE_ROWS = 128
@@ -81,7 +81,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     from tqdm import tqdm
 
-    from ideogram_q8.calibration import statistics
+    from ideogram_q8.recipes import statistics
 
     captions = _captions(arguments.captions)
     calibrate = _reading(arguments) if arguments.component == "text_encoder" else _painting(arguments, size)
@@ -122,7 +122,7 @@ def _reading(arguments: argparse.Namespace) -> Callable[..., Statistics]:
     import torch
 
     from ideogram_q8.calibration.run import EncoderJob, calibrate
-    from ideogram_q8.loading.text_encoder import load_text_encoder
+    from ideogram_q8.runtime.loading.text_encoder import load_text_encoder
 
     source = open_text_encoder(arguments)
     job = EncoderJob(source.record(), source.config, arguments.sample_rows)
@@ -134,7 +134,7 @@ def merge(arguments: argparse.Namespace) -> None:
     """Raises IdeogramQ8Error."""
     check_new_file(arguments.out, SUFFIX, overwrite=arguments.overwrite)
 
-    from ideogram_q8.calibration import statistics
+    from ideogram_q8.recipes import statistics
 
     total = statistics.merge([statistics.read(path) for path in arguments.parts])
     statistics.write(arguments.out, total)
@@ -142,7 +142,7 @@ def merge(arguments: argparse.Namespace) -> None:
 
 
 def _captions(argument: str) -> tuple[str, ...]:
-    from ideogram_q8.calibration.captions import NAMED, named_captions, read_captions
+    from ideogram_q8.captions.calibration import NAMED, named_captions, read_captions
 
     if argument in NAMED:
         return named_captions(argument)
@@ -159,7 +159,7 @@ def _load(source: Source, arguments: argparse.Namespace) -> Model:
     import torch
 
     from ideogram_q8.calibration.offloading import offload_blocks
-    from ideogram_q8.loading.model import load
+    from ideogram_q8.runtime.loading.model import load
 
     device = torch.device(arguments.device)
     dtype = getattr(torch, default_dtype(arguments.device))

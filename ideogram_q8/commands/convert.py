@@ -8,7 +8,7 @@ from pathlib import Path
 from ideogram_q8.commands.options import BAR_DELAY, add_overwrite
 
 FORMS = ("diffusers", "single")
-"""Those of `ideogram_q8.artifact.forms`, written out because it imports torch."""
+"""Those of `ideogram_q8.builds.forms`, written out because it imports torch."""
 
 
 def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -25,8 +25,8 @@ def run(arguments: argparse.Namespace) -> None:
     """Raises IdeogramQ8Error."""
     from tqdm import tqdm
 
-    from ideogram_q8.conversion import convert
-    from ideogram_q8.quantization import Progress
+    from ideogram_q8.builds.conversion import convert
+    from ideogram_q8.builds.quantization import Progress
 
     with tqdm(unit="B", unit_scale=True, desc=arguments.to, delay=BAR_DELAY) as bar:
 

@@ -6,13 +6,13 @@ import argparse
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from ideogram_q8.architecture import IDEOGRAM4_TRAITS, MAX_TEXT_TOKENS, SIDE_MULTIPLE, check_size, parse_size
 from ideogram_q8.errors import RequestError
+from ideogram_q8.model.architecture import IDEOGRAM4_TRAITS, MAX_TEXT_TOKENS, SIDE_MULTIPLE, check_size, parse_size
 
 if TYPE_CHECKING:
     import torch
 
-    from ideogram_q8.memory.budget import Footprint, Networks
+    from ideogram_q8.runtime.memory.budget import Footprint, Networks
 
 CARDS = (12, 16, 24)
 """GiB that cards are sold with."""
@@ -42,9 +42,9 @@ def run(arguments: argparse.Namespace) -> None:
     """Raises IdeogramQ8Error."""
     import torch
 
-    from ideogram_q8.loading.opening import open_weights
-    from ideogram_q8.loading.planning import describe
-    from ideogram_q8.memory import inventory
+    from ideogram_q8.builds.opening import open_weights
+    from ideogram_q8.runtime.loading.planning import describe
+    from ideogram_q8.runtime.memory import inventory
 
     if not 1 <= arguments.text_tokens <= MAX_TEXT_TOKENS:
         raise RequestError(f"--text-tokens is {arguments.text_tokens}; expected 1 to {MAX_TEXT_TOKENS}")
@@ -63,8 +63,8 @@ def run(arguments: argparse.Namespace) -> None:
 def _report(name: str, networks: Networks, size: tuple[int, int], text_tokens: int) -> Iterator[str]:
     import torch
 
-    from ideogram_q8.kernels import table
-    from ideogram_q8.memory import inventory, usage
+    from ideogram_q8.runtime.kernels.choosing import table
+    from ideogram_q8.runtime.memory import inventory, usage
 
     yield f"{name}, {size[0]}x{size[1]}, {str(networks.dtype).removeprefix('torch.')}, a caption of {text_tokens} tokens"
     here = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -77,9 +77,9 @@ def _report(name: str, networks: Networks, size: tuple[int, int], text_tokens: i
 
 def _kernels(networks: Networks, size: tuple[int, int], text_tokens: int, device: torch.device) -> Iterator[str]:
     """What computes here, and why what is preferred does not: norms, and where there are any, ggml's blocks and W8A8 products."""
-    from ideogram_q8.kernels import expansion_refusal, norms_refusal
-    from ideogram_q8.memory import budget
     from ideogram_q8.numerics.ggml import BLOCKS
+    from ideogram_q8.runtime.kernels import expansion_refusal, norms_refusal
+    from ideogram_q8.runtime.memory import budget
 
     refusals = {"norms": norms_refusal(device, networks.config.hidden_size)}
     for block in sorted({scheme for schemes in networks.schemes.values() for scheme in schemes.values()} & BLOCKS.keys()):
@@ -91,7 +91,9 @@ def _kernels(networks: Networks, size: tuple[int, int], text_tokens: int, device
 
 
 def _int8_kernels(networks: Networks, size: tuple[int, int], text_tokens: int, device: torch.device) -> Iterator[str]:
-    from ideogram_q8.kernels import attention, block_products, table
+    from ideogram_q8.runtime.kernels import block_products
+    from ideogram_q8.runtime.kernels.attention import paths as attention
+    from ideogram_q8.runtime.kernels.choosing import table
 
     rows = text_tokens + size[0] * size[1] // SIDE_MULTIPLE**2
     products = block_products(networks.config, rows, device, networks.dtype)
@@ -116,7 +118,7 @@ def _triton_unless(reason: str | None) -> str:
 
 
 def _line(place: str, networks: Networks, size: tuple[int, int], text_tokens: int, available: int, device: str) -> str:
-    from ideogram_q8.memory import budget
+    from ideogram_q8.runtime.memory import budget
 
     found = budget.first_that_fits(networks, size, available, text_tokens, device)
     if found is not None:

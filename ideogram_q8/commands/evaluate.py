@@ -6,9 +6,9 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from ideogram_q8.architecture import PRESETS, parse_size
-from ideogram_q8.devices import AUTO, DEVICES, DTYPES, check_device, default_dtype
 from ideogram_q8.errors import RequestError
+from ideogram_q8.machine.devices import AUTO, DEVICES, DTYPES, check_device, default_dtype
+from ideogram_q8.model.architecture import PRESETS, parse_size
 
 PRESET = "default-20"
 PLACE = "`pocket`, a folder that quantize wrote, a checkpoint or a Hub id; NAME=PLACE names the variant"
@@ -70,11 +70,11 @@ def run(arguments: argparse.Namespace) -> None:
     size = None if arguments.size is None else parse_size(arguments.size)
     device = check_device(arguments.device)
 
-    from ideogram_q8.architecture import check_size
-    from ideogram_q8.evaluation import suite
-    from ideogram_q8.evaluation.judging import Judges
-    from ideogram_q8.evaluation.measurement import Job, Shard, measure
-    from ideogram_q8.evaluation.places import open_places
+    from ideogram_q8.captions import suite
+    from ideogram_q8.measure.judging import Judges
+    from ideogram_q8.measure.measurement import Job, Shard, measure
+    from ideogram_q8.measure.places import open_places
+    from ideogram_q8.model.architecture import check_size
 
     shard, captions = Shard.parse(arguments.shard), suite.get(arguments.suite)
     if arguments.count is not None:
@@ -101,12 +101,12 @@ def run_merge(arguments: argparse.Namespace) -> None:
 
 def publish(folders: Sequence[Path], out: Path) -> None:
     """The report of what is in `folders`, its page and its contact sheets, into `out`."""
-    from ideogram_q8.artifact.folder import disk_errors, write_text
-    from ideogram_q8.evaluation.compare import assemble, gather
-    from ideogram_q8.evaluation.page import page
-    from ideogram_q8.evaluation.sheets import contact_sheets
-    from ideogram_q8.evaluation.table import terminal
-    from ideogram_q8.report import FILE_NAME
+    from ideogram_q8.builds.folder import disk_errors, write_text
+    from ideogram_q8.formats.report import FILE_NAME
+    from ideogram_q8.measure.compare import assemble, gather
+    from ideogram_q8.measure.pages.page import page
+    from ideogram_q8.measure.pages.sheets import contact_sheets
+    from ideogram_q8.measure.pages.table import terminal
 
     whole = gather(folders)
     result = assemble(whole)

@@ -13,10 +13,10 @@ from ideogram_q8.errors import RequestError
 if TYPE_CHECKING:
     import torch
 
-    from ideogram_q8.artifact import Artifact
-    from ideogram_q8.checkpoint import Source
-    from ideogram_q8.loading.opening import Build
-    from ideogram_q8.text.expansion import Idea
+    from ideogram_q8.builds import Artifact
+    from ideogram_q8.builds.opening import Build
+    from ideogram_q8.runtime.text.expansion import Idea
+    from ideogram_q8.sources import Source
 
 
 def add_expand(parser: argparse.ArgumentParser) -> None:
@@ -45,10 +45,10 @@ def expanded(
     """
     from tqdm import tqdm
 
-    from ideogram_q8.checkpoint import Source, open_text_encoder
-    from ideogram_q8.loading.opening import Build, open_text_encoder_build, origin
-    from ideogram_q8.loading.text_encoder import load_text_encoder
-    from ideogram_q8.text.expansion import MAX_TOKENS, expand, find_head
+    from ideogram_q8.builds.opening import Build, open_text_encoder_build, origin
+    from ideogram_q8.runtime.loading.text_encoder import load_text_encoder
+    from ideogram_q8.runtime.text.expansion import MAX_TOKENS, expand, find_head
+    from ideogram_q8.sources import Source, open_text_encoder
 
     idea.check()
     folder = opened.folder if isinstance(opened, Source) else origin(opened)[1]

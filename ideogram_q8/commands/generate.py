@@ -7,12 +7,12 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from ideogram_q8.architecture import PRESETS, parse_size, preset
-from ideogram_q8.caption import MAX_CHARACTERS, lint, parse, to_caption
+from ideogram_q8.captions import MAX_CHARACTERS, lint, parse, to_caption
 from ideogram_q8.commands.expansion import add_expand, check_expand, expanded
 from ideogram_q8.commands.options import BAR_DELAY, add_attention, add_compute, add_device, add_plan, add_source, check_new_file
-from ideogram_q8.devices import DTYPES, check_device, default_dtype
 from ideogram_q8.errors import RequestError
+from ideogram_q8.machine.devices import DTYPES, check_device, default_dtype
+from ideogram_q8.model.architecture import PRESETS, parse_size, preset
 
 DEFAULT_PRESET = "default-20"
 
@@ -65,12 +65,12 @@ def run(arguments: argparse.Namespace) -> None:
     import torch
     from tqdm import tqdm
 
-    from ideogram_q8.generation.sampling import Request, generate, metadata
-    from ideogram_q8.loading.model import load
-    from ideogram_q8.loading.opening import open_weights
-    from ideogram_q8.loading.planning import find_plan
-    from ideogram_q8.png import write_png
-    from ideogram_q8.text.expansion import Idea
+    from ideogram_q8.builds.opening import open_weights
+    from ideogram_q8.formats.png import write_png
+    from ideogram_q8.runtime.generation.sampling import Request, generate, metadata
+    from ideogram_q8.runtime.loading.model import load
+    from ideogram_q8.runtime.loading.planning import find_plan
+    from ideogram_q8.runtime.text.expansion import Idea
 
     opened = open_weights(
         arguments.source, unconditional=arguments.unconditional, source=arguments.rest, revision=arguments.revision

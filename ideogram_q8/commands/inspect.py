@@ -21,7 +21,7 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Raises IdeogramQ8Error."""
-    from ideogram_q8.inspection import describe, to_json, to_text
+    from ideogram_q8.builds.inspection import describe, to_json, to_text
 
     found = describe(arguments.source, unconditional=arguments.unconditional, revision=arguments.revision)
     print(to_json(found) if arguments.json else to_text(found))

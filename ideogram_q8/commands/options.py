@@ -6,12 +6,12 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from ideogram_q8.components import COMPONENTS
-from ideogram_q8.devices import ATTENTIONS, AUTO, COMPUTES, DEVICES, PLANS
 from ideogram_q8.errors import RequestError
+from ideogram_q8.machine.devices import ATTENTIONS, AUTO, COMPUTES, DEVICES, PLANS
+from ideogram_q8.model.components import COMPONENTS
 
 if TYPE_CHECKING:
-    from ideogram_q8.checkpoint import Checkpoint, Source, TextEncoderSource
+    from ideogram_q8.sources import Checkpoint, Source, TextEncoderSource
 
 BAR_DELAY = 0.01
 """Seconds before a progress bar shows: what is refused at once shows none."""
@@ -34,14 +34,14 @@ def add_source(parser: argparse.ArgumentParser, metavar: str = "SOURCE", what: s
 
 def open_source(arguments: argparse.Namespace) -> Source:
     """Raises SourceError."""
-    from ideogram_q8.checkpoint import open_source
+    from ideogram_q8.sources import open_source
 
     return open_source(arguments.source, unconditional=arguments.unconditional, revision=arguments.revision)
 
 
 def open_text_encoder(arguments: argparse.Namespace) -> TextEncoderSource:
     """Raises SourceError; RequestError: a second file was named."""
-    from ideogram_q8.checkpoint import open_text_encoder
+    from ideogram_q8.sources import open_text_encoder
 
     if arguments.unconditional is not None:
         raise RequestError("--unconditional names a transformer; leave it out with --component text_encoder")

@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ideogram_q8.commands.options import BAR_DELAY, add_component, add_device, add_overwrite, add_source, open_component
-from ideogram_q8.devices import check_device
 from ideogram_q8.errors import RequestError
-from ideogram_q8.schemes import GGUF_SCHEMES, NAMED_SCHEMES
+from ideogram_q8.machine.devices import check_device
+from ideogram_q8.model.schemes import GGUF_SCHEMES, NAMED_SCHEMES
 
 if TYPE_CHECKING:
-    from ideogram_q8.artifact.layout import Packaging
-    from ideogram_q8.calibration.importance import Importance
-    from ideogram_q8.checkpoint import Checkpoint
-    from ideogram_q8.recipe import Recipe
+    from ideogram_q8.builds.layout import Packaging
+    from ideogram_q8.recipes import Recipe
+    from ideogram_q8.recipes.importance import Importance
+    from ideogram_q8.sources import Checkpoint
 
 _EPILOG = "A run that was stopped goes on where it was when the same command is given again."
 _SMALLEST_SPLIT = 1 << 20
@@ -67,8 +67,8 @@ def choose_recipe(arguments: argparse.Namespace, source: Checkpoint) -> tuple[Re
         RequestError: a rule that does not fit, or importance that nothing can use; see also `read_recipe`.
         ArtifactError: the recipe or the statistics are damaged, or of another source.
     """
-    from ideogram_q8.recipe import choose
-    from ideogram_q8.recipe.rules import apply_rules, parse
+    from ideogram_q8.recipes import choose
+    from ideogram_q8.recipes.rules import apply_rules, parse
 
     recipe = choose(arguments.scheme, source.config) if arguments.recipe is None else read_recipe(arguments.recipe)
     if arguments.rule:
@@ -79,9 +79,9 @@ def choose_recipe(arguments: argparse.Namespace, source: Checkpoint) -> tuple[Re
 
 
 def _weighted(recipe: Recipe, path: Path, source: Checkpoint) -> tuple[Recipe, Importance]:
-    from ideogram_q8.calibration.importance import read_importance
     from ideogram_q8.policies.measurement import check_statistics
-    from ideogram_q8.recipe.rules import weigh
+    from ideogram_q8.recipes.importance import read_importance
+    from ideogram_q8.recipes.rules import weigh
 
     if recipe.scheme not in GGUF_SCHEMES:
         raise RequestError(f"--importance is for GGUF, the scheme is {recipe.scheme}; leave it out")
@@ -92,7 +92,7 @@ def _weighted(recipe: Recipe, path: Path, source: Checkpoint) -> tuple[Recipe, I
 
 def choose_packaging(arguments: argparse.Namespace) -> Packaging:
     """Raises RequestError: a size or a name that no file can have."""
-    from ideogram_q8.artifact.layout import Packaging
+    from ideogram_q8.builds.layout import Packaging
 
     found = Packaging()
     if arguments.architecture is not None:
@@ -114,7 +114,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     from tqdm import tqdm
 
-    from ideogram_q8.quantization import Progress, quantize
+    from ideogram_q8.builds.quantization import Progress, quantize
 
     source = open_component(arguments)
     recipe, importance = choose_recipe(arguments, source)
@@ -143,7 +143,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 def read_recipe(path: Path) -> Recipe:
     """Raises RequestError: no readable file; ArtifactError: not a recipe."""
-    from ideogram_q8.recipe import MAX_CHARACTERS, Recipe
+    from ideogram_q8.recipes import MAX_CHARACTERS, Recipe
 
     try:
         with path.open(encoding="utf-8") as file:

@@ -18,13 +18,13 @@ from ideogram_q8.commands.options import (
     open_component,
 )
 from ideogram_q8.commands.quantize import read_recipe
-from ideogram_q8.devices import check_device
 from ideogram_q8.errors import RequestError
+from ideogram_q8.machine.devices import check_device
 
 if TYPE_CHECKING:
-    from ideogram_q8.calibration.statistics import Statistics
-    from ideogram_q8.checkpoint import Checkpoint
-    from ideogram_q8.recipe import Recipe
+    from ideogram_q8.recipes import Recipe
+    from ideogram_q8.recipes.statistics import Statistics
+    from ideogram_q8.sources import Checkpoint
 
 POLICIES = ("naive", "paper", "convrot", "auto", "gguf")
 MEASURED = ("paper", "auto", "gguf")
@@ -82,7 +82,7 @@ def run_make(arguments: argparse.Namespace) -> None:
 
 def _write(path: Path, text: str) -> None:
     """Under a temporary name beside `path`, synced, renamed: the file is there whole or not at all. Raises ResourceError."""
-    from ideogram_q8.artifact.folder import disk_errors
+    from ideogram_q8.builds.folder import disk_errors
 
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -113,12 +113,12 @@ def _check(arguments: argparse.Namespace) -> None:
 
 
 def _make(arguments: argparse.Namespace, source: Checkpoint, device: str) -> Recipe:
-    from ideogram_q8.calibration.statistics import read
-    from ideogram_q8.manifest import sha256_of
+    from ideogram_q8.formats.manifest import sha256_of
     from ideogram_q8.policies.convrot import convrot
     from ideogram_q8.policies.measurement import check_statistics
     from ideogram_q8.policies.paper import ALPHA, paper
-    from ideogram_q8.recipe import choose
+    from ideogram_q8.recipes import choose
+    from ideogram_q8.recipes.statistics import read
 
     if arguments.policy == "naive":
         return choose("int8", source.config)
@@ -137,11 +137,11 @@ def _make(arguments: argparse.Namespace, source: Checkpoint, device: str) -> Rec
 def _under_budget(arguments: argparse.Namespace, statistics: Statistics, source: Checkpoint, device: str) -> Recipe:
     from tqdm import tqdm
 
-    from ideogram_q8.calibration.importance import Importance
-    from ideogram_q8.checkpoint import Source
-    from ideogram_q8.manifest import sha256_of
+    from ideogram_q8.formats.manifest import sha256_of
     from ideogram_q8.policies.auto import auto
     from ideogram_q8.policies.gguf import gguf
+    from ideogram_q8.recipes.importance import Importance
+    from ideogram_q8.sources import Source
 
     budget = None if arguments.target_size is None else round(arguments.target_size * 1e9)
     with tqdm(desc="measuring", unit="group", delay=BAR_DELAY) as bar:
@@ -159,6 +159,6 @@ def _under_budget(arguments: argparse.Namespace, statistics: Statistics, source:
 
 def run_explain(arguments: argparse.Namespace) -> None:
     """Raises IdeogramQ8Error."""
-    from ideogram_q8.recipe.table import explain
+    from ideogram_q8.recipes.table import explain
 
     print(explain(read_recipe(arguments.recipe)))

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from ideogram_q8.errors import RequestError
-from ideogram_q8.report import Report
+from ideogram_q8.formats.report import Report
 
 
 def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -24,7 +24,7 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def run_compare(arguments: argparse.Namespace) -> int:
     """The exit code. Raises IdeogramQ8Error."""
-    from ideogram_q8.evaluation.regression import changes
+    from ideogram_q8.measure.regression import changes
 
     found = changes(read(arguments.old), read(arguments.new))
     for finding in found:
@@ -36,7 +36,7 @@ def run_compare(arguments: argparse.Namespace) -> int:
 
 def run_table(arguments: argparse.Namespace) -> None:
     """Raises IdeogramQ8Error."""
-    from ideogram_q8.evaluation.table import markdown
+    from ideogram_q8.measure.pages.table import markdown
 
     print(markdown(read(arguments.file)), end="")
 

@@ -20,12 +20,10 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from ideogram_q8.architecture import PartName
-from ideogram_q8.calibration.statistics import Statistics
-from ideogram_q8.checkpoint import Checkpoint
-from ideogram_q8.components import component
 from ideogram_q8.errors import RequestError
-from ideogram_q8.layers.folding import consumers, fold_points
+from ideogram_q8.model.architecture import PartName
+from ideogram_q8.model.components import component
+from ideogram_q8.model.schemes import LayerScheme
 from ideogram_q8.numerics import smoothing
 from ideogram_q8.numerics.rotation import GROUP
 from ideogram_q8.policies.measurement import (
@@ -39,8 +37,10 @@ from ideogram_q8.policies.measurement import (
     weight_maxima,
 )
 from ideogram_q8.policies.paper import paper
-from ideogram_q8.recipe import LayerPlan, Part, Recipe, Smoothing, choose
-from ideogram_q8.schemes import LayerScheme
+from ideogram_q8.recipes import LayerPlan, Part, Recipe, Smoothing, choose
+from ideogram_q8.recipes.folding import consumers, fold_points
+from ideogram_q8.recipes.statistics import Statistics
+from ideogram_q8.sources import Checkpoint
 
 ALPHAS = (0.35, 0.5, 0.65, 0.8)
 ROTATION_GAIN = 10**0.05

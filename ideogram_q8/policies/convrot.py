@@ -6,10 +6,10 @@ the blocks stay bfloat16. A width that 256 does not divide, which the real model
 
 from __future__ import annotations
 
-from ideogram_q8.architecture import Linear
-from ideogram_q8.components import Dimensions, component
+from ideogram_q8.model.architecture import Linear
+from ideogram_q8.model.components import Dimensions, component
 from ideogram_q8.numerics.rotation import GROUP
-from ideogram_q8.recipe import FORMAT_VERSION, LayerPlan, Part, Recipe, outside_the_blocks
+from ideogram_q8.recipes import FORMAT_VERSION, LayerPlan, Part, Recipe, outside_the_blocks
 
 
 def convrot(config: Dimensions) -> Recipe:

@@ -17,17 +17,18 @@ from dataclasses import replace
 import torch
 from torch.nn import functional
 
-from ideogram_q8.architecture import BRANCHES, Branch, Linear, PartName, linears
-from ideogram_q8.artifact import gguf_writer, layout
-from ideogram_q8.calibration.importance import Importance
-from ideogram_q8.checkpoint import Source
+from ideogram_q8.builds import layout
 from ideogram_q8.errors import RequestError
-from ideogram_q8.manifest import TensorRecord
+from ideogram_q8.formats import gguf_writer
+from ideogram_q8.formats.manifest import TensorRecord
+from ideogram_q8.model.architecture import BRANCHES, Branch, Linear, PartName, linears
+from ideogram_q8.model.schemes import MIXED, WEIGHTED, LayerScheme
 from ideogram_q8.numerics import ggml
 from ideogram_q8.policies.auto import Group, Option, front, spend
 from ideogram_q8.policies.measurement import OnProgress, Probe, in_words, inputs_of, read_weight
-from ideogram_q8.recipe import LayerPlan, Part, Recipe, choose, fitting
-from ideogram_q8.schemes import MIXED, WEIGHTED, LayerScheme
+from ideogram_q8.recipes import LayerPlan, Part, Recipe, choose, fitting
+from ideogram_q8.recipes.importance import Importance
+from ideogram_q8.sources import Source
 
 CANDIDATES: tuple[LayerScheme, ...] = ("iq4_nl", "q4_k", "q5_k", "q6_k", "q8_0", "bf16")
 ROWS = 512

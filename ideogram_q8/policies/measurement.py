@@ -16,18 +16,18 @@ from collections.abc import Callable, Mapping
 import torch
 from torch.nn import functional
 
-from ideogram_q8.architecture import PartName
-from ideogram_q8.artifact import layout
-from ideogram_q8.artifact.packed import Int8Weight
-from ideogram_q8.calibration.statistics import LinearStatistics, Statistics
-from ideogram_q8.checkpoint import Checkpoint
-from ideogram_q8.components import component
+from ideogram_q8.builds import layout
+from ideogram_q8.builds.packed import Int8Weight
 from ideogram_q8.errors import ArtifactError, SourceError
-from ideogram_q8.layers.folding import consumers, fold_points
-from ideogram_q8.layers.packed import from_packed
+from ideogram_q8.model.architecture import PartName
+from ideogram_q8.model.components import component
+from ideogram_q8.model.schemes import INT8_SCHEMES
 from ideogram_q8.numerics import smoothing
-from ideogram_q8.recipe import LayerPlan, Recipe, fold_of
-from ideogram_q8.schemes import INT8_SCHEMES
+from ideogram_q8.recipes import LayerPlan, Recipe, fold_of
+from ideogram_q8.recipes.folding import consumers, fold_points
+from ideogram_q8.recipes.statistics import LinearStatistics, Statistics
+from ideogram_q8.runtime.layers.packed import from_packed
+from ideogram_q8.sources import Checkpoint
 
 OnProgress = Callable[[int, int], None]
 """Called with how many measurements are done, and how many there are."""

@@ -2,7 +2,7 @@
 
 What is published: W8A8, alpha 0.5, 17 Linears per branch protected, chosen by how spiky their inputs get over the denoising steps. The
 statistic itself is not; ours is the mean over tokens of a token's peak, max |x| / mean |x|, at the step where that mean is
-largest. Scales are rounded to powers of two and folded at all four fold points (`ideogram_q8.layers.folding`), so that smoothing costs
+largest. Scales are rounded to powers of two and folded at all four fold points (`ideogram_q8.recipes.folding`), so that smoothing costs
 nothing and is exact. Modulation Linears stay as in the naive recipe. Either half can be left out, which gives the published
 ablation. Of a model with another number of blocks than Ideogram 4's 34, the same share is protected unless a number is
 given. The paper leaves the text encoder alone; here it gets the same treatment, with one step: it reads a caption once.
@@ -12,15 +12,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ideogram_q8.architecture import IDEOGRAM4, PartName
-from ideogram_q8.calibration.statistics import Statistics
-from ideogram_q8.checkpoint import Checkpoint
-from ideogram_q8.components import Dimensions, component
 from ideogram_q8.errors import RequestError
-from ideogram_q8.layers.folding import consumers, fold_points
+from ideogram_q8.model.architecture import IDEOGRAM4, PartName
+from ideogram_q8.model.components import Dimensions, component
 from ideogram_q8.numerics import smoothing
 from ideogram_q8.policies.measurement import inputs_of, token_linears, weight_maxima
-from ideogram_q8.recipe import LayerPlan, Part, Recipe, Smoothing, choose
+from ideogram_q8.recipes import LayerPlan, Part, Recipe, Smoothing, choose
+from ideogram_q8.recipes.folding import consumers, fold_points
+from ideogram_q8.recipes.statistics import Statistics
+from ideogram_q8.sources import Checkpoint
 
 ALPHA = 0.5
 PROTECTED = 17

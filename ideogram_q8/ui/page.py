@@ -14,18 +14,18 @@ from unittest import mock
 import gradio as gr
 
 from ideogram_q8.errors import RequestError
-from ideogram_q8.ui import fragments, style
-from ideogram_q8.ui.caption_tab import build_caption_tab
-from ideogram_q8.ui.compare_tab import build_compare_tab
-from ideogram_q8.ui.controls import PRIVATE
-from ideogram_q8.ui.form import Desk, Painter, build_form, full_choices
-from ideogram_q8.ui.generate_tab import build_generate_tab
-from ideogram_q8.ui.history_tab import build_history_tab
-from ideogram_q8.ui.jobs import Jobs
-from ideogram_q8.ui.machine_tab import build_machine_tab
-from ideogram_q8.ui.scripted import asset
-from ideogram_q8.ui.studio import Studio
-from ideogram_q8.ui.vote_tab import build_vote_tab
+from ideogram_q8.ui.engine.jobs import Jobs
+from ideogram_q8.ui.engine.studio import Studio
+from ideogram_q8.ui.parts import fragments, style
+from ideogram_q8.ui.parts.controls import PRIVATE
+from ideogram_q8.ui.parts.form import Desk, Painter, build_form, full_choices
+from ideogram_q8.ui.parts.scripted import asset
+from ideogram_q8.ui.tabs.caption_tab import build_caption_tab
+from ideogram_q8.ui.tabs.compare_tab import build_compare_tab
+from ideogram_q8.ui.tabs.generate_tab import build_generate_tab
+from ideogram_q8.ui.tabs.history_tab import build_history_tab
+from ideogram_q8.ui.tabs.machine_tab import build_machine_tab
+from ideogram_q8.ui.tabs.vote_tab import build_vote_tab
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # Gradio asks whenever it would tell its makers something
 MAX_UPLOAD = "64mb"

@@ -13,7 +13,9 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Samples of one call, peaks of small products, small pools, nothing compiled; one thread, since others run beside."""
     import torch
 
-    from ideogram_q8.bench import denoise, machine, own, random_weights, timing
+    from ideogram_q8.bench import machine, timing
+    from ideogram_q8.bench.linear import random_weights
+    from ideogram_q8.bench.picture import denoise, own
 
     monkeypatch.setattr(timing, "LEAST", 0.0)
     monkeypatch.setattr(machine, "_SIDE", {"cpu": 64})

@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch.cuda._utils import _get_device_index
 
-from ideogram_q8.bench import comfy, denoise, own, peers
-from ideogram_q8.bench.random_weights import Pool
+from ideogram_q8.bench.linear.random_weights import Pool
+from ideogram_q8.bench.picture import comfy, denoise, own, peers
+from ideogram_q8.bench.picture.scene import Scene
 from ideogram_q8.bench.results import DenoiseSettings
-from ideogram_q8.bench.scene import Scene
 from ideogram_q8.errors import ResourceError
-from ideogram_q8.kernels import workspace
-from ideogram_q8.layers import fusing
+from ideogram_q8.runtime.kernels.choosing import workspace
+from ideogram_q8.runtime.layers import fusing
 from tests.second_device import second_device
 from tests.synthetic import TINY
 

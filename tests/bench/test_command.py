@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from ideogram_q8.__main__ import main
-from ideogram_q8.bench import denoise, linears, loads, results
-from ideogram_q8.bench.linear_paths import OWN, PATHS
+from ideogram_q8.bench import loads, results
+from ideogram_q8.bench.linear import linears
+from ideogram_q8.bench.linear.linear_paths import OWN, PATHS
+from ideogram_q8.bench.picture import denoise
 from ideogram_q8.commands import bench
 from tests.bench import example
 

@@ -11,11 +11,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ideogram_q8.bench import denoise
+from ideogram_q8.bench.picture import denoise
+from ideogram_q8.bench.picture.scene import Built, Variant
 from ideogram_q8.bench.results import DenoiseSettings, from_json, to_json
-from ideogram_q8.bench.scene import Built, Variant
 from ideogram_q8.errors import RequestError
-from ideogram_q8.kernels import ggml, int8, nf4, scratch, tiles
+from ideogram_q8.runtime.kernels.choosing import scratch
+from ideogram_q8.runtime.kernels.linear import ggml, int8, nf4, tiles
 from tests.bench import example
 from tests.synthetic import TINY
 
@@ -29,7 +30,8 @@ ERRORS |= {"q4_k_s": 0.1, "q4_k_s-int8": 0.1, "diffusers": 1e-5, "torchao": 0.02
 @pytest.fixture(scope="module")
 def result():
     with pytest.MonkeyPatch.context() as patch:
-        from ideogram_q8.bench import machine, random_weights, timing
+        from ideogram_q8.bench import machine, timing
+        from ideogram_q8.bench.linear import random_weights
 
         patch.setattr(timing, "LEAST", 0.0)
         patch.setattr(machine, "_SIDE", {"cpu": 64})

@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ideogram_q8.architecture import IDEOGRAM4, linears
-from ideogram_q8.bench import linears as bench
-from ideogram_q8.bench.linear_paths import PATHS, Path
+from ideogram_q8.bench.linear import linears as bench
+from ideogram_q8.bench.linear.linear_paths import PATHS, Path
 from ideogram_q8.bench.results import LinearSettings, from_json, to_json
 from ideogram_q8.errors import RequestError
-from ideogram_q8.kernels import BACKENDS
+from ideogram_q8.model.architecture import IDEOGRAM4, linears
+from ideogram_q8.runtime.kernels import BACKENDS
 from tests.bench import example
 from tests.synthetic import TINY
 

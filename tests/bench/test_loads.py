@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ideogram_q8.architecture import BRANCHES, tensor_shapes
 from ideogram_q8.bench import loads
 from ideogram_q8.bench.processes import apart
 from ideogram_q8.bench.results import LoadSettings, from_json, to_json
-from ideogram_q8.checkpoint import open_source
 from ideogram_q8.errors import ArtifactError
-from ideogram_q8.memory import usage
+from ideogram_q8.model.architecture import BRANCHES, tensor_shapes
+from ideogram_q8.runtime.memory import usage
+from ideogram_q8.sources import open_source
 from tests.synthetic import TINY, write_source
 
 CPU = torch.device("cpu")

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ideogram_q8.bench import machine, timing
-from ideogram_q8.kernels import cpu
+from ideogram_q8.runtime.kernels.linear import cpu
 
 CPU, CARD = torch.device("cpu"), torch.device("cuda", 0)
 

@@ -10,7 +10,7 @@ import torch
 import torch._inductor.config
 from torch import nn
 
-from ideogram_q8.bench import peer_linears
+from ideogram_q8.bench.linear import peer_linears
 
 SETTINGS = ("coordinate_descent_tuning", "coordinate_descent_check_all_directions", "force_fuse_int_mm_with_mul")
 

@@ -14,9 +14,9 @@ import pytest
 from ideogram_q8.__main__ import main
 from ideogram_q8.bench import encoders, quantizing
 from ideogram_q8.bench.processes import apart
-from ideogram_q8.checkpoint import open_source
 from ideogram_q8.errors import RequestError, ResourceError, SourceError
-from ideogram_q8.recipe import choose
+from ideogram_q8.recipes import choose
+from ideogram_q8.sources import open_source
 from tests.synthetic import write_source
 
 

@@ -7,12 +7,13 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from ideogram_q8.architecture import IDEOGRAM4, linears, tensor_shapes
-from ideogram_q8.artifact.packed import Fp8Weight, GgmlWeight, Int8Weight
-from ideogram_q8.bench import operations, own
-from ideogram_q8.bench.random_weights import FP8, Form, Pool, RandomBranch
+from ideogram_q8.bench.linear import operations
+from ideogram_q8.bench.linear.random_weights import FP8, Form, Pool, RandomBranch
+from ideogram_q8.bench.picture import own
+from ideogram_q8.bench.picture.scene import Scene
 from ideogram_q8.bench.results import DenoiseSettings
-from ideogram_q8.bench.scene import Scene
+from ideogram_q8.builds.packed import Fp8Weight, GgmlWeight, Int8Weight
+from ideogram_q8.model.architecture import IDEOGRAM4, linears, tensor_shapes
 from ideogram_q8.numerics import fp8, ggml, int8, rotation
 from tests.synthetic import TINY
 

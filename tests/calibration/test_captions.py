@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from ideogram_q8.calibration import captions
-from ideogram_q8.calibration.captions import NAMED, named_captions, read_captions
-from ideogram_q8.caption import canonical, lint, parse, to_caption
+from ideogram_q8.captions import calibration as captions
+from ideogram_q8.captions import canonical, lint, parse, to_caption
+from ideogram_q8.captions.calibration import NAMED, named_captions, read_captions
+from ideogram_q8.captions.suite import get
 from ideogram_q8.errors import CaptionError, RequestError
-from ideogram_q8.evaluation.suite import get
 from ideogram_q8.pocket.data import HELD_OUT_WORDS, held_out_scenes
 from ideogram_q8.pocket.tokenizer import caption_text
 

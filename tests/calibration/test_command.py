@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from ideogram_q8.calibration.captions import named_captions
-from ideogram_q8.calibration.statistics import read
+from ideogram_q8.captions.calibration import named_captions
 from ideogram_q8.commands import calibrate
 from ideogram_q8.errors import IdeogramQ8Error, RequestError
+from ideogram_q8.recipes.statistics import read
 
 
 def run(*arguments: object) -> None:

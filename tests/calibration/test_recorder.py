@@ -10,12 +10,12 @@ import pytest
 import torch
 from diffusers import Ideogram4Transformer2DModel
 
-from ideogram_q8.architecture import BRANCHES, Branch, diffusers_names, linears
 from ideogram_q8.calibration import recorder
 from ideogram_q8.calibration.recorder import Recorder, row_keys
-from ideogram_q8.calibration.statistics import Calibration, Statistics, shared_input
 from ideogram_q8.errors import ArtifactError
-from ideogram_q8.manifest import SourceRecord
+from ideogram_q8.formats.manifest import SourceRecord
+from ideogram_q8.model.architecture import BRANCHES, Branch, diffusers_names, linears
+from ideogram_q8.recipes.statistics import Calibration, Statistics, shared_input
 from tests.synthetic import TINY
 
 STEPS = 3

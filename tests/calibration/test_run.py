@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from ideogram_q8.calibration.captions import named_captions
 from ideogram_q8.calibration.offloading import offload_blocks
 from ideogram_q8.calibration.run import Job, Progress, calibrate, caption_sha256
-from ideogram_q8.calibration.statistics import Statistics, merge, read
-from ideogram_q8.checkpoint import open_source
+from ideogram_q8.captions.calibration import named_captions
 from ideogram_q8.errors import ArtifactError, RequestError
-from ideogram_q8.generation.sampling import steps
-from ideogram_q8.layers.packed import Fp8Linear
-from ideogram_q8.loading.model import Model, load
+from ideogram_q8.recipes.statistics import Statistics, merge, read
+from ideogram_q8.runtime.generation.sampling import steps
+from ideogram_q8.runtime.layers.packed import Fp8Linear
+from ideogram_q8.runtime.loading.model import Model, load
+from ideogram_q8.sources import open_source
 from tests.calibration.test_statistics import assert_equal
 
 CAPTIONS = named_captions("pocket")[:2]

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from ideogram_q8.architecture import BRANCHES, linears
-from ideogram_q8.calibration import statistics
-from ideogram_q8.calibration.statistics import Calibration, LinearStatistics, Statistics, merge, read, write
 from ideogram_q8.errors import ArtifactError, ResourceError
-from ideogram_q8.manifest import SourceRecord
+from ideogram_q8.formats.manifest import SourceRecord
+from ideogram_q8.model.architecture import BRANCHES, linears
+from ideogram_q8.recipes import statistics
+from ideogram_q8.recipes.statistics import Calibration, LinearStatistics, Statistics, merge, read, write
 from tests.synthetic import TINY
 
 FIELDS = [field.name for field in dataclasses.fields(LinearStatistics)]

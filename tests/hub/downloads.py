@@ -22,8 +22,8 @@ def downloads(folder: Path) -> Iterator[Hub]:
     """A Hub, the client of this process set up to talk to it, and an empty cache in `folder`; no waiting between tries."""
     with connected(folder) as hub, pytest.MonkeyPatch.context() as patch:
         patch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(folder / "cache"))
-        patch.setattr("ideogram_q8.checkpoint.transfer.pause_before", lambda attempt: 0.0)
-        patch.setattr("ideogram_q8.checkpoint.transfer.POLL_SECONDS", 0.01)
+        patch.setattr("ideogram_q8.hub.transfer.pause_before", lambda attempt: 0.0)
+        patch.setattr("ideogram_q8.hub.transfer.POLL_SECONDS", 0.01)
         set_client_factory(_client)
         yield hub
         hub.settle()

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from publish import hub as client
+from ideogram_q8.publishing.pushing import hub as client
 from tests.hub.faults import Fault, Request
 from tests.hub.scene import Scene, connected, plain
 

@@ -16,10 +16,10 @@ import pytest
 from huggingface_hub.utils import httpx
 
 from ideogram_q8.errors import PublishError
-from publish import hub as client
-from publish.plan import ReleaseFile
-from publish.push import error_line, main
-from publish.sending import Order, push
+from ideogram_q8.publishing.push import error_line, main
+from ideogram_q8.publishing.pushing import hub as client
+from ideogram_q8.publishing.pushing.plan import ReleaseFile
+from ideogram_q8.publishing.pushing.sending import Order, push
 from tests.hub.faults import Script
 from tests.hub.server import Hub, serve
 
@@ -48,10 +48,10 @@ def connected(folder: Path, xet: bool = False) -> Iterator[Hub]:
         patch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
         patch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", not xet)
         patch.setattr("huggingface_hub.utils._http.time", types.SimpleNamespace(sleep=lambda _: None, time=time.time))
-        patch.setattr("publish.hub._client", _client)
-        for place in ("publish.hub", "publish.sending"):
+        patch.setattr("ideogram_q8.publishing.pushing.hub._client", _client)
+        for place in ("ideogram_q8.publishing.pushing.hub", "ideogram_q8.publishing.pushing.sending"):
             patch.setattr(f"{place}.pause_before", lambda attempt: 0.0)
-        patch.setattr("publish.sending.LARGE", 1000)  # so that the tests' weights count as large
+        patch.setattr("ideogram_q8.publishing.pushing.sending.LARGE", 1000)  # so that the tests' weights count as large
         patch.setenv("HF_TOKEN", hub.token)
         yield hub
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ideogram_q8.recipe import Part, Recipe, choose
-from ideogram_q8.schemes import LayerScheme
+from ideogram_q8.model.schemes import LayerScheme
+from ideogram_q8.recipes import Part, Recipe, choose
 from tests.synthetic import TINY
 
 

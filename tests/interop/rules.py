@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ideogram_q8.architecture import TransformerConfig, tensor_shapes
+from ideogram_q8.model.architecture import TransformerConfig, tensor_shapes
 
 SIZES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1, "I64": 8, "I32": 4, "I8": 1, "U8": 1}
 FLOATS = ("F32", "F16", "BF16")

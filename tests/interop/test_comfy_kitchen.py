@@ -16,14 +16,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ideogram_q8.architecture import linears
-from ideogram_q8.artifact import open_artifact
-from ideogram_q8.artifact.packed import Int8Weight
-from ideogram_q8.checkpoint import open_source
-from ideogram_q8.layers.folding import Folding
-from ideogram_q8.layers.packed import Int8Linear
-from ideogram_q8.quantization import quantize
-from ideogram_q8.recipe import choose
+from ideogram_q8.builds import open_artifact
+from ideogram_q8.builds.packed import Int8Weight
+from ideogram_q8.builds.quantization import quantize
+from ideogram_q8.model.architecture import linears
+from ideogram_q8.recipes import choose
+from ideogram_q8.recipes.folding import Folding
+from ideogram_q8.runtime.layers.packed import Int8Linear
+from ideogram_q8.sources import open_source
 from tests.interop.recipes import changed
 from tests.synthetic import TINY, write_source
 

@@ -15,17 +15,17 @@ import pytest
 import torch
 from torch.nn import functional
 
-from ideogram_q8.architecture import BRANCHES, COMPONENT_FOLDERS, Branch, diffusers_names, linears
-from ideogram_q8.artifact import Artifact, open_artifact
-from ideogram_q8.artifact.packed import Int8Weight
-from ideogram_q8.checkpoint import open_source
-from ideogram_q8.conversion import convert
-from ideogram_q8.kernels import int8 as kernel
-from ideogram_q8.kernels import int8_linear
-from ideogram_q8.layers.packed import Int8Linear
-from ideogram_q8.loading.networks import build_transformer
+from ideogram_q8.builds import Artifact, open_artifact
+from ideogram_q8.builds.conversion import convert
+from ideogram_q8.builds.packed import Int8Weight
+from ideogram_q8.builds.quantization import quantize
+from ideogram_q8.model.architecture import BRANCHES, COMPONENT_FOLDERS, Branch, diffusers_names, linears
 from ideogram_q8.numerics import int8
-from ideogram_q8.quantization import quantize
+from ideogram_q8.runtime.kernels import int8_linear
+from ideogram_q8.runtime.kernels.linear import int8 as kernel
+from ideogram_q8.runtime.layers.packed import Int8Linear
+from ideogram_q8.runtime.loading.networks import build_transformer
+from ideogram_q8.sources import open_source
 from tests.interop.recipes import MIXED, all_alike
 from tests.synthetic import TINY, write_source
 
@@ -129,7 +129,7 @@ def test_the_config_is_what_torchao_would_write(artifact):
     from torchao.core.config import config_to_dict
     from torchao.quantization import Int8DynamicActivationInt8WeightConfig, Int8WeightOnlyConfig
 
-    from ideogram_q8.artifact.diffusers_folder import _CONFIGS
+    from ideogram_q8.builds.diffusers_folder import _CONFIGS
 
     config = json.loads((artifact.folder / "transformer" / "config.json").read_text())
     assert config["quantization_config"]["quant_type"]["default"] == config_to_dict(Int8DynamicActivationInt8WeightConfig())

@@ -7,17 +7,18 @@ import pytest
 import torch
 from comfy_kitchen.backends.eager.quantization import quantize_int8_rowwise
 
-from ideogram_q8.checkpoint import open_source
-from ideogram_q8.generation.denoising import Denoiser
-from ideogram_q8.kernels import BACKENDS, Backend, Problem, Prologue, kitchen, known
-from ideogram_q8.kernels import int8 as kernel
-from ideogram_q8.kernels.int8 import self_test
-from ideogram_q8.kernels.prologue import STEPS
-from ideogram_q8.loading.model import load
+from ideogram_q8.builds.quantization import quantize
 from ideogram_q8.numerics import int8
 from ideogram_q8.policies.convrot import convrot
-from ideogram_q8.quantization import quantize
-from ideogram_q8.recipe import choose
+from ideogram_q8.recipes import choose
+from ideogram_q8.runtime.generation.denoising import Denoiser
+from ideogram_q8.runtime.kernels import BACKENDS, Backend, Problem, Prologue
+from ideogram_q8.runtime.kernels.linear import int8 as kernel
+from ideogram_q8.runtime.kernels.linear import kitchen, known
+from ideogram_q8.runtime.kernels.linear.int8 import self_test
+from ideogram_q8.runtime.kernels.linear.prologue import STEPS
+from ideogram_q8.runtime.loading.model import load
+from ideogram_q8.sources import open_source
 
 DTYPES = (torch.bfloat16, torch.float16)
 

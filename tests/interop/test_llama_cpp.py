@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 import torch
 
-from ideogram_q8.checkpoint import open_text_encoder
-from ideogram_q8.loading.model import load
-from ideogram_q8.quantization import quantize
-from ideogram_q8.recipe import choose
+from ideogram_q8.builds.quantization import quantize
+from ideogram_q8.recipes import choose
+from ideogram_q8.runtime.loading.model import load
+from ideogram_q8.sources import open_text_encoder
 
 llama = pytest.importorskip("xllamacpp", reason="pip install xllamacpp==2026.10.11549: llama.cpp with a server, MIT")
 IDS = list(range(5, 45))

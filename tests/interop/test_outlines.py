@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from diffusers.pipelines.ideogram4 import prompt_enhancer
 
-from ideogram_q8.checkpoint import open_text_encoder
-from ideogram_q8.loading.text_encoder import load_text_encoder
-from ideogram_q8.text import expansion
-from ideogram_q8.text.expansion import Idea, expand, open_head
+from ideogram_q8.runtime.loading.text_encoder import load_text_encoder
+from ideogram_q8.runtime.text import expansion
+from ideogram_q8.runtime.text.expansion import Idea, expand, open_head
+from ideogram_q8.sources import open_text_encoder
 from tests.heads import SHORT_MESSAGE, random_head
 
 pytest.importorskip("outlines", reason="pip install 'outlines>=1.3.3,<2'")

@@ -9,14 +9,14 @@ import pytest
 import torch
 from huggingface_hub import snapshot_download
 
-from ideogram_q8.architecture import BRANCHES, COMPONENT_FOLDERS
-from ideogram_q8.checkpoint import open_source
-from ideogram_q8.conversion import convert
-from ideogram_q8.quantization import quantize
-from ideogram_q8.recipe import choose
+from ideogram_q8.builds.conversion import convert
+from ideogram_q8.builds.quantization import quantize
+from ideogram_q8.model.architecture import BRANCHES, COMPONENT_FOLDERS
+from ideogram_q8.recipes import choose
+from ideogram_q8.sources import open_source
 from tests.hub.scene import REPO, command, connected
 from tests.hub.server import Hub
-from tests.publish.example import report_of
+from tests.publishing.example import report_of
 
 pytest.importorskip("torchao", reason="pip install --no-deps torchao==0.18.0 accelerate==1.15.0")
 pytest.importorskip("accelerate", reason="diffusers loads quantized models with it")

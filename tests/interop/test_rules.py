@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from ideogram_q8.architecture import BRANCHES, IDEOGRAM4, Linear, TransformerConfig, linears
-from ideogram_q8.artifact import layout, safetensors_file
-from ideogram_q8.checkpoint import open_source
-from ideogram_q8.quantization import quantize
-from ideogram_q8.recipe import Part, Recipe, choose
+from ideogram_q8.builds import layout
+from ideogram_q8.builds.quantization import quantize
+from ideogram_q8.formats import safetensors_file
+from ideogram_q8.model.architecture import BRANCHES, IDEOGRAM4, Linear, TransformerConfig, linears
+from ideogram_q8.recipes import Part, Recipe, choose
+from ideogram_q8.sources import open_source
 from tests.interop.recipes import MIXED, changed
 from tests.interop.rules import SIZES, Header, problems
 from tests.synthetic import TINY, write_source

@@ -6,8 +6,9 @@ import random
 
 import torch
 
-from ideogram_q8.architecture import MAX_TEXT_TOKENS
-from ideogram_q8.pocket import data, model, tokenizer, train
+from ideogram_q8.model.architecture import MAX_TEXT_TOKENS
+from ideogram_q8.pocket import data, tokenizer
+from ideogram_q8.training import model, train
 
 
 def pictures(count: int) -> torch.Tensor:

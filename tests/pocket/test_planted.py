@@ -8,12 +8,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ideogram_q8.architecture import BRANCHES, COMPONENT_FOLDERS
-from ideogram_q8.checkpoint import open_source
 from ideogram_q8.errors import RequestError
-from ideogram_q8.layers.folding import consumers
-from ideogram_q8.pocket import planted
-from ideogram_q8.pocket.export import WEIGHT_FILE
+from ideogram_q8.model.architecture import BRANCHES, COMPONENT_FOLDERS
+from ideogram_q8.recipes.folding import consumers
+from ideogram_q8.sources import open_source
+from ideogram_q8.training import planted
+from ideogram_q8.training.export import WEIGHT_FILE
 from tests.synthetic import TINY, fp8_tensors, write_source
 
 

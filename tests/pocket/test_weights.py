@@ -7,10 +7,11 @@ from collections.abc import Sequence
 
 import pytest
 
-from ideogram_q8.checkpoint import open_source
-from ideogram_q8.evaluation import ocr
-from ideogram_q8.loading.model import Model, load
-from ideogram_q8.pocket import WEIGHTS, data, measure, model
+from ideogram_q8.measure.words import ocr
+from ideogram_q8.pocket import WEIGHTS, data
+from ideogram_q8.runtime.loading.model import Model, load
+from ideogram_q8.sources import open_source
+from ideogram_q8.training import measure, model
 
 
 @pytest.fixture(scope="module")

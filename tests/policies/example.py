@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 import torch
 
-from ideogram_q8.calibration.statistics import FORMAT_VERSION, Calibration, LinearStatistics, Statistics, shared_input
-from ideogram_q8.checkpoint import Checkpoint
-from ideogram_q8.components import component
+from ideogram_q8.model.components import component
+from ideogram_q8.recipes.statistics import FORMAT_VERSION, Calibration, LinearStatistics, Statistics, shared_input
+from ideogram_q8.sources import Checkpoint
 
 STEPS = 3
 ROWS = 24

@@ -5,16 +5,16 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ideogram_q8.architecture import BRANCHES
-from ideogram_q8.artifact import open_artifact
-from ideogram_q8.checkpoint import open_source, open_text_encoder
-from ideogram_q8.conversion import convert
+from ideogram_q8.builds import open_artifact
+from ideogram_q8.builds.conversion import convert
+from ideogram_q8.builds.quantization import quantize
 from ideogram_q8.errors import RequestError
+from ideogram_q8.model.architecture import BRANCHES
 from ideogram_q8.policies.auto import auto, fit, measure
 from ideogram_q8.policies.measurement import recipe_errors, stored_bytes
 from ideogram_q8.policies.paper import paper
-from ideogram_q8.quantization import quantize
-from ideogram_q8.recipe import Recipe, choose
+from ideogram_q8.recipes import Recipe, choose
+from ideogram_q8.sources import open_source, open_text_encoder
 from tests.policies.example import statistics_of
 from tests.synthetic import write_source
 from tests.text_encoders import write_text_encoder

@@ -7,12 +7,12 @@ import errno
 import pytest
 
 from ideogram_q8 import __main__ as command_line
-from ideogram_q8.artifact import open_artifact
-from ideogram_q8.calibration import statistics as stats_file
-from ideogram_q8.checkpoint import open_source
+from ideogram_q8.builds import open_artifact
 from ideogram_q8.commands.recipe import MEASURED, POLICIES
-from ideogram_q8.manifest import sha256_of
-from ideogram_q8.recipe import Recipe, choose
+from ideogram_q8.formats.manifest import sha256_of
+from ideogram_q8.recipes import Recipe, choose
+from ideogram_q8.recipes import statistics as stats_file
+from ideogram_q8.sources import open_source
 from tests.policies.example import statistics_of
 from tests.synthetic import TINY, WIDE_HEAD, write_source
 

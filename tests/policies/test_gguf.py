@@ -6,13 +6,13 @@ from itertools import pairwise
 
 import pytest
 
-from ideogram_q8.architecture import BRANCHES
-from ideogram_q8.calibration.importance import Importance
+from ideogram_q8.builds.quantization import quantize
 from ideogram_q8.errors import RequestError
+from ideogram_q8.model.architecture import BRANCHES
 from ideogram_q8.policies.gguf import file_bytes, fit, gguf, measure, recipe_errors
-from ideogram_q8.quantization import quantize
-from ideogram_q8.recipe import choose
-from ideogram_q8.recipe.rules import weigh
+from ideogram_q8.recipes import choose
+from ideogram_q8.recipes.importance import Importance
+from ideogram_q8.recipes.rules import weigh
 from tests.policies.example import statistics_of
 
 SPIKY = {"layers.0.feed_forward.w2": 300.0}

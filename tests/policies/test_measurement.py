@@ -10,17 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from ideogram_q8.artifact import layout, open_artifact
-from ideogram_q8.artifact.packed import Int8Weight
-from ideogram_q8.checkpoint import open_source
+from ideogram_q8.builds import layout, open_artifact
+from ideogram_q8.builds.packed import Int8Weight
+from ideogram_q8.builds.quantization import quantize
 from ideogram_q8.errors import ArtifactError, SourceError
-from ideogram_q8.layers.packed import from_packed
 from ideogram_q8.numerics import int8, smoothing
 from ideogram_q8.policies.convrot import convrot
 from ideogram_q8.policies.measurement import Probe, check_statistics, decibels, in_words, recipe_errors
 from ideogram_q8.policies.paper import paper
-from ideogram_q8.quantization import quantize
-from ideogram_q8.recipe import LayerPlan, choose
+from ideogram_q8.recipes import LayerPlan, choose
+from ideogram_q8.runtime.layers.packed import from_packed
+from ideogram_q8.sources import open_source
 from tests.policies.example import statistics_of
 from tests.synthetic import write_source
 

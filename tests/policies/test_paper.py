@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from ideogram_q8.architecture import BRANCHES, IDEOGRAM4
-from ideogram_q8.checkpoint import open_source
 from ideogram_q8.errors import ArtifactError, RequestError
-from ideogram_q8.layers.folding import Folding, fold_points
+from ideogram_q8.model.architecture import BRANCHES, IDEOGRAM4
 from ideogram_q8.policies.paper import fragile_first, paper, proportional
-from ideogram_q8.recipe import Recipe, choose
+from ideogram_q8.recipes import Recipe, choose
+from ideogram_q8.recipes.folding import Folding, fold_points
+from ideogram_q8.sources import open_source
 from tests.policies.example import statistics_of
 from tests.synthetic import TINY, write_source
 

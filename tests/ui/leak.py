@@ -14,11 +14,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ideogram_q8.caption import to_caption
-from ideogram_q8.generation.sampling import Request
-from ideogram_q8.memory import usage
-from ideogram_q8.ui.studio import Studio
-from ideogram_q8.variants import VARIANT_NAMES
+from ideogram_q8.builds.variants import VARIANT_NAMES
+from ideogram_q8.captions import to_caption
+from ideogram_q8.runtime.generation.sampling import Request
+from ideogram_q8.runtime.memory import usage
+from ideogram_q8.ui.engine.studio import Studio
 
 SWITCHES, LARGEST_GROWTH = 50, 0.05
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from ideogram_q8.errors import RequestError
-from ideogram_q8.ui.album import Album
-from ideogram_q8.ui.library import Library
+from ideogram_q8.ui.engine.album import Album
+from ideogram_q8.ui.engine.library import Library
 
 
 @pytest.fixture

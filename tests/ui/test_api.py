@@ -17,7 +17,7 @@ from gradio_client.exceptions import AppError
 from gradio_client.utils import Status
 from PIL import Image
 
-from ideogram_q8.png import read_metadata
+from ideogram_q8.formats.png import read_metadata
 from tests.ui.conftest import ROOT, Server, serving
 from tests.ui.load import Client as Visitor
 from tests.ui.load import alive, load

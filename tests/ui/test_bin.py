@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ideogram_q8.errors import RequestError
-from ideogram_q8.ui.bin import KEEP_SECONDS, Bin
+from ideogram_q8.ui.engine.bin import KEEP_SECONDS, Bin
 
 
 def test_a_deleted_picture_comes_back_as_it_was(tmp_path: Path) -> None:

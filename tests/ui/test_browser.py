@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from ideogram_q8.png import read_metadata
+from ideogram_q8.formats.png import read_metadata
 from tests.ui.browsing import WAIT, choose, fill, generate, keep, natural_size, open_tab, visit
 from tests.ui.conftest import Server
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from ideogram_q8.png import read_metadata
-from ideogram_q8.ui.history_tab import PAGE
-from ideogram_q8.ui.library import Library
+from ideogram_q8.formats.png import read_metadata
+from ideogram_q8.ui.engine.library import Library
+from ideogram_q8.ui.tabs.history_tab import PAGE
 from tests.ui.browsing import WAIT, choose, generate, keep, open_tab, visit
 from tests.ui.conftest import Server
 

@@ -9,26 +9,26 @@ from pathlib import Path
 
 import pytest
 
-import app
-from ideogram_q8.architecture import IDEOGRAM4
-from ideogram_q8.caption import to_caption
-from ideogram_q8.checkpoint import open_source
-from ideogram_q8.checkpoint.hub import Unavailable
+from ideogram_q8.builds.quantization import quantize
+from ideogram_q8.captions import to_caption
+from ideogram_q8.commands import app
 from ideogram_q8.errors import RequestError, SourceError
-from ideogram_q8.generation.sampling import Request
-from ideogram_q8.manifest import Manifest
+from ideogram_q8.formats.manifest import Manifest
+from ideogram_q8.formats.report import VariantFile
+from ideogram_q8.hub.client import Unavailable
+from ideogram_q8.model.architecture import IDEOGRAM4
 from ideogram_q8.pocket import WEIGHTS
-from ideogram_q8.quantization import quantize
-from ideogram_q8.recipe import choose
-from ideogram_q8.report import VariantFile
-from ideogram_q8.ui import fragments
-from ideogram_q8.ui.events import ByteTracker, Downloading, Event, Loading, Picture
-from ideogram_q8.ui.form import full_choices
-from ideogram_q8.ui.studio import Studio
+from ideogram_q8.recipes import choose
+from ideogram_q8.runtime.generation.sampling import Request
+from ideogram_q8.sources import open_source
+from ideogram_q8.ui.engine.events import ByteTracker, Downloading, Event, Loading, Picture
+from ideogram_q8.ui.engine.studio import Studio
+from ideogram_q8.ui.parts import fragments
+from ideogram_q8.ui.parts.form import full_choices
 from tests.hub.downloads import away, downloads, put, put_folder, sent_of
 from tests.hub.scene import REPO, command
 from tests.hub.server import Hub
-from tests.publish.example import report_of
+from tests.publishing.example import report_of
 
 REQUEST = Request(to_caption("a red heart on a white background"), 3, "turbo-12", 64, 64)
 NAME = "int8-someone-pocket-int8"
@@ -195,7 +195,7 @@ def test_a_build_of_another_source_is_refused(hub: Hub, tmp_path: Path, built: d
 def test_a_rate_is_that_of_the_last_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     events: list[Event] = []
     clock = iter([0.0, 1.0, 2.0, 20.0, 21.0])
-    monkeypatch.setattr("ideogram_q8.ui.events.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("ideogram_q8.ui.engine.events.time.monotonic", lambda: next(clock))
     tracker = ByteTracker("int8", events.append)
     for here in (1000, 1100, 1200, 1200, 1300):  # 1000 were here before
         tracker(here, 2000)

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ideogram_q8 import caption
+from ideogram_q8 import captions as caption
+from ideogram_q8.captions import suite
 from ideogram_q8.errors import CaptionError
-from ideogram_q8.evaluation import suite
-from ideogram_q8.ui.boxes import MAX_ELEMENTS
-from ideogram_q8.ui.draft import Draft, Element, read, to_value, write
-from ideogram_q8.ui.examples import EXAMPLES
+from ideogram_q8.ui.engine.draft import Draft, Element, read, to_value, write
+from ideogram_q8.ui.engine.examples import EXAMPLES
+from ideogram_q8.ui.parts.boxes import MAX_ELEMENTS
 
 WORDS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 COLOURS = st.lists(st.from_regex(r"#[0-9A-F]{6}", fullmatch=True), max_size=5).map(tuple)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from ideogram_q8.caption import lint, parse, to_caption
+from ideogram_q8.captions import lint, parse, to_caption
 from ideogram_q8.pocket import data
-from ideogram_q8.ui.examples import EXAMPLES, Example
+from ideogram_q8.ui.engine.examples import EXAMPLES, Example
 
 STRUCTURED = [example for example in EXAMPLES if example.caption.startswith("{")]
 

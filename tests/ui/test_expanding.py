@@ -10,19 +10,19 @@ import gradio as gr
 import pytest
 from diffusers.pipelines.ideogram4 import prompt_enhancer
 
-from ideogram_q8.caption import canonical
-from ideogram_q8.checkpoint import open_text_encoder
+from ideogram_q8.captions import canonical
 from ideogram_q8.errors import SourceError
-from ideogram_q8.generation.sampling import Request
-from ideogram_q8.loading.model import load
-from ideogram_q8.loading.text_encoder import load_text_encoder
-from ideogram_q8.memory import budget, usage
-from ideogram_q8.text.expansion import Expansion, Idea
-from ideogram_q8.ui import expanding
-from ideogram_q8.ui.events import Picture
-from ideogram_q8.ui.expander import Expander
-from ideogram_q8.ui.jobs import Jobs
-from ideogram_q8.ui.studio import Studio
+from ideogram_q8.runtime.generation.sampling import Request
+from ideogram_q8.runtime.loading.model import load
+from ideogram_q8.runtime.loading.text_encoder import load_text_encoder
+from ideogram_q8.runtime.memory import budget, usage
+from ideogram_q8.runtime.text.expansion import Expansion, Idea
+from ideogram_q8.sources import open_text_encoder
+from ideogram_q8.ui.engine.events import Picture
+from ideogram_q8.ui.engine.expander import Expander
+from ideogram_q8.ui.engine.jobs import Jobs
+from ideogram_q8.ui.engine.studio import Studio
+from ideogram_q8.ui.parts import expanding
 from tests.heads import SHORT_MESSAGE, random_head, spelling_head
 
 IDEA = Idea("a red star", 64, 64, 3)
@@ -75,14 +75,14 @@ def test_cancelling_and_babble_leave_the_text_alone(tmp_path: Path, monkeypatch:
             jobs.cancel("me", "expand")
         assert "caption" not in update
     assert "Cancelled after 3 tokens" in told[-1]
-    monkeypatch.setattr("ideogram_q8.ui.expander.expand", lambda *arguments: _expand_little(*arguments))
+    monkeypatch.setattr("ideogram_q8.ui.engine.expander.expand", lambda *arguments: _expand_little(*arguments))
     told = []
     with pytest.raises(gr.Error, match="the expansion is no caption"):
         told += [update["status"] for update in updates(found, jobs)]
 
 
 def _expand_little(*arguments: Any) -> Expansion:
-    from ideogram_q8.text.expansion import expand
+    from ideogram_q8.runtime.text.expansion import expand
 
     return expand(*arguments, max_tokens=4)
 

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from ideogram_q8.evaluation.preference import Ballot, standings
-from ideogram_q8.generation.sampling import Request
-from ideogram_q8.ui import fragments
-from ideogram_q8.ui.comparison import Cell, Column
-from ideogram_q8.ui.events import Building, Picture
-from ideogram_q8.ui.fitting import Fit
-from ideogram_q8.ui.judge import Scores, Words
-from ideogram_q8.ui.library import Entry
-from ideogram_q8.ui.measured import Figures, figures, read_report
-from ideogram_q8.variants import Variant
+from ideogram_q8.builds.variants import Variant
+from ideogram_q8.measure.preference import Ballot, standings
+from ideogram_q8.runtime.generation.sampling import Request
+from ideogram_q8.ui.engine.comparison import Cell, Column
+from ideogram_q8.ui.engine.events import Building, Picture
+from ideogram_q8.ui.engine.fitting import Fit
+from ideogram_q8.ui.engine.judge import Scores, Words
+from ideogram_q8.ui.engine.library import Entry
+from ideogram_q8.ui.engine.measured import Figures, figures, read_report
+from ideogram_q8.ui.parts import fragments
 
 ROOT = Path(__file__).resolve().parents[2]
 FP8 = Variant("fp8", "FP8", "the original", "pocket", 5_600_000)

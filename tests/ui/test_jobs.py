@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ideogram_q8.ui.jobs import Jobs
+from ideogram_q8.ui.engine.jobs import Jobs
 
 
 def test_a_session_cancels_only_its_own_job_on_the_tab_it_names() -> None:

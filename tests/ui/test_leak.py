@@ -9,11 +9,11 @@ import sys
 import weakref
 from pathlib import Path
 
-from ideogram_q8.caption import to_caption
-from ideogram_q8.generation.sampling import Request
-from ideogram_q8.kernels import workspace
-from ideogram_q8.ui.streaming import Emit, stream
-from ideogram_q8.ui.studio import Studio
+from ideogram_q8.captions import to_caption
+from ideogram_q8.runtime.generation.sampling import Request
+from ideogram_q8.runtime.kernels.choosing import workspace
+from ideogram_q8.ui.engine.streaming import Emit, stream
+from ideogram_q8.ui.engine.studio import Studio
 from tests.ui.leak import LARGEST_GROWTH
 
 ROOT = Path(__file__).resolve().parents[2]

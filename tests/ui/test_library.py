@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from ideogram_q8.errors import ResourceError
-from ideogram_q8.evaluation.preference import Ballot
-from ideogram_q8.ui.library import Library, Vote
+from ideogram_q8.measure.preference import Ballot
+from ideogram_q8.ui.engine.library import Library, Vote
 
 METADATA = {
     "caption": 'A red HOUSE, 100% "quoted"',

@@ -8,11 +8,11 @@ import pytest
 import torch
 from filelock import FileLock
 
-from ideogram_q8 import variants
+from ideogram_q8.builds import variants
 from ideogram_q8.errors import RequestError
-from ideogram_q8.text import caption_cache
-from ideogram_q8.ui import machine
-from ideogram_q8.ui.studio import Studio
+from ideogram_q8.runtime.text import caption_cache
+from ideogram_q8.ui.engine import machine
+from ideogram_q8.ui.engine.studio import Studio
 from tests.synthetic import write_source
 
 METADATA = {"variant": "int8", "caption": "{}", "seed": 1, "preset": "turbo-12"}

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from gradio_client import Client
 
-import app
+from ideogram_q8.commands import app
 from ideogram_q8.errors import RequestError
 from ideogram_q8.ui.page import Serving, serve
 from tests.ui.conftest import ROOT, serving

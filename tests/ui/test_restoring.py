@@ -9,9 +9,9 @@ from typing import Any, cast
 import gradio as gr
 import pytest
 
-from ideogram_q8.ui import history_tab
-from ideogram_q8.ui.form import RequestForm
-from ideogram_q8.ui.studio import Studio
+from ideogram_q8.ui.engine.studio import Studio
+from ideogram_q8.ui.parts.form import RequestForm
+from ideogram_q8.ui.tabs import history_tab
 
 METADATA = {"caption": "a star", "seed": 3, "preset": "turbo-12", "width": 128, "height": 128}
 FORM = cast(RequestForm, types.SimpleNamespace(filled=lambda request: [request.seed]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from PIL import Image, ImageChops
 
-from ideogram_q8.ui.sheet import Panel, sheet
+from ideogram_q8.ui.engine.sheet import Panel, sheet
 
 
 def noise(width: int, height: int) -> Image.Image:

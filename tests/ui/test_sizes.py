@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ideogram_q8.architecture import IDEOGRAM4_TRAITS, Traits, check_size
-from ideogram_q8.ui.sizes import RATIOS, megapixels_range, size_of
+from ideogram_q8.model.architecture import IDEOGRAM4_TRAITS, Traits, check_size
+from ideogram_q8.ui.engine.sizes import RATIOS, megapixels_range, size_of
 
 POCKET = Traits("Pocket", 64, 256, (128, 128), (3.0, 2.0))
 

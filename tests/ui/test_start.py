@@ -15,14 +15,14 @@ WAITS = (
     "transformers",
     "numba",
     "torchmetrics",
-    "ideogram_q8.generation.sampling",
-    "ideogram_q8.evaluation.metrics",
+    "ideogram_q8.runtime.generation.sampling",
+    "ideogram_q8.measure.metrics",
 )
 BUILD_A_PAGE = f"""
 import inspect, sys
 from ideogram_q8.ui.imports import import_gradio, postpone
 postpone("torch")
-import app
+from ideogram_q8.commands import app
 getfile = inspect.getfile
 import_gradio()
 assert inspect.getfile is getfile

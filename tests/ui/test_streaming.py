@@ -8,7 +8,7 @@ import weakref
 
 import pytest
 
-from ideogram_q8.ui.streaming import Cancelled, Emit, stream
+from ideogram_q8.ui.engine.streaming import Cancelled, Emit, stream
 
 
 def test_values_arrive_in_order() -> None:

@@ -11,15 +11,15 @@ import pytest
 import torch
 from PIL import Image
 
-from ideogram_q8.caption import to_caption
+from ideogram_q8.captions import to_caption
 from ideogram_q8.errors import RequestError, ResourceError
-from ideogram_q8.generation import sampling
-from ideogram_q8.generation.sampling import Request
-from ideogram_q8.memory import budget
-from ideogram_q8.png import read_metadata
-from ideogram_q8.ui.events import Building, Loading, Painting, Picture
-from ideogram_q8.ui.fitting import fit
-from ideogram_q8.ui.studio import Studio
+from ideogram_q8.formats.png import read_metadata
+from ideogram_q8.runtime.generation import sampling
+from ideogram_q8.runtime.generation.sampling import Request
+from ideogram_q8.runtime.memory import budget
+from ideogram_q8.ui.engine.events import Building, Loading, Painting, Picture
+from ideogram_q8.ui.engine.fitting import fit
+from ideogram_q8.ui.engine.studio import Studio
 
 REQUEST = Request(to_caption("a red heart on a white background"), 3, "turbo-12", 64, 80)
 

@@ -1,0 +1,1 @@
+"""How fast one Linear is, beside other libraries."""

@@ -1,0 +1,64 @@
+"""What a step of denoising computes, counted from shapes: a multiplication and an addition are two operations.
+
+Linears take 2 N K for each token, attention 4 S^2 hidden for a branch of S tokens (its softmax is not counted). Modulation and the
+caption's projection are computed once a picture, and do not count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ideogram_q8.model.architecture import TransformerConfig
+
+ATTENTION = "attention"
+BLOCK_PRODUCTS = ("attention.qkv", "attention.o", "feed_forward.w1+w3", "feed_forward.w2")
+"""The products of a block, as the loop computes them: Linears of one input are one."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A product with a weight [outputs, inputs]."""
+
+    kind: str
+    outputs: int
+    inputs: int
+
+    def operations(self, rows: int) -> int:
+        """Of `rows` rows of activations."""
+        return 2 * rows * self.outputs * self.inputs
+
+
+def block_shapes(config: TransformerConfig) -> tuple[Shape, ...]:
+    """Of BLOCK_PRODUCTS."""
+    hidden, ffn = config.hidden_size, config.intermediate_size
+    sizes = ((3 * hidden, hidden), (hidden, hidden), (2 * ffn, hidden), (hidden, ffn))
+    return tuple(Shape(kind, *size) for kind, size in zip(BLOCK_PRODUCTS, sizes, strict=True))
+
+
+def other_shapes(config: TransformerConfig) -> tuple[Shape, ...]:
+    """Of the Linears outside the blocks and of modulation, those of one shape under one name."""
+    hidden, adaln, channels = config.hidden_size, config.adaln_dim, config.in_channels
+    return (
+        Shape("adaln_modulation", 4 * hidden, adaln),
+        Shape("llm_cond_proj", hidden, config.llm_features_dim),
+        Shape("input_proj", hidden, channels),
+        Shape("t_embedding", hidden, hidden),
+        Shape("adaln_proj", adaln, hidden),
+        Shape("final_layer.adaln_modulation", hidden, adaln),
+        Shape("final_layer.linear", channels, hidden),
+    )
+
+
+def attention_operations(config: TransformerConfig, tokens: int) -> int:
+    """Of one block on `tokens` tokens: queries with keys, weights with values."""
+    return 4 * tokens**2 * config.hidden_size
+
+
+def of_a_step(config: TransformerConfig, text_tokens: int, image_tokens: int) -> Mapping[str, int]:
+    """Of both branches, by BLOCK_PRODUCTS, ATTENTION and `outside`."""
+    counts = (text_tokens + image_tokens, image_tokens)
+    found = {shape.kind: config.num_layers * sum(map(shape.operations, counts)) for shape in block_shapes(config)}
+    found[ATTENTION] = config.num_layers * sum(attention_operations(config, tokens) for tokens in counts)
+    ends = [shape for shape in other_shapes(config) if shape.kind in ("input_proj", "final_layer.linear")]
+    return found | {"outside": 2 * sum(shape.operations(image_tokens) for shape in ends)}

@@ -1,0 +1,106 @@
+"""What every variant of `bench denoise` paints: one random caption, one noise, the timesteps of a preset; and what a variant gives."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from ideogram_q8.bench.linear import operations
+from ideogram_q8.bench.linear.random_weights import Pool
+from ideogram_q8.bench.results import Arithmetic, DenoiseSettings, Part
+from ideogram_q8.model.architecture import PRESETS, SIDE_MULTIPLE, TransformerConfig
+from ideogram_q8.runtime.generation.sampling import sigmas, timesteps
+
+PRESET = PRESETS["quality-48"]
+GUIDANCE = 7.0
+"""Of Ideogram 4's main steps."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """`available` bytes of the device are what a variant may take."""
+
+    settings: DenoiseSettings
+    config: TransformerConfig
+    pool: Pool
+    available: int
+
+    @property
+    def device(self) -> torch.device:
+        return self.pool.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.pool.dtype
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of image tokens."""
+        return self.settings.height // SIDE_MULTIPLE, self.settings.width // SIDE_MULTIPLE
+
+    @property
+    def image_tokens(self) -> int:
+        return self.grid[0] * self.grid[1]
+
+    @functools.cached_property
+    def features(self) -> torch.Tensor:
+        """The text encoder's output, [text tokens, llm_features_dim]."""
+        return self.pool.values("features", (self.settings.text_tokens, self.config.llm_features_dim), spread=1.0)
+
+    @functools.cached_property
+    def latents(self) -> torch.Tensor:
+        """Noise, float32 [1, image tokens, channels]."""
+        return self.pool.values("latents", (1, self.image_tokens, self.config.in_channels), spread=1.0).float()
+
+    @functools.cached_property
+    def t(self) -> torch.Tensor:
+        """Timesteps that bfloat16 has, as diffusers' pipeline rounds them: float32 [steps]."""
+        levels = sigmas(PRESET, self.settings.width, self.settings.height)[:-1]
+        return timesteps(levels).to(torch.bfloat16).float().to(self.device)
+
+    def draw(self) -> None:
+        """Makes what every variant sees, so that none of it counts as one variant's memory."""
+        for _ in (self.features, self.latents, self.t):
+            pass
+
+    @property
+    def operations(self) -> dict[str, int]:
+        """Of a step."""
+        return dict(operations.of_a_step(self.config, self.settings.text_tokens, self.image_tokens))
+
+
+@dataclass(frozen=True)
+class Built:
+    """A variant in memory. `step(i)` runs both branches at the i-th timestep: the guided velocity, as `Denoiser.velocity`.
+
+    `parts` measures the kinds of work of a step, where they can be told apart.
+    """
+
+    step: Callable[[int], torch.Tensor]
+    parts: Callable[[], tuple[Part, ...]] = tuple
+    predicted_bytes: int | None = None
+    streamed: tuple[str, ...] = ()
+    note: str = ""
+    arithmetic: Arithmetic | None = None
+    """What its products run in, where that is not what its name says; None is the variant's."""
+    compiles: bool = False
+    """In its first step, which then says nothing of the others, not even on a CPU."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One that can be asked for by name. `build` raises where it cannot be had here."""
+
+    name: str
+    label: str
+    arithmetic: Arithmetic
+    build: Callable[[Scene], Built]
+    peer: bool = False
+
+
+def guided(unconditional: torch.Tensor, conditional: torch.Tensor) -> torch.Tensor:
+    """Of both branches' velocities."""
+    return torch.lerp(unconditional, conditional, GUIDANCE)

@@ -1,0 +1,148 @@
+"""What a location is, as plain data for people and programs: a checkpoint, an artifact or a picture.
+
+Reads headers, manifests and metadata, never weights, so it answers at once for 20 GB. What each file must be is known to its
+own reader; here it is only told.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from ideogram_q8.errors import printable
+from ideogram_q8.formats.manifest import Manifest
+from ideogram_q8.model.architecture import BRANCHES, Traits, linears, tensor_shapes
+from ideogram_q8.model.latent_norm import SAID, latent_norm
+
+
+def describe(location: str, *, unconditional: str | None = None, revision: str | None = None) -> dict[str, object]:
+    """What `pocket`, a folder, a Hub repository, a GGUF file or a PNG is; `kind` says "source", "artifact", "gguf" or "picture".
+
+    Values are JSON. `unconditional` and `revision` are those of `open_weights`. Of a build on the Hub only small files are downloaded.
+
+    Raises:
+        SourceError, ArtifactError, RequestError: nothing is there, or it is not what it claims to be.
+    """
+    path = Path(location)
+    if location == "pocket" or unconditional is not None or (revision is not None and path.exists()):
+        return _describe_source(location, unconditional, revision)  # whatever lies here under that name
+    if path.suffix.lower() == ".gguf":
+        return _describe_gguf(path)
+    if path.is_file():
+        return _describe_picture(path)
+    if (path / "manifest.json").is_file():
+        return _describe_artifact(path)
+    return (None if path.exists() else _describe_published(location, revision)) or _describe_source(location, None, revision)
+
+
+def to_json(found: Mapping[str, object]) -> str:
+    """Indented JSON, keys in their order."""
+    return json.dumps(found, indent=2, ensure_ascii=False)
+
+
+def to_text(found: Mapping[str, object]) -> str:
+    """One `key: value` a line, deeper levels indented."""
+    return "\n".join(_lines(found, ""))
+
+
+def _lines(value: Mapping[str, object], indent: str) -> Iterator[str]:
+    for key, item in value.items():
+        if isinstance(item, dict):
+            yield f"{indent}{key}:"
+            yield from _lines(item, indent + "  ")
+        elif isinstance(item, int) and not isinstance(item, bool) and item >= 10_000 and key != "seed":
+            yield f"{indent}{key}: {item:,}"
+        else:
+            yield f"{indent}{printable(key)}: {'none' if item is None else printable(str(item))}"
+
+
+def _describe_source(location: str, unconditional: str | None, revision: str | None) -> dict[str, object]:
+    from ideogram_q8.sources import open_source
+
+    source = open_source(location, unconditional=unconditional, revision=revision)
+    shapes = tensor_shapes(source.config)
+    return {
+        "kind": "source",
+        **_describe_traits(source.traits),
+        "location": source.location,
+        "revision": source.revision,
+        "folder": str(source.folder),
+        "layout": source.branch("conditional").layout,
+        "transformer": source.config.to_json(),
+        "latents": f"denormalised by {SAID[latent_norm(source.traits, source.config)]}",
+        "branches": ", ".join(BRANCHES),
+        "tensors_per_branch": len(shapes),
+        "linears_per_branch": len(linears(source.config)),
+        "parameters_per_branch": sum(map(math.prod, shapes.values())),
+    }
+
+
+def _describe_artifact(folder: Path) -> dict[str, object]:
+    from ideogram_q8.builds import open_artifact
+
+    return _describe_manifest(open_artifact(folder).manifest, {"folder": str(folder)})
+
+
+def _describe_published(location: str, revision: str | None) -> dict[str, object] | None:
+    """A build on the Hub; None of anything else."""
+    from ideogram_q8.builds.opening import find_build
+
+    build = find_build(location, revision)
+    if build is None:
+        return None
+    where = {"repository": build.place.repository, "revision": build.place.revision, "bytes_to_download": build.missing_bytes}
+    return _describe_manifest(build.manifest, where)
+
+
+def _describe_manifest(manifest: Manifest, where: Mapping[str, object]) -> dict[str, object]:
+    return {
+        "kind": "artifact",
+        **_describe_traits(manifest.traits),
+        **where,
+        "variant": manifest.variant,
+        "scheme": manifest.scheme,
+        "artifact_sha256": manifest.artifact_sha256,
+        "source": manifest.source.location,
+        "source_revision": manifest.source.revision,
+        "tool_version": manifest.tool_version,
+        "files": {file.path: {"branch": file.branch, "bytes": file.size, "sha256": file.sha256} for file in manifest.files},
+    }
+
+
+def _describe_gguf(path: Path) -> dict[str, object]:
+    """One file, or the shards of one, whoever made it; what nothing in it tells is "unknown"."""
+    from collections import Counter
+
+    from ideogram_q8.builds.gguf_build import UNKNOWN
+    from ideogram_q8.formats.gguf_reader import GgufFile
+
+    opened = GgufFile(path)
+    said = opened.metadata()
+    return {
+        "kind": "gguf",
+        "files": {found.name: {"bytes": found.stat().st_size} for found in opened.files},
+        "architecture": said.get("general.architecture", UNKNOWN),
+        "branch": said.get("ideogram_q8.branch", said.get("model_type", UNKNOWN)),
+        "made_by": said.get("general.quantized_by", UNKNOWN),
+        "source_sha256": said.get("ideogram_q8.source_sha256", UNKNOWN),
+        "recipe_sha256": said.get("ideogram_q8.recipe_sha256", UNKNOWN),
+        "tensors": dict(Counter(tensor.dtype for tensor in opened.stored.values())),
+        "parameters": sum(tensor.count for tensor in opened.stored.values()),
+    }
+
+
+def _describe_picture(path: Path) -> dict[str, object]:
+    from ideogram_q8.formats.png import read_metadata
+
+    return {"kind": "picture", **read_metadata(path)}
+
+
+def _describe_traits(traits: Traits) -> dict[str, object]:
+    width, height = traits.default_size
+    return {
+        "name": traits.name,
+        "sides": f"{traits.min_side} to {traits.max_side} pixels",
+        "default_size": f"{width}x{height}",
+    }

@@ -1,0 +1,140 @@
+"""From a location to what a model is loaded from: a checkpoint, an artifact, or GGUF files and the checkpoint that has the rest.
+
+Reads headers and manifests, no weights; of a location on the Hub it downloads what is not here yet.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+from ideogram_q8.builds import Artifact, gguf_build, open_artifact
+from ideogram_q8.builds.gguf_build import GgufBuild
+from ideogram_q8.builds.published import Published, find_one
+from ideogram_q8.builds.reader import read_manifest
+from ideogram_q8.errors import ArtifactError, SourceError
+from ideogram_q8.formats.manifest import FILE_NAME
+from ideogram_q8.hub import client as hub
+from ideogram_q8.model.architecture import TEXT_TAPS, Traits, TransformerConfig
+from ideogram_q8.model.components import TextEncoderConfig
+from ideogram_q8.sources import POCKET, Companions, Source, dimensions, open_companions, open_source
+
+
+@dataclass(frozen=True)
+class Build:
+    """A build, and the checkpoint that the rest of its model comes from where no manifest names it, or another is wanted."""
+
+    weights: Artifact | GgufBuild
+    rest: Companions
+
+    @property
+    def traits(self) -> Traits:
+        return self.rest.traits
+
+
+def open_weights(
+    location: str | Path,
+    *,
+    unconditional: str | Path | None = None,
+    source: str | Path | None = None,
+    revision: str | None = None,
+) -> Source | Artifact | Build:
+    """Opens what `load` loads, without its weights: an artifact folder, GGUF files, or else what `open_source` takes.
+
+    Args:
+        location: a path that exists is taken as one; else `org/name[/folder][@revision]` is a build or a checkpoint on the Hub.
+        unconditional: the second file, where `location` is a single file; of GGUF files it is found by its name beside the first.
+        source: what a build was made from, or another place that has text encoder, tokenizer and VAE: `pocket`, a folder or a Hub
+            id. An artifact's manifest names it already; without it, GGUF files lie in such a folder themselves.
+        revision: branch, tag or commit, where the location, or else the source, is a Hub id.
+
+    Raises:
+        SourceError, ArtifactError: see `open_source`, `open_artifact` and `gguf_build.open_transformers`; or an argument is of no
+            use with this location.
+    """
+    path = Path(location).expanduser()
+    if str(location) != POCKET and (path / FILE_NAME).is_file():
+        return _open_artifact(path, unconditional, source, revision)
+    if gguf_build.is_gguf(location):
+        if unconditional is None and _is_part_of_artifact(path):
+            return _open_artifact(path.parent, None, source, revision)
+        rest = open_companions(path.parent if source is None else source, revision=revision)
+        second = None if unconditional is None else Path(unconditional).expanduser()
+        return Build(gguf_build.open_transformers(path, second, rest.config), rest)
+    build = None if path.exists() else find_build(str(location), revision)
+    if build is not None:
+        return _open_artifact(build.download(), unconditional, source, None)
+    if source is not None:
+        raise SourceError(
+            f"{location} is a checkpoint, which needs no source; expected one beside an artifact or a GGUF file only"
+        )
+    return open_source(location, unconditional=unconditional, revision=revision)
+
+
+def find_build(location: str, revision: str | None = None) -> Published | None:
+    """The build on the Hub that a location names, before it is downloaded; None where it is none: a checkpoint, or no Hub id at all.
+
+    Raises:
+        SourceError, ArtifactError: as `published.find_one`.
+    """
+    place = hub.parse(location)
+    if location == POCKET or place is None:
+        return None
+    return find_one(dataclasses.replace(place, revision=revision or place.revision))
+
+
+def _open_artifact(
+    folder: Path, unconditional: str | Path | None, source: str | Path | None, revision: str | None
+) -> Artifact | Build:
+    if unconditional is not None or (revision is not None and source is None):
+        raise ArtifactError(f"{folder} is an artifact; expected no unconditional file and no revision beside it")
+    artifact = open_artifact(folder)
+    return artifact if source is None else Build(artifact, open_companions(source, revision=revision))
+
+
+def _is_part_of_artifact(path: Path) -> bool:
+    return (path.parent / FILE_NAME).is_file() and path.name in read_manifest(path.parent).tensors
+
+
+def origin(opened: Artifact | Build) -> tuple[str, Path]:
+    """The location that a build was made from, or that was named in its place, and the folder that has the other components.
+
+    Raises:
+        SourceError: it is gone.
+        ArtifactError: it is the pocket, with other weights by now.
+    """
+    if isinstance(opened, Build):
+        return opened.rest.location, opened.rest.folder
+    artifact, made_from = opened, opened.manifest.source
+    file = Path(made_from.location)
+    if made_from.location != POCKET and file.is_file():  # one of two, whose weights are not needed any more
+        return made_from.location, file.parent
+    if made_from.location == POCKET and made_from.files != open_source(POCKET).record().files:
+        raise ArtifactError(f"{artifact.folder} was built from other weights of pocket than these; quantize pocket again")
+    rest = open_companions(made_from.location, revision=made_from.revision)
+    return rest.location, rest.folder
+
+
+def open_text_encoder_build(location: Path, config: TransformerConfig, folder: Path) -> Artifact | GgufBuild:
+    """An artifact of the text encoder, or a GGUF file of one, for transformers of these dimensions.
+
+    Args:
+        folder: of the model, whose text_encoder/config.json tells the dimensions of a GGUF file without a manifest.
+
+    Raises:
+        SourceError: there is no such config.json.
+        ArtifactError: no sound build, no text encoder, or one of another model.
+    """
+    if gguf_build.is_gguf(location) and not _is_part_of_artifact(location):
+        values = dimensions.from_config(folder / "text_encoder" / "config.json", TextEncoderConfig)
+        build: Artifact | GgufBuild = gguf_build.open_text_encoder(location, values)
+    else:
+        build = open_artifact(location.parent if gguf_build.is_gguf(location) else location)
+    features = build.text_encoder_config.hidden_size * len(TEXT_TAPS)
+    if features != config.llm_features_dim:
+        raise ArtifactError(
+            f"{location}: the text encoder gives {features} features, the transformers read {config.llm_features_dim}; "
+            "quantize the text encoder of the same checkpoint"
+        )
+    return build

@@ -1,0 +1,184 @@
+"""The app: `python app.py`, then open the address it prints. Generates pictures with any variant and compares up to four.
+
+python app.py                                                the embedded model on the CPU, or on CUDA where there is one
+python app.py --source ideogram-4-fp8 --device cuda          another checkpoint; its builds are made on first use
+python app.py --artifact int8-paper --artifact q4_k_m-imatrix    artifacts made elsewhere, beside their source's own variants
+python app.py --artifact someone/ideogram-4-int8             a build on the Hub: downloaded when it is first used
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import platformdirs
+
+from ideogram_q8.commands.options import SOURCE_HELP, Parser, add_prompt_expander
+from ideogram_q8.errors import IdeogramQ8Error, RequestError, printable
+from ideogram_q8.machine.devices import AUTO, DEVICES, DTYPES, check_device, default_dtype
+
+if TYPE_CHECKING:
+    from ideogram_q8.ui.engine.studio import Studio
+
+HIGHEST_PORT = 65535
+WARM_UP_AFTER_SECONDS = 1.0
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line's options. Raises RequestError."""
+    parser = Parser(description="Generate pictures with any variant of a model, and compare up to four of them.")
+    parser.add_argument("--source", help=f"{SOURCE_HELP} (default: that of the first --artifact, else pocket)")
+    parser.add_argument(
+        "--artifact",
+        metavar="DIR|FILE|ID",
+        action="append",
+        default=[],
+        help="an artifact to offer too: a folder, a GGUF file of a pair for --source, or a Hub id org/name[/folder][@revision], which "
+        "is downloaded when it is first used; repeatable",
+    )
+    parser.add_argument(
+        "--report",
+        metavar="FILE",
+        type=Path,
+        help="a report.json of `evaluate`: its figures stand on the cards of what it measured",
+    )
+    parser.add_argument("--variant", default="fp8", help="the variant picked at the start (default: %(default)s)")
+    parser.add_argument("--device", choices=(AUTO, *DEVICES), default=AUTO, help="default: cuda where there is one, else cpu")
+    parser.add_argument("--dtype", choices=DTYPES, help="of activations (default: float32 on cpu, bfloat16 on cuda)")
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on; the default is reachable from this computer only"
+    )
+    parser.add_argument("--port", type=int, default=7860, help="0 takes any free port (default: %(default)s)")
+    parser.add_argument(
+        "--outputs",
+        type=Path,
+        default=platformdirs.user_data_path("ideogram-q8") / "outputs",
+        help="folder for pictures; whoever opens the page can fetch what is in it (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--max-queue",
+        metavar="N",
+        type=int,
+        default=8,
+        help="visitors who may wait before others are turned away (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--auth", metavar="FILE", type=Path, help="who may enter: a text file with a line NAME:PASSWORD for each"
+    )
+    add_prompt_expander(parser)
+    parser.add_argument(
+        "--preview-decoder",
+        metavar="DIR|FILE",
+        type=Path,
+        help="a tiny autoencoder to show steps with: taef2.safetensors, or a folder of diffusers' AutoencoderTiny (default: the "
+        "checkpoint's taef2.safetensors, or madebyollin/taef2 in the Hub's cache)",
+    )
+    parser.add_argument(
+        "--share", action="store_true", help="also reachable through gradio.live for three days; give --auth too"
+    )
+    parser.add_argument(
+        "--mcp", action="store_true", help="also an MCP server, under gradio_api/mcp/; needs pip install 'gradio[mcp]'"
+    )
+    options = parser.parse_args(arguments)
+    if options.max_queue < 1:
+        raise RequestError(f"--max-queue is {options.max_queue}; expected 1 or more")
+    if options.mcp and importlib.util.find_spec("mcp") is None:
+        raise RequestError("--mcp needs the mcp package: pip install 'gradio[mcp]'")
+    options.auth = read_accounts(options.auth) if options.auth else None
+    if options.preview_decoder is not None and not options.preview_decoder.exists():
+        raise RequestError(f"--preview-decoder is {options.preview_decoder}, which is not there; expected a file or folder")
+    if not 0 <= options.port <= HIGHEST_PORT:
+        raise RequestError(f"--port is {options.port}; expected 0 to {HIGHEST_PORT}")
+    outputs = options.outputs.resolve()
+    if outputs == Path.home() or outputs in Path.home().parents or outputs in Path(__file__).resolve().parents:
+        raise RequestError(f"--outputs is {outputs}, and all that is in it would be served; name a folder for pictures alone")
+    return options
+
+
+def read_accounts(path: Path) -> list[tuple[str, str]]:
+    """Names and passwords from a file with a line NAME:PASSWORD for each; empty lines and lines that start with # are left out.
+
+    Raises:
+        RequestError: there is no such file, a line is of another form, or nobody is in it.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise RequestError(f"--auth is {path}: {error}; expected a text file with a line NAME:PASSWORD for each") from None
+    accounts = []
+    for number, line in enumerate(lines, 1):
+        if line.strip() and not line.startswith("#"):
+            name, colon, password = line.partition(":")
+            if not (name and colon and password):
+                raise RequestError(f"--auth {path}, line {number} is not NAME:PASSWORD")
+            accounts.append((name, password))
+    if not accounts:
+        raise RequestError(f"--auth {path} names nobody; expected a line NAME:PASSWORD for each")
+    return accounts
+
+
+def open_studio(options: argparse.Namespace) -> Studio:
+    """Raises IdeogramQ8Error: the source, an artifact, the device or the variant is not there."""
+    from ideogram_q8.ui.engine.measured import read_report  # here and below: help and refusals come before torch is imported
+    from ideogram_q8.ui.engine.stock import source_of
+    from ideogram_q8.ui.engine.studio import Studio
+
+    device = check_device(options.device)
+    studio = Studio(
+        options.source or source_of(options.artifact),
+        options.outputs.resolve(),
+        artifacts=options.artifact,
+        report=read_report(options.report) if options.report else None,
+        device=device,
+        dtype=options.dtype or default_dtype(device),
+        prompt_expander=options.prompt_expander,
+        preview_decoder=options.preview_decoder,
+    )
+    names = [variant.name for variant in studio.variants()]
+    if options.variant not in names:
+        raise RequestError(f"--variant is {options.variant}; expected one of {', '.join(names)}")
+    return studio
+
+
+def _later(work: Callable[[], None]) -> None:
+    """Runs it in the background once the page had time to go out: imports keep a server from answering."""
+    timer = threading.Timer(WARM_UP_AFTER_SECONDS, work)
+    timer.daemon = True
+    timer.start()
+
+
+def main() -> int:
+    """Serves until Ctrl-C; returns the exit code: 2 for a refusal, 130 for Ctrl-C."""
+    try:
+        options = parse()
+        from ideogram_q8.ui.imports import import_gradio, postpone
+
+        postpone("torch")
+        studio = open_studio(options)
+        import_gradio()
+        from ideogram_q8.ui.engine.studio import warm_up
+        from ideogram_q8.ui.page import Serving, build_page, find_port, serve
+
+        port = find_port(options.host, options.port)
+        serving = Serving(options.host, port, options.auth, options.share, options.mcp)
+        page = build_page(studio, options.variant, options.max_queue, own_machine=serving.is_private)
+        address = serve(page, studio, serving)
+        _later(warm_up)
+    except (IdeogramQ8Error, OSError) as error:
+        print(f"error: {printable(' '.join(str(error).split()))}", file=sys.stderr)
+        return 2
+    print(f"Ideogram Q8 is ready at {address}  (Ctrl-C stops it; pictures go to {studio.outputs})", flush=True)
+    try:
+        threading.Event().wait()
+    except KeyboardInterrupt:
+        studio.close()
+    return 130
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

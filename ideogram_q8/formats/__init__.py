@@ -1,0 +1,1 @@
+"""Bytes and records: safetensors, GGUF, PNG, strict JSON, manifest, report."""

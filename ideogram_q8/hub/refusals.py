@@ -1,0 +1,64 @@
+"""What the Hub's refusals mean to a person, and what to do. Nothing of a request, so no token, gets into a message."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ideogram_q8.errors import IdeogramQ8Error, ResourceError, SourceError
+from ideogram_q8.hub.place import Place, cache_of
+
+_UNREACHABLE = "the Hub cannot be reached"
+
+
+class Unavailable(SourceError):
+    """The Hub cannot be reached, or does not let this user in: another time, or after a login, it may. `brief` says it in short."""
+
+    def __init__(self, message: str, brief: str) -> None:
+        super().__init__(message)
+        self.brief = brief
+
+
+@contextmanager
+def refusals(place: Place) -> Iterator[None]:
+    """Turns what huggingface_hub raises into this package's errors, which say what to do and nothing of what was sent."""
+    from huggingface_hub import errors
+
+    try:
+        yield
+    except (OSError, errors.HTTPError, errors.HFValidationError) as error:  # type: ignore[attr-defined]  # of the httpx in use
+        raise _refusal(place, error) from None  # so that no traceback shows the request
+
+
+def _refusal(place: Place, error: Exception) -> IdeogramQ8Error:
+    """Gated and unreachable are `Unavailable`. A name that the Hub does not know may as well be a folder's, mistyped."""
+    from huggingface_hub import errors
+
+    page, where = f"https://huggingface.co/{place.repository}", f"{place} on the Hugging Face Hub"
+    unless = f"there is no folder {place.repository} here, and {where}"
+    if isinstance(error, errors.GatedRepoError):
+        todo = f"is gated: accept its terms at {page} and log in with `hf auth login`"
+        return Unavailable(f"{where} {todo}", "gated: its terms are to be accepted")
+    if isinstance(error, errors.RevisionNotFoundError):
+        return SourceError(f"{where} has no such revision: see {page}/commits/main")
+    if isinstance(error, errors.RepositoryNotFoundError):
+        todo = f"check the name, or log in with `hf auth login` if {page} opens in your browser"
+        return SourceError(f"{unless} does not exist or is private: {todo}")
+    if isinstance(error, errors.OfflineModeIsEnabled | errors.LocalEntryNotFoundError):
+        todo = "connect, unset HF_HUB_OFFLINE, or name a downloaded folder"
+        return Unavailable(f"{unless} is not in the cache and the Hub cannot be reached: {todo}", _UNREACHABLE)
+    if isinstance(error, errors.HfHubHTTPError):
+        status = error.response.status_code
+        return Unavailable(
+            f"{unless} cannot be downloaded: the Hub answers {status}; try again later", f"the Hub answers {status}"
+        )
+    if isinstance(error, errors.HFValidationError):
+        return SourceError(f"{unless} cannot exist: the Hub has no such names; expected org/name, or a folder on this disk")
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        disk = cache_of(place.repository).parent
+        return ResourceError(f"the disk of {disk} is full; what arrived of {where} is kept: make room, and try again")
+    kind, todo = type(error).__name__, "and try again: it goes on where it was"
+    if isinstance(error, errors.HTTPError):  # type: ignore[attr-defined]  # of the httpx in use
+        return Unavailable(f"{unless} cannot be reached ({kind}): check the connection, {todo}", _UNREACHABLE)
+    return Unavailable(f"{unless} cannot be downloaded ({kind}): check the disk and the connection, {todo}", _UNREACHABLE)

@@ -1,0 +1,1 @@
+"""What machine this is: devices, NVIDIA's management library, threads."""

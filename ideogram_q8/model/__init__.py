@@ -1,0 +1,1 @@
+"""What Ideogram 4 is: architecture, components, number formats of files, presets. Nothing here imports torch."""

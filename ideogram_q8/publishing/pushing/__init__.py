@@ -1,0 +1,1 @@
+"""From a planned release to a repository on the Hub."""

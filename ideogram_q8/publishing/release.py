@@ -1,0 +1,280 @@
+"""Reads what is to be published and checks, before anything is sent, that it is what its manifests say and may be published.
+
+A folder holds one build (manifest.json right inside), or several of one source, each in a sub-folder of its own: the GGUF types of a
+model in one repository, say. What is published of a manifest differs in one word from what is on the disk: the folder that the source
+was read from becomes the repository that it is a copy of. The sha256 of the source's files stay, so whoever has that repository can
+tell; and a build's own identity, the sha256 of its weights, does not depend on it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ideogram_q8.errors import ArtifactError, PublishError
+from ideogram_q8.formats.manifest import FILE_NAME as MANIFEST
+from ideogram_q8.formats.manifest import Manifest, sha256_of
+from ideogram_q8.formats.report import FILE_NAME as REPORT
+from ideogram_q8.formats.report import Report, VariantReport
+from ideogram_q8.formats.strict_json import parse_json
+from ideogram_q8.publishing.cards.album import FILE_NAME as ALBUM
+from ideogram_q8.publishing.cards.album import Album
+from ideogram_q8.publishing.cards.card import Figures
+from ideogram_q8.publishing.cards.licence import (
+    APACHE,
+    IDEOGRAM,
+    IDEOGRAM_REPO,
+    NOTICE_FILE,
+    Licence,
+    licence_of,
+    modification_notice,
+    notice_text,
+    source_name,
+)
+from ideogram_q8.publishing.headers import check_header
+from ideogram_q8.publishing.pushing.plan import ReleaseFile
+
+CARD, SUMS, CONFIG = "README.md", "SHA256SUMS", "config.json"
+PROJECT = Path(__file__).resolve().parents[2]
+
+OnFile = Callable[[str, int], None]
+"""Called with the path and size in bytes of each large file before it is hashed."""
+
+
+@dataclass(frozen=True)
+class Build:
+    """A checked artifact folder.
+
+    Attributes:
+        prefix: where it goes in the repository: "" or "q4_k/".
+        manifest: as it will be published.
+        source_folder: the folder of this machine that the source was read from, if it was one.
+        files: without what is made from them: card, licence texts, sums.
+    """
+
+    prefix: str
+    manifest: Manifest
+    source_folder: Path | None
+    report: Report | None
+    album: Album | None
+    files: tuple[ReleaseFile, ...]
+
+    @property
+    def measured(self) -> VariantReport | None:
+        """The report's figures of this build."""
+        return measured_variant(self.manifest, self.report)
+
+    @property
+    def figures(self) -> Figures:
+        """What its card shows of the report."""
+        return Figures(self.report, self.measured, self.album)
+
+
+@dataclass(frozen=True)
+class Release:
+    """What is to be published of `folder`. `shared` are files for all builds: the licence's; `notes` are for the person."""
+
+    folder: Path
+    builds: tuple[Build, ...]
+    licence: Licence
+    shared: tuple[ReleaseFile, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def variant(self) -> str:
+        """The builds' variants in a row: `int8`, or `q4_k_m, q8_0`."""
+        return ", ".join(build.manifest.variant for build in self.builds)
+
+    @property
+    def artifacts(self) -> dict[str, str]:
+        """sha256 of each build by its folder in the repository."""
+        return {build.prefix: build.manifest.artifact_sha256 for build in self.builds}
+
+
+def read_release(folder: Path, on_file: OnFile | None = None) -> Release:
+    """Reads and checks all of `folder`; hashes every file that its manifests or reports name.
+
+    Raises:
+        PublishError: a file is missing or differs from the manifest, a header is damaged, a report measured other files, the builds do
+            not belong together, the licence's text is missing, or the licence is not known.
+        ArtifactError: a manifest.json or report.json is not valid.
+    """
+    folders = _build_folders(folder)
+    builds = tuple(_read_build(folder, found, on_file) for found in folders)
+    _check_family(builds)
+    licence = licence_of(builds[0].manifest)
+    shared = _licence_files(folder, builds, licence)
+    return Release(folder, builds, licence, shared, tuple(_notes(folder, builds, licence, shared)))
+
+
+def complete(release: Release, cards: Mapping[str, str]) -> tuple[ReleaseFile, ...]:
+    """All files of the release: with its cards, by their paths, and SHA256SUMS over everything else."""
+    files = [made(path, text) for path, text in cards.items()]
+    files += [file for build in release.builds for file in build.files]
+    files += release.shared
+    sums = "".join(f"{file.sha256}  {file.path}\n" for file in sorted(files, key=lambda f: f.path))
+    return (*files, made(SUMS, sums))
+
+
+def measured_variant(manifest: Manifest, report: Report | None) -> VariantReport | None:
+    """The report's figures of this build, None when it was not measured.
+
+    Raises:
+        PublishError: the report has figures of the same variant from other files.
+    """
+    found = report.variant(manifest.variant) if report else None
+    if found and found.artifact_sha256 != manifest.artifact_sha256:
+        raise PublishError(
+            f"{REPORT} measured a {manifest.variant} build with sha256 {found.artifact_sha256[:12]}, this one has "
+            f"{manifest.artifact_sha256[:12]}; measure these files, or remove {REPORT}"
+        )
+    return found
+
+
+def made(path: str, text: str) -> ReleaseFile:
+    """A file of the release whose content is made here."""
+    content = text.encode()
+    return ReleaseFile(path, len(content), hashlib.sha256(content).hexdigest(), content)
+
+
+def _build_folders(folder: Path) -> list[Path]:
+    if (folder / MANIFEST).is_file() or not folder.is_dir():
+        return [folder]
+    found = sorted(path.parent for path in folder.glob(f"*/{MANIFEST}"))
+    return found or [folder]  # whose manifest will be reported as missing
+
+
+def _read_build(root: Path, folder: Path, on_file: OnFile | None) -> Build:
+    stored = Manifest.from_json(_text(_existing(folder / MANIFEST, "write the artifact with `python -m ideogram_q8 quantize`")))
+    place = Path(stored.source.location)
+    manifest = dataclasses.replace(stored, source=dataclasses.replace(stored.source, location=source_name(stored)))
+    measured_in = next((place for place in (folder, root) if (place / REPORT).is_file()), folder)
+    report = Report.from_json(_text(measured_in / REPORT)) if (measured_in / REPORT).is_file() else None
+    measured = measured_variant(manifest, report)
+    files = list(_weights(folder, manifest, on_file))
+    files += [_checked(measured_in, s.path, None, s.sha256, on_file) for s in (measured.samples if measured else ())]
+    files += [_manifest_file(folder, stored, manifest)] + ([_whole(measured_in, REPORT)] if report else [])
+    album = _album(measured_in, report)
+    files += [_whole(measured_in, ALBUM)] if album else []
+    files += [_checked(measured_in, image.path, None, image.sha256, on_file) for image in (album.images if album else ())]
+    prefix = "" if folder == root else f"{folder.name}/"
+    moved = tuple(dataclasses.replace(file, path=prefix + file.path) for file in files)
+    return Build(prefix, manifest, place if place.is_absolute() else None, report, album, moved)
+
+
+def _album(folder: Path, report: Report | None) -> Album | None:
+    if report is None or not (folder / ALBUM).is_file():
+        return None
+    album = Album.from_json(_text(folder / ALBUM))
+    album.check(report)
+    return album
+
+
+def _weights(folder: Path, manifest: Manifest, on_file: OnFile | None) -> Iterator[ReleaseFile]:
+    """The weight files and, where a diffusers folder has them, the config.json beside each."""
+    for record in manifest.files:
+        file = _existing(folder / record.path, "quantize again, or restore the file")
+        _check_size(file, record.size)
+        check_header(file, manifest.tensors[record.path])
+    for record in manifest.files:
+        yield _checked(folder, record.path, record.size, record.sha256, on_file)
+        if "/" in record.path:
+            config = str(Path(record.path).with_name(CONFIG).as_posix())
+            _check_config(_existing(folder / config, "convert the artifact again"), manifest)
+            yield _whole(folder, config)
+
+
+def _check_config(file: Path, manifest: Manifest) -> None:
+    values = parse_json(_text(file), str(file), PublishError)
+    for key, expected in manifest.transformer.items():
+        if not isinstance(values, dict) or values.get(key) != expected:
+            raise PublishError(f"{file}: {key} is not {expected!r} as in {MANIFEST}; convert the artifact again")
+
+
+def _manifest_file(folder: Path, stored: Manifest, published: Manifest) -> ReleaseFile:
+    """The file itself where nothing in it must change, so that its bytes stay."""
+    return _whole(folder, MANIFEST) if stored == published else made(MANIFEST, published.to_json())
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ArtifactError(f"{file} is not UTF-8 text: {error}") from error
+
+
+def _existing(file: Path, remedy: str) -> Path:
+    if not file.is_file():
+        raise PublishError(f"{file} is missing; {remedy}")
+    return file
+
+
+def _whole(folder: Path, path: str) -> ReleaseFile:
+    file = folder / path
+    return ReleaseFile(path, file.stat().st_size, sha256_of(file), file)
+
+
+def _check_size(file: Path, size: int) -> None:
+    found = file.stat().st_size
+    if found != size:
+        raise PublishError(f"{file} has {found:,} bytes, its manifest says {size:,}; quantize again")
+
+
+def _checked(folder: Path, path: str, size: int | None, sha256: str, on_file: OnFile | None) -> ReleaseFile:
+    file = _existing(folder / path, "measure again, or restore the file")
+    found = file.stat().st_size if size is None else size
+    if on_file:
+        on_file(path, found)
+    digest = sha256_of(file)
+    if digest != sha256:
+        raise PublishError(f"{file} has sha256 {digest[:12]}..., expected {sha256[:12]}...; it changed since it was written")
+    return ReleaseFile(path, found, sha256, file)
+
+
+def _check_family(builds: Sequence[Build]) -> None:
+    first = builds[0].manifest
+    for build in builds[1:]:
+        if (build.manifest.source, build.manifest.traits) != (first.source, first.traits):
+            raise PublishError(
+                f"{build.prefix} was made from other weights than {builds[0].prefix}; publish builds of one source in a repository"
+            )
+    variants = [build.manifest.variant for build in builds]
+    if len(set(variants)) != len(variants):
+        raise PublishError(f"the builds are {', '.join(variants)}; a repository takes one of each")
+
+
+def _licence_files(folder: Path, builds: Sequence[Build], licence: Licence) -> tuple[ReleaseFile, ...]:
+    """The licence's text and, for Ideogram's, the Notice. The folder's own copy wins over the source's."""
+    name, own = licence.copy_file, builds[0].source_folder
+    places = [folder] + ([PROJECT] if licence == APACHE else [own] if own else [])
+    found = next((place / name for place in places if (place / name).is_file()), None)
+    if found is None:
+        raise PublishError(f"{licence.title} asks for a copy of its text: put {name} into {folder}")
+    copy = _whole(found.parent, name)
+    if licence == APACHE:
+        return (copy,)
+    variants = " and ".join(build.manifest.variant for build in builds)
+    modification = modification_notice(variants, builds[0].manifest.tool_version)
+    return copy, made(NOTICE_FILE, notice_text(_text(found), modification))
+
+
+def _notes(folder: Path, builds: Sequence[Build], licence: Licence, shared: Sequence[ReleaseFile]) -> Iterator[str]:
+    if licence == IDEOGRAM:
+        yield f"{IDEOGRAM_REPO} is gated; with --gated auto people accept the terms here as well"
+    for build in builds:
+        place, variant = folder / build.prefix, build.manifest.variant
+        if build.report is None:
+            yield f"no {REPORT} in {place}: every figure of the card reads 'not measured'"
+        elif build.measured is None:
+            yield f"{REPORT} has no variant {variant!r}: every figure of this build reads 'not measured'"
+        if build.source_folder:
+            source = build.manifest.source.location
+            yield f"{MANIFEST} will name {source} as the source instead of the folder {build.source_folder}"
+    known = {file.path for build in builds for file in build.files} | {file.path for file in shared} | {CARD, SUMS, REPORT}
+    others = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    left_out = [path for path in others if path not in known]
+    if left_out:
+        yield f"not part of the release, left out: {', '.join(left_out)}"

@@ -1,0 +1,1 @@
+"""The Space: its files, its start, its command."""

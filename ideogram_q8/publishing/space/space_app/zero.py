@@ -1,0 +1,124 @@
+"""The Space's app on ZeroGPU: a page that paints, and nothing that has to be remembered between two pictures.
+
+ZeroGPU lends a GPU for one call, in a process that is forked for it: models must be on "cuda" when the page starts, where the package
+`spaces` stands in for CUDA until then, and whatever a call changes is lost. The app with its queue, its variants loaded in turn and its
+history does not fit that, so this page loads every build that `space.json` names at the start, text encoder included, and offers them side
+by side. How long a GPU is asked for comes from the measured time of a step.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import spaces  # before torch, for which it stands in
+import torch
+from huggingface_hub import HfApi, errors, snapshot_download
+
+from ideogram_q8.captions import to_caption
+from ideogram_q8.errors import IdeogramQ8Error
+from ideogram_q8.formats.png import write_png
+from ideogram_q8.model.architecture import PRESETS
+from ideogram_q8.runtime.generation.sampling import Request, generate, metadata
+from ideogram_q8.runtime.loading.model import Model, load
+from ideogram_q8.runtime.memory.usage import module_bytes
+
+SETTINGS: dict[str, Any] = json.loads(Path(__file__).with_name("space.json").read_text(encoding="utf-8"))
+SEEDS = 2**31 - 1
+
+
+def load_models() -> dict[str, Model]:
+    """The builds by their names, whole, on the GPU where there is one; the pocket where none are named."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    dtype = torch.bfloat16 if device == "cuda" else torch.float32
+    places = {v["name"]: snapshot_download(v["repo"], revision=v["revision"]) for v in SETTINGS["variants"]}
+    models = {name: load(place, device=device, dtype=dtype) for name, place in (places or {"pocket": "pocket"}).items()}
+    for name, model in models.items():
+        networks = (*model.branches.values(), model.vae, model.text_encoder)  # the last is loaded when asked for
+        print(f"{name} is on {device}, {module_bytes(*networks) / 1e9:.2f} GB", flush=True)
+    return models
+
+
+def seconds(name: str, caption: str, seed: float, preset: str) -> int:  # noqa: ARG001
+    """For how long the GPU is asked, given what `paint` is given."""
+    return int(SETTINGS["seconds"].get(preset, 1))
+
+
+def painter(models: dict[str, Model]) -> Callable[[str, str, float, str], str]:
+    """What needs the GPU: (build, caption, seed, preset) -> the path of a PNG, which holds how it was made."""
+    outputs = Path(tempfile.mkdtemp())
+
+    def paint(name: str, caption: str, seed: float, preset: str) -> str:
+        model = models[name]
+        width, height = model.traits.default_size
+        try:
+            request = Request(caption=to_caption(caption), seed=int(seed), preset=preset, width=width, height=height)
+            request.check(model.traits)
+            result = generate(model, request)
+        except IdeogramQ8Error as error:
+            raise gr.Error(str(error)) from error
+        path = outputs / f"{name}-{preset}-{int(seed)}-{os.urandom(4).hex()}.png"
+        write_png(path, result.image, metadata(result))
+        return str(path)
+
+    lent: Callable[[str, str, float, str], str] = spaces.GPU(duration=seconds)(paint)
+    return lent
+
+
+def check_visitor(token: str | None) -> None:
+    """Where visitors log in: that this one may have the weights that pictures come from.
+
+    Raises:
+        gr.Error: nobody is logged in, or the terms are not accepted.
+    """
+    base = SETTINGS["visitors_accept"]
+    if base is None:
+        return
+    if token is None:
+        raise gr.Error("log in first: the terms of the weights are accepted by each visitor")
+    try:
+        HfApi().auth_check(base, token=token)
+    except (errors.GatedRepoError, errors.RepositoryNotFoundError):
+        raise gr.Error(f"accept the terms at https://huggingface.co/{base} first, then try again") from None
+    except (OSError, errors.HTTPError):  # type: ignore[attr-defined]  # of the httpx that the installed version uses
+        raise gr.Error("the Hub does not say whether you have accepted the terms; try again in a minute") from None
+
+
+def build_page(models: dict[str, Model]) -> gr.Blocks:
+    """The page."""
+    paint = painter(models)
+
+    def paint_for(name: str, caption: str, seed: float, preset: str, visitor: gr.OAuthToken | None) -> str:
+        check_visitor(visitor.token if visitor else None)
+        return paint(name, caption, seed, preset)
+
+    with gr.Blocks(title="Ideogram Q8", analytics_enabled=False) as page:
+        gr.Markdown(SETTINGS["about"])
+        if SETTINGS["visitors_accept"]:
+            gr.LoginButton()
+        name = gr.Radio(list(models), value=next(iter(models)), label="Build")
+        caption = gr.Textbox(label="Caption", placeholder="A sentence, or a JSON caption", lines=3)
+        with gr.Row():
+            seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=SEEDS)
+            preset = gr.Radio(list(PRESETS), value="turbo-12", label="Preset")
+        button = gr.Button("Paint", variant="primary")
+        picture = gr.Image(label="Picture", type="filepath", format="png")
+        button.click(
+            paint_for, [name, caption, seed, preset], picture, api_name="paint", concurrency_id="gpu", concurrency_limit=1
+        )
+    return page.queue(max_size=8)
+
+
+def main() -> None:
+    """Serves until it is stopped."""
+    host, port = os.environ.get("GRADIO_SERVER_NAME", "0.0.0.0"), int(os.environ.get("GRADIO_SERVER_PORT", "7860"))
+    build_page(load_models()).launch(server_name=host, server_port=port, ssr_mode=False, quiet=True, enable_monitoring=False)
+
+
+if __name__ == "__main__":
+    main()

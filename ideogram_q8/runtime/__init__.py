@@ -1,0 +1,1 @@
+"""Running a model: weights in memory, layers, kernels, memory plans, text, denoising, decoding."""

@@ -1,0 +1,1 @@
+"""Attention in bfloat16 and INT8."""

@@ -1,0 +1,1 @@
+"""Choosing between back ends: trials, measured tables, tuning, operators, scratch memory."""

@@ -1,0 +1,1 @@
+"""Products of a Linear in every number format, one file a back end."""

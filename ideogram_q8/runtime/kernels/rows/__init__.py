@@ -1,0 +1,1 @@
+"""Operators on rows: norms, RoPE, the guided step."""

@@ -1,0 +1,308 @@
+"""What a picture takes before anything is loaded: bytes of every stage under each placement plan, from shapes and schemes alone.
+
+A picture has three stages: the caption is encoded, latents are denoised, the picture is decoded. Plans say what of the networks stays
+on the device meanwhile; they are tried in order, fastest first. Host memory that a plan asks for is pinned, so it counts as well.
+What is left out: the libraries' own memory (0.3 to 0.6 GB of a CUDA device, for which `usage.RESERVED` is left), other programs, the
+allocator's slack. Branches are counted one after the other: both run at once only where there is room left (`Model.placement`).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from ideogram_q8.errors import RequestError
+from ideogram_q8.machine.devices import ATTENTIONS, AUTO, COMPUTES
+from ideogram_q8.model.architecture import (
+    BRANCHES,
+    MAX_TEXT_TOKENS,
+    PRESETS,
+    SIDE_MULTIPLE,
+    TEXT_PROJECTION,
+    TEXT_TAPS,
+    Branch,
+    Linear,
+    TransformerConfig,
+    linears,
+    split_block,
+    tensor_shapes,
+)
+from ideogram_q8.model.schemes import INT8_SCHEMES
+from ideogram_q8.numerics import nf4
+from ideogram_q8.numerics.ggml import BLOCKS
+from ideogram_q8.runtime.generation.decoding import strip_values
+from ideogram_q8.runtime.kernels.choosing.scratch import attention_scratch_bytes, scratch_bytes
+from ideogram_q8.runtime.loading.streaming import SLOTS, STREAMED
+from ideogram_q8.runtime.memory.usage import Activations
+
+_MOST_STEPS = max(preset.steps for preset in PRESETS.values())
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Where the networks are. `streamed` branches and a `streamed` encoder stay in host memory and visit block by block.
+
+    An encoder that is `freed` is on the device for the first stage only; `resident`, for all of them. `key` is what people type, `name`
+    what they read.
+    """
+
+    key: str
+    name: str
+    streamed: tuple[Branch, ...]
+    encoder: Literal["resident", "freed", "streamed"]
+
+
+PLANS: tuple[Plan, ...] = (
+    Plan("resident", "all resident", (), "resident"),
+    Plan("freed", "text encoder freed after use", (), "freed"),
+    Plan("encoder", "text encoder streamed", (), "streamed"),
+    Plan("unconditional", "unconditional branch and text encoder streamed", ("unconditional",), "streamed"),
+    Plan("both", "both branches and text encoder streamed", ("unconditional", "conditional"), "streamed"),
+)
+"""Fastest first. A freed encoder is read from disk again for the next new caption."""
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """Bytes of a text encoder's language model: all of it, and its largest layer."""
+
+    total: int
+    layer: int
+    width: int
+
+
+@dataclass(frozen=True)
+class Networks:
+    """What is loaded. `schemes` has a scheme for each Linear of a branch: "fp8", "nf4", those of recipes, or a float type.
+
+    `vae_bytes` of the VAE; `vae_channels` before and after the first layer of its decoder's last block, at the picture's full size.
+    """
+
+    config: TransformerConfig
+    schemes: Mapping[Branch, Mapping[str, str]]
+    encoder: Encoder
+    vae_bytes: int
+    vae_channels: tuple[int, int]
+    dtype: torch.dtype
+    compute: str = COMPUTES[0]
+    """One of COMPUTES, what Linears in ggml's blocks compute in."""
+    attention: str = ATTENTIONS[0]
+    """One of ATTENTIONS."""
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Peak bytes on the device in each stage, and bytes in host memory."""
+
+    plan: Plan
+    text: int
+    denoise: int
+    decode: int
+    host: int
+
+    @property
+    def peak(self) -> int:
+        return max(self.text, self.denoise, self.decode)
+
+
+def footprint(
+    networks: Networks, plan: Plan, size: tuple[int, int], text_tokens: int = MAX_TEXT_TOKENS, device: str = "cuda"
+) -> Footprint:
+    """What `plan` takes for one picture of `size` (width, height) whose caption has `text_tokens` tokens."""
+    blocks = [list(_block_bytes(networks, branch)) for branch in BRANCHES]
+    streamed = list(
+        itertools.chain.from_iterable(b for b, branch in zip(blocks, BRANCHES, strict=True) if branch in plan.streamed)
+    )
+    kept = sum(branch_bytes(networks, branch) for branch in BRANCHES) - sum(streamed) + SLOTS * max(streamed, default=0)
+    encoder = networks.encoder
+    beside = {"resident": encoder.total, "freed": 0, "streamed": SLOTS * encoder.layer}[plan.encoder]
+    base = kept + networks.vae_bytes
+    while_encoding = encoder.total if plan.encoder == "freed" else beside
+    needed = activations(networks, size, text_tokens, device)
+    return Footprint(
+        plan,
+        base + while_encoding + needed.text,
+        base + beside + needed.denoise,
+        base + beside + needed.decode,
+        sum(streamed) + (encoder.total if plan.encoder == "streamed" else 0),
+    )
+
+
+def first_that_fits(
+    networks: Networks, size: tuple[int, int], available: int, text_tokens: int = MAX_TEXT_TOKENS, device: str = "cuda"
+) -> Footprint | None:
+    """The footprint of the first plan within `available` bytes of the device; None where none is."""
+    found = (footprint(networks, plan, size, text_tokens, device) for plan in plans(device))
+    return next((each for each in found if each.peak <= available), None)
+
+
+def least(networks: Networks, size: tuple[int, int], text_tokens: int = MAX_TEXT_TOKENS, device: str = "cuda") -> Footprint:
+    """The footprint of the plan with the smallest peak."""
+    return min((footprint(networks, plan, size, text_tokens, device) for plan in plans(device)), key=lambda each: each.peak)
+
+
+def plans(device: str) -> tuple[Plan, ...]:
+    """Those of a kind of device: a CPU has nothing to stream from."""
+    return tuple(plan for plan in PLANS if device == "cuda" or plan.encoder != "streamed")
+
+
+def plan_named(key: str, device: str) -> Plan:
+    """The plan of `devices.PLANS` that a person asks for.
+
+    Raises:
+        RequestError: there is none of this name for a kind of device.
+    """
+    found = {plan.key: plan for plan in plans(device)}
+    if key not in found:
+        raise RequestError(f"--plan is {key}, on {device} expected one of {', '.join((AUTO, *found))}")
+    return found[key]
+
+
+# ---- weights ----
+
+
+def linear_bytes(linear: Linear, scheme: str, dtype: torch.dtype, compute: str = COMPUTES[0]) -> int:
+    """Of a Linear as `layers` holds it, without its bias."""
+    outputs, inputs = linear.out_features, linear.in_features
+    if scheme in BLOCKS:
+        return outputs * (BLOCKS[scheme].row_bytes(inputs) + (4 if compute == "int8" else 0))
+    if scheme == "nf4" and inputs % nf4.BLOCK == 0:  # else blocks lie across rows, and it is loaded as values
+        return outputs * inputs // 2 + 4 * outputs * inputs // nf4.BLOCK
+    if scheme == "fp8" or scheme in INT8_SCHEMES:
+        return outputs * inputs + 4 * outputs
+    return outputs * inputs * dtype.itemsize
+
+
+def branch_bytes(networks: Networks, branch: Branch) -> int:
+    """Of all tensors of a branch as they are loaded, the unconditional one without the text projection."""
+    weights = {f"{linear.name}.weight": linear for linear in linears(networks.config)}
+    total = 0
+    for name, shape in tensor_shapes(networks.config).items():
+        if branch == "unconditional" and name.partition(".")[0] in TEXT_PROJECTION:
+            continue
+        if name in weights:
+            scheme = networks.schemes[branch][weights[name].name]
+            total += linear_bytes(weights[name], scheme, networks.dtype, networks.compute)
+        else:
+            total += torch.Size(shape).numel() * networks.dtype.itemsize
+    return total
+
+
+def _block_bytes(networks: Networks, branch: Branch) -> Iterator[int]:
+    """What of each block is streamed."""
+    config, found = networks.config, [0] * networks.config.num_layers
+    for linear in linears(config):
+        if linear.in_block and linear.kind.startswith(STREAMED):
+            index = int(split_block(linear.name)[0].split(".")[-2])
+            found[index] += linear_bytes(linear, networks.schemes[branch][linear.name], networks.dtype, networks.compute)
+    norms = 2 * config.attention_head_dim * networks.dtype.itemsize
+    return (bytes_ + norms for bytes_ in found)
+
+
+def has_w8a8(networks: Networks) -> bool:
+    """Whether any Linear computes in int8."""
+    return any("w8a8" in schemes.values() for schemes in networks.schemes.values())
+
+
+# ---- activations ----
+
+
+def activations(
+    networks: Networks,
+    size: tuple[int, int],
+    text_tokens: int = MAX_TEXT_TOKENS,
+    device: str = "cuda",
+    overlap: bool = False,
+) -> Activations:
+    """Of all stages of one picture; with `overlap`, of both branches at once."""
+    return Activations(
+        encode_activation_bytes(networks, text_tokens, device),
+        denoise_activation_bytes(networks, size, text_tokens, device, overlap),
+        decode_activation_bytes(networks.vae_channels, size, networks.dtype, device),
+    )
+
+
+def encode_activation_bytes(networks: Networks, tokens: int, device: str) -> int:
+    """Of the first stage: the features as float32 and in the activations' dtype, and then what normalizing or projecting them takes."""
+    config, item = networks.config, networks.dtype.itemsize
+    features = len(TEXT_TAPS) * networks.encoder.width * tokens
+    given = features * (4 + (item if item < 4 else 0))
+    scheme = networks.schemes["conditional"][TEXT_PROJECTION[1]]
+    shape = tokens, config.hidden_size, config.llm_features_dim
+    projecting = scratch_bytes(scheme, *shape, networks.dtype, device, networks.compute) + tokens * config.hidden_size * item
+    return given + max(features * 2 * 4, features * item + projecting)  # a norm computes in float32
+
+
+def denoise_activation_bytes(
+    networks: Networks, size: tuple[int, int], text_tokens: int, device: str, overlap: bool = False
+) -> int:
+    """The largest sum of tensors alive at once in one branch, or in both, beside what is kept for all steps (`denoising`)."""
+    config, item = networks.config, networks.dtype.itemsize
+    image = size[0] * size[1] // SIDE_MULTIPLE**2
+    tokens = text_tokens + image
+    kept = 2 * _MOST_STEPS * (4 * config.num_layers + 1) * config.hidden_size * item
+    kept += 2 * (2 * tokens) * config.attention_head_dim * item  # cosines and sines of both branches
+    kept += text_tokens * config.hidden_size * 2 * item + 4 * image * config.in_channels * 4
+    return kept + _block_peak(networks, tokens, device) + (_block_peak(networks, image, device) if overlap else 0)
+
+
+def _block_peak(networks: Networks, tokens: int, device: str) -> int:
+    """Of the activations of a branch that sees so many tokens.
+
+    A block peaks at one of its products or between them: units are [tokens, hidden] and [tokens, feed-forward] in the dtype of the
+    activations; each product has its input, its output and what its kernel needs meanwhile.
+    """
+    config, item = networks.config, networks.dtype.itemsize
+    # the residual, q k v, and one of them normalized and turned; a CPU normalizes halves in float32
+    placing = tokens * config.hidden_size * (4 * item + max(2 * item, 8 if device == "cpu" else 0))
+    attending = 5 * tokens * config.hidden_size * item  # the residual, q k v, and what becomes of them
+    if networks.attention == "int8":
+        attending += attention_scratch_bytes(tokens, config.num_attention_heads, config.attention_head_dim, device)
+    return max(
+        placing, attending, *(_product_peak(networks, kind, scheme, tokens, device) for kind, scheme in _products(networks))
+    )
+
+
+def _products(networks: Networks) -> set[tuple[str, str]]:
+    """Kinds of products of a block, and the schemes that they have somewhere."""
+    names = [(linear.name, linear.kind) for linear in linears(networks.config) if linear.in_block and linear.sees_tokens]
+    return {(kind, networks.schemes[branch][name]) for branch in BRANCHES for name, kind in names}
+
+
+def _product_peak(networks: Networks, kind: str, scheme: str, tokens: int, device: str) -> int:
+    """What is alive while the products of a kind are computed, in a block where they have this scheme."""
+    config, item, dtype = networks.config, networks.dtype.itemsize, networks.dtype
+    hidden, gates = config.hidden_size, config.intermediate_size
+    stream, ffn = tokens * hidden * item, tokens * gates * item
+    int8 = scheme == "w8a8" or (scheme in BLOCKS and networks.compute == "int8")
+    in_pieces = scheme == "w8a8" and device == "cpu"
+    apart = scheme in BLOCKS and device == "cpu"  # what a file maps is not adjoined
+
+    def product(outputs: int, inputs: int, before: bool) -> int:
+        """Scratch, and the input that was made for this product alone."""
+        made = tokens * inputs * item if before and not in_pieces else 0
+        return made + scratch_bytes(scheme, tokens, outputs, inputs, dtype, device, networks.compute)
+
+    match kind:
+        case "attention.qkv":
+            return 4 * stream + product(hidden if apart else 3 * hidden, hidden, before=True)  # the residual, q k v
+        case "attention.o":
+            return 3 * stream + product(hidden, hidden, before=False)
+        case "feed_forward.w2" if int8 and (in_pieces or device != "cpu"):
+            return 2 * stream + 2 * ffn + product(hidden, gates, before=True)
+        case "feed_forward.w2":
+            return max(stream + 3 * ffn, 2 * stream + ffn + product(hidden, gates, before=False))
+        case _:
+            return stream + 2 * ffn + product(gates if apart else 2 * gates, hidden, before=True)  # w1 and w3
+
+
+def decode_activation_bytes(channels: tuple[int, int], size: tuple[int, int], dtype: torch.dtype, device: str) -> int:
+    """`decoding.run_decoder` in the first layer of the last block: its input and two maps, beside a strip's own input and output."""
+    before, after = channels
+    pixels = size[0] * size[1]
+    strip = min(strip_values(device), after * pixels)
+    return (before + 2 * after) * pixels * dtype.itemsize + strip * (4 + 2 * dtype.itemsize)

@@ -1,0 +1,155 @@
+"""Projected captions on disk, so that a known caption needs no text encoder: the largest file of the model stays unread.
+
+An entry is a safetensors file named by the sha256 of everything its numbers come from: the caption, the text encoder, the projection,
+the precision, and the release of this package. What is damaged counts as absent. Old entries make room for new ones.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import secrets
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import platformdirs
+import torch
+from safetensors import SafetensorError
+
+from ideogram_q8.formats.manifest import TOOL_VERSION
+from ideogram_q8.model.architecture import MAX_TEXT_TOKENS
+
+DEFAULT_LIMIT = 256 * 2**20
+"""Bytes: 56 of Ideogram 4's captions of 512 tokens in bfloat16."""
+SWITCH = "IDEOGRAM_Q8_CAPTION_CACHE"
+"""An environment variable: `off` keeps and reads nothing."""
+_SUFFIX = ".safetensors"
+_TENSOR = "projected"
+_HEADER_LIMIT = 4096
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Key:
+    """What a projected caption depends on: sha256s of the caption's text, the encoder and the projection; where and how it was computed."""
+
+    caption: str
+    encoder: str
+    projection: str
+    device: str
+    dtype: str
+    compute: str
+    """One of `devices.COMPUTES`, of the encoder; that of the projection is in its sha256."""
+    release: str = TOOL_VERSION
+
+    @property
+    def digest(self) -> str:
+        """sha256 in hexadecimal."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class CaptionCache:
+    """A folder of entries, of at most `limit` bytes together. Several processes may use it at once."""
+
+    folder: Path
+    limit: int = DEFAULT_LIMIT
+
+    def read(self, key: Key, width: int, dtype: torch.dtype) -> torch.Tensor | None:
+        """The entry [n, width] on the CPU, if there is a sound one."""
+        path = self._path(key)
+        try:
+            with open(path, "rb") as file:
+                data = file.read(MAX_TEXT_TOKENS * width * dtype.itemsize + _HEADER_LIMIT + 1)
+        except OSError:
+            return None
+        found = _parse(data, key, width, dtype)
+        if found is None:
+            _log.warning("%s is damaged and will be written again", path)
+            return None
+        with contextlib.suppress(OSError):
+            os.utime(path)  # the entries used last stay longest
+        return found
+
+    def write(self, key: Key, projected: torch.Tensor) -> None:
+        """Keeps `projected` [n, width]. A folder that cannot be written is said once in the log and costs nothing else."""
+        from safetensors.torch import save  # imports torch, for which the app's page does not wait
+
+        data = save({_TENSOR: projected.cpu().contiguous()}, {"key": key.digest, "sha256": _sha256(projected)})
+        temporary = self.folder / f".{secrets.token_hex(8)}.partial"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            try:
+                with open(temporary, "wb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                temporary.replace(self._path(key))
+            finally:
+                temporary.unlink(missing_ok=True)
+            self._make_room()
+        except OSError as error:
+            _log.warning("the projected caption was not kept in %s: %s", self.folder, error)
+
+    def _path(self, key: Key) -> Path:
+        return self.folder / f"{key.digest}{_SUFFIX}"
+
+    def _make_room(self) -> None:
+        """Removes what was used longest ago, and what a killed process left, until the rest is within the limit."""
+        entries = []
+        for path in self.folder.iterdir():
+            with contextlib.suppress(FileNotFoundError):  # another process removed it
+                if path.suffix in (_SUFFIX, ".partial"):
+                    state = path.stat()
+                    entries.append((state.st_mtime_ns, state.st_size, path))
+        total = 0
+        for _, size, path in sorted(entries, reverse=True):
+            total += size
+            if total > self.limit:
+                path.unlink(missing_ok=True)
+
+
+def from_environment() -> CaptionCache | None:
+    """The cache in the user's cache folder, by the conventions of the operating system; none where SWITCH is `off`."""
+    if os.environ.get(SWITCH, "").lower() == "off":
+        return None
+    return CaptionCache(platformdirs.user_cache_path("ideogram-q8") / "captions")
+
+
+def files_digest(files: Iterable[Path]) -> str:
+    """sha256 over paths, sizes and times of change: hashing gigabytes would take as long as what the cache saves.
+
+    Raises:
+        OSError: a file is gone.
+    """
+    states = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    return hashlib.sha256(json.dumps(sorted(states)).encode()).hexdigest()
+
+
+def _sha256(tensor: torch.Tensor) -> str:
+    return hashlib.sha256(tensor.cpu().contiguous().view(-1).view(torch.uint8).numpy().data).hexdigest()
+
+
+def _parse(data: bytes, key: Key, width: int, dtype: torch.dtype) -> torch.Tensor | None:
+    """The tensor of a whole entry of this key; None for anything else."""
+    if len(data) < 8:
+        return None
+    length = int.from_bytes(data[:8], "little")
+    if length > min(_HEADER_LIMIT, len(data) - 8):
+        return None
+    try:
+        header = json.loads(data[8 : 8 + length])
+        metadata = header["__metadata__"]
+        from safetensors.torch import load
+
+        found = load(data)[_TENSOR]
+    except (SafetensorError, ValueError, LookupError, TypeError, RecursionError):
+        return None
+    whole = found.dtype == dtype and found.dim() == 2 and 0 < len(found) <= MAX_TEXT_TOKENS and found.shape[1] == width
+    if not whole or not isinstance(metadata, dict) or metadata != {"key": key.digest, "sha256": _sha256(found)}:
+        return None
+    return found

@@ -1,0 +1,1 @@
+"""Ablations and one-off pages. Only the command line imports them."""

@@ -1,0 +1,1 @@
+"""Training, planting faults in, measuring and exporting the pocket. The package imports none of it."""

@@ -1,0 +1,1 @@
+"""The app without its page: nothing here imports gradio."""

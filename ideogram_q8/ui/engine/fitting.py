@@ -1,0 +1,67 @@
+"""Whether a variant fits the device, before anything is built or loaded: `budget` asked for the page's cards."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ideogram_q8.builds.gguf_build import is_gguf, open_transformers
+from ideogram_q8.builds.reader import read_manifest
+from ideogram_q8.model.architecture import BRANCHES, Branch, TransformerConfig
+from ideogram_q8.recipes import Recipe, choose
+from ideogram_q8.runtime.memory import budget, inventory
+from ideogram_q8.runtime.memory.budget import Networks
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Peak bytes of a picture under the first plan that fits, or the thriftiest; `plan` is None where none fits."""
+
+    needed: int
+    available: int
+    plan: str | None
+    offloads: bool
+
+    def __str__(self) -> str:
+        if self.plan is None:
+            return f"does not fit: {self.available / 1e9:.1f} GB free"
+        return f"fits with offload: {self.plan}" if self.offloads else "fits"
+
+
+def fit(base: Networks, variant: str, given: str | None, size: tuple[int, int], available: int, device: str) -> Fit:
+    """The fit of a picture of `size`, width and height.
+
+    Args:
+        base: the networks of the source itself.
+        variant: a name of `variants.VARIANT_NAMES`, or of an artifact with its manifest, or of GGUF files, at `given`.
+        available: bytes of the device.
+    """
+    networks = dataclasses.replace(base, schemes=_schemes(base, variant, given))
+    found = budget.first_that_fits(networks, size, available, device=device)
+    if found is None:
+        return Fit(budget.least(networks, size, device=device).peak, available, None, offloads=True)
+    return Fit(found.peak, available, found.plan.name, offloads=bool(found.plan.streamed) or found.plan.encoder == "streamed")
+
+
+def _schemes(base: Networks, variant: str, given: str | None) -> Mapping[Branch, Mapping[str, str]]:
+    if given is not None:
+        return _schemes_of_files(given, base.config)
+    return base.schemes if variant == "fp8" else _schemes_of_recipe(variant, base.config)
+
+
+@functools.lru_cache(maxsize=32)
+def _schemes_of_recipe(variant: str, config: TransformerConfig) -> Mapping[Branch, Mapping[str, str]]:
+    parts = choose(variant, config).parts
+    return {branch: {plan.linear: plan.scheme for plan in parts[branch].layers} for branch in BRANCHES}
+
+
+@functools.lru_cache(maxsize=32)
+def _schemes_of_files(location: str, config: TransformerConfig) -> Mapping[Branch, Mapping[str, str]]:
+    path = Path(location)
+    if is_gguf(path):
+        return inventory.schemes(open_transformers(path, config=config))
+    parts = Recipe.from_value(read_manifest(path).recipe).parts  # which is here before the weights are
+    return {branch: {plan.linear: plan.scheme for plan in parts[branch].layers} for branch in BRANCHES}

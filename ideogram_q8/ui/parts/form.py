@@ -1,0 +1,192 @@
+"""What the tabs share: the caption, preset, size and seed on the left of the page, and the cards to pick variants."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from ideogram_q8.builds.variants import Variant
+from ideogram_q8.captions import to_caption
+from ideogram_q8.errors import IdeogramQ8Error
+from ideogram_q8.model.architecture import MAX_GUIDANCE, MAX_STEPS, PRESETS, SIDE_MULTIPLE, Traits, custom_preset, preset
+from ideogram_q8.ui.engine.examples import EXAMPLES
+from ideogram_q8.ui.engine.jobs import Jobs
+from ideogram_q8.ui.engine.measured import figures
+from ideogram_q8.ui.engine.seeds import MAX_SEED, roll_seed
+from ideogram_q8.ui.engine.sizes import RATIOS, megapixels_range, size_of
+from ideogram_q8.ui.engine.studio import Studio, warm_up
+from ideogram_q8.ui.parts import fragments
+
+if TYPE_CHECKING:
+    from ideogram_q8.runtime.generation.sampling import Request
+
+CUSTOM = "custom"
+_PRESET_TITLES = {"turbo-12": "Turbo · 12", "default-20": "Default · 20", "quality-48": "Quality · 48"}
+Fields = tuple[str, str, float, float, float, float, float]
+"""Caption, preset, width, height, seed, steps, guidance: what `read_request` takes."""
+
+
+@dataclass(frozen=True)
+class RequestForm:
+    """The components that make up a request."""
+
+    caption: gr.Textbox
+    preset: gr.Radio
+    width: gr.Slider
+    height: gr.Slider
+    seed: gr.Number
+    keep_seed: gr.Checkbox
+    steps: gr.Slider
+    guidance: gr.Slider
+
+    @property
+    def inputs(self) -> list[gr.components.Component]:
+        """In the order of `read_request`'s arguments."""
+        return [self.caption, self.preset, self.width, self.height, self.seed, self.steps, self.guidance]
+
+    def filled(self, request: Request, caption: str | None = None) -> list[object]:
+        """Values for `inputs` that make this request again; `caption` where it is to be shown another way."""
+        own = preset(request.preset)
+        chosen = request.preset if request.preset in PRESETS else CUSTOM
+        guidance = gr.skip() if own.main_guidance is None else own.main_guidance
+        return [caption or request.caption, chosen, request.width, request.height, request.seed, own.steps, guidance]
+
+
+@dataclass(frozen=True)
+class Desk:
+    """What all tabs work with. `owner` is the browser's secret."""
+
+    studio: Studio
+    form: RequestForm
+    owner: gr.State
+    jobs: Jobs
+
+
+@dataclass(frozen=True)
+class Painter:
+    """What the page, and other tabs, use of a tab that paints."""
+
+    cards: gr.Radio | gr.CheckboxGroup
+    finished: list[Any]
+    """The events that come after its work, well or not."""
+
+
+def build_form(traits: Traits) -> RequestForm:
+    """Adds the form to the current Blocks context."""
+    caption = gr.Textbox(
+        EXAMPLES[0].caption,
+        label="Caption",
+        info="Plain text, or a JSON caption in Ideogram's form (the Caption tab builds one)",
+        lines=9,
+        max_lines=14,
+        elem_id="q8-caption",
+    )
+    gr.Examples(
+        [[example.caption] for example in EXAMPLES],
+        caption,
+        label="Examples",
+        example_labels=[example.label for example in EXAMPLES],
+        api_visibility="private",
+        elem_id="q8-examples",
+    )
+    choices = [*((_PRESET_TITLES.get(name, name), name) for name in PRESETS), ("Custom", CUSTOM)]
+    chosen = gr.Radio(choices, value="default-20", label="Preset · steps", elem_id="q8-preset")
+    with gr.Row(visible=False) as custom:
+        steps = gr.Slider(2, MAX_STEPS, 24, step=1, label="Steps", min_width=140, elem_id="q8-steps")
+        guidance = gr.Slider(1, MAX_GUIDANCE, traits.guidance[0], step=0.1, label="Guidance", min_width=140, buttons=[])
+    chosen.change(lambda name: gr.update(visible=name == CUSTOM), chosen, custom, api_visibility="private", queue=False)
+    width, height = _build_size(traits)
+    seed, keep = _build_seed()
+    return RequestForm(caption, chosen, width, height, seed, keep, steps, guidance)
+
+
+def _build_size(traits: Traits) -> tuple[gr.Slider, gr.Slider]:
+    low, high, usual = megapixels_range(traits)
+    with gr.Row():
+        ratio = gr.Dropdown(RATIOS, value="1:1", label="Shape", min_width=110, scale=1, elem_id="q8-ratio")
+        area = gr.Slider(low, high, usual, step=low / 4, label="Megapixels", min_width=150, scale=2, buttons=[])
+    with gr.Row():
+        width, height = (
+            gr.Slider(traits.min_side, traits.max_side, side, step=SIDE_MULTIPLE, label=label, min_width=130, buttons=[])
+            for label, side in zip(("Width", "Height"), traits.default_size, strict=True)
+        )
+    for component in (ratio, area):
+        component.input(
+            lambda shape, size: size_of(shape, size, traits),
+            [ratio, area],
+            [width, height],
+            api_visibility="private",
+            queue=False,
+        )
+    return width, height
+
+
+def _build_seed() -> tuple[gr.Number, gr.Checkbox]:
+    with gr.Row(elem_classes="q8-seed"):
+        seed = gr.Number(7, label="Seed", precision=0, minimum=0, maximum=MAX_SEED, min_width=120, elem_id="q8-seed")
+        roll = gr.Button("Roll", elem_id="q8-roll", scale=0, min_width=104)
+    keep = gr.Checkbox(True, label="Keep the seed for the next picture", elem_id="q8-keep", container=False)
+    roll.click(roll_seed, None, seed, api_name="roll_seed", queue=False)
+    return seed, keep
+
+
+def variant_cards(variants: Sequence[Variant], chosen: str, label: str, elem_id: str) -> gr.Radio:
+    """A radio group that looks like cards."""
+    return gr.Radio(card_choices(variants), value=chosen, label=label, elem_classes="q8-cards", elem_id=elem_id, min_width=300)
+
+
+def many_variant_cards(variants: Sequence[Variant], chosen: Sequence[str], label: str, elem_id: str) -> gr.CheckboxGroup:
+    """The same, for picking several."""
+    return gr.CheckboxGroup(
+        card_choices(variants), value=list(chosen), label=label, elem_classes="q8-cards", elem_id=elem_id, min_width=300
+    )
+
+
+def card_choices(variants: Sequence[Variant]) -> list[tuple[str, str]]:
+    """(what the card says, the variant's name) of each variant, as long as nothing is known of the device."""
+    return [(fragments.card(variant), variant.name) for variant in variants]
+
+
+def full_choices(studio: Studio, width: float, height: float) -> list[tuple[str, str]]:
+    """The same, with what a picture of this size takes and what was measured."""
+    variants, size = studio.variants(), (int(width), int(height))
+    known = figures(variants, studio.report)
+    under_way = studio.stock.downloading
+    fits = {v.name: studio.fit(v, size) or fragments.UNKNOWN for v in variants}
+    return [(fragments.card(v, fits[v.name], known.get(v.name), under_way.get(v.name)), v.name) for v in variants]
+
+
+def read_request(
+    caption: str, chosen: str, width: float, height: float, seed: float | None, steps: float, guidance: float
+) -> Request:
+    """The request that the form describes. Raises RequestError."""
+    warm_up()
+    from ideogram_q8.runtime.generation.sampling import Request
+
+    name = custom_preset(int(steps), guidance).name if chosen == CUSTOM else chosen
+    return Request(to_caption(caption), int(seed or 0), name, int(width), int(height))
+
+
+def owner_of(owner: str | None, request: gr.Request) -> str:
+    """Whose history a request belongs to: the browser's secret, or the session of a program that has none."""
+    return owner or f"session-{request.session_hash}"
+
+
+def failed(error: Exception) -> str:
+    """The state of a tab whose work ended with an error: what it was, where it is this package's to say, as `friendly_errors` does."""
+    known = isinstance(error, (IdeogramQ8Error, OSError))
+    return fragments.panel("failed", "That did not work", notes=[str(error) if known else "The server's log says why."])
+
+
+@contextmanager
+def friendly_errors() -> Iterator[None]:
+    """Shows this package's own errors, and a full disk, as messages; anything else is a defect and shows as such."""
+    try:
+        yield
+    except (IdeogramQ8Error, OSError) as error:
+        raise gr.Error(html.escape(str(error)), title="That did not work") from error

@@ -1,0 +1,332 @@
+"""What is predicted from shapes alone is what torch's allocator hands out, within 5 %; and plans fit where they say they fit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from ideogram_q8.__main__ import main
+from ideogram_q8.builds.opening import open_weights
+from ideogram_q8.builds.quantization import quantize
+from ideogram_q8.commands import doctor
+from ideogram_q8.errors import RequestError
+from ideogram_q8.machine.devices import PLANS
+from ideogram_q8.model.architecture import BRANCHES, IDEOGRAM4, MAX_TEXT_TOKENS, linears
+from ideogram_q8.model.components import LANGUAGE_MODEL
+from ideogram_q8.recipes import choose
+from ideogram_q8.runtime.generation import decoding
+from ideogram_q8.runtime.generation.denoising import Denoiser
+from ideogram_q8.runtime.generation.sampling import encode_caption
+from ideogram_q8.runtime.kernels import choose as choose_backend
+from ideogram_q8.runtime.kernels import int8_attention
+from ideogram_q8.runtime.kernels.choosing import workspace
+from ideogram_q8.runtime.kernels.choosing.scratch import attention_scratch_bytes
+from ideogram_q8.runtime.loading.model import Model, load
+from ideogram_q8.runtime.loading.planning import describe, find_plan
+from ideogram_q8.runtime.memory import budget, inventory, usage
+from ideogram_q8.sources import open_source
+from tests import live_bytes
+
+GB = 10**9
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    found, source = tmp_path_factory.mktemp("artifacts"), open_source("pocket")
+    for scheme in ("int8", "q4_k_s"):
+        quantize(source, choose(scheme, source.config), found / scheme)
+    return {scheme: found / scheme for scheme in ("int8", "q4_k_s")}
+
+
+@pytest.fixture(scope="module")
+def int8_folder(folders: dict[str, Path]) -> Path:
+    return folders["int8"]
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return load("pocket")
+
+
+@pytest.fixture(scope="module")
+def networks() -> budget.Networks:
+    return describe(open_weights("pocket"), torch.float32)
+
+
+def test_the_measure_measures() -> None:
+    assert live_bytes.peak(lambda: [torch.empty(1000, dtype=torch.uint8) for _ in range(5)]) == 5000
+    assert live_bytes.peak(lambda: [len(torch.empty(1000, dtype=torch.uint8)) for _ in range(5)]) == 1000
+
+
+def test_headers_tell_what_is_loaded(model: Model, networks: budget.Networks) -> None:
+    for branch in BRANCHES:
+        held, frequencies = usage.module_bytes(model.branches[branch]), model.branches[branch].rotary_emb.inv_freq.nbytes
+        assert budget.branch_bytes(networks, branch) == held - frequencies
+    assert networks.vae_bytes == pytest.approx(usage.module_bytes(model.vae), abs=64)
+    assert networks.encoder.total == usage.weight_bytes(model.text_files()[:1], LANGUAGE_MODEL, model.dtype)
+
+
+def test_headers_tell_what_is_loaded_of_an_artifact(int8_folder: Path) -> None:
+    built = load(int8_folder)
+    found = describe(open_weights(int8_folder), torch.float32)
+    for branch in BRANCHES:
+        frequencies = built.branches[branch].rotary_emb.inv_freq.nbytes
+        assert budget.branch_bytes(found, branch) == usage.module_bytes(built.branches[branch]) - frequencies
+    assert set(found.schemes["conditional"].values()) == {"w8a8", "bf16"}
+
+
+def step_peak(model: Model, text_tokens: int, grid: tuple[int, int]) -> int:
+    """Bytes that preparing both branches and one step take at most, with what kernels keep for expanded weights."""
+    latents, t = torch.randn(1, grid[0] * grid[1], 64), torch.linspace(0.0, 0.9, 48)
+    texts = {
+        "conditional": torch.zeros(text_tokens, 256, dtype=model.dtype),
+        "unconditional": torch.zeros(0, 256, dtype=model.dtype),
+    }
+
+    def paint() -> None:
+        denoisers = [Denoiser(model.branches[b], texts[b], grid, t, attention=model.attention) for b in BRANCHES]
+        for denoiser in denoisers:
+            denoiser.velocity(latents, 0)
+
+    workspace.release()
+    with torch.no_grad():
+        paint()  # what is allocated once and kept
+        return live_bytes.peak(paint) + workspace.held_bytes()
+
+
+VARIANTS = [("fp8", "bf16", "sdpa"), ("int8", "bf16", "sdpa"), ("q4_k_s", "bf16", "sdpa"), ("q4_k_s", "int8", "sdpa")]
+VARIANTS += [("int8", "bf16", "int8")]
+
+
+@pytest.mark.parametrize(("text_tokens", "grid"), [(40, (8, 8)), (40, (16, 16)), (300, (24, 16))])
+@pytest.mark.parametrize(("variant", "compute", "attention"), VARIANTS)
+def test_a_step_peaks_where_it_was_predicted(
+    variant: str, compute: str, attention: str, folders: dict[str, Path], text_tokens: int, grid: tuple[int, int]
+) -> None:
+    place = folders.get(variant, "pocket")
+    found = describe(open_weights(place), torch.float32, compute, attention)
+    measured = step_peak(load(place, compute=compute, attention=attention), text_tokens, grid)
+    size = grid[1] * 16, grid[0] * 16
+    weights = sum(budget.branch_bytes(found, branch) for branch in BRANCHES) + found.vae_bytes
+    predicted = budget.denoise_activation_bytes(found, size, text_tokens, "cpu")
+    assert abs((weights + predicted) / (weights + measured) - 1) < 0.05
+
+
+@pytest.mark.parametrize(("tokens", "heads", "width"), [(700, 8, 32), (1500, 3, 64)])
+def test_attention_with_int8_scores_takes_what_was_predicted(tokens: int, heads: int, width: int) -> None:
+    """By itself, several heads at a time and one in parts: what a step hides behind its products."""
+    q, k, v = (torch.randn(1, heads, tokens, width) for _ in range(3))
+    measured = live_bytes.peak(lambda: int8_attention(q, k, v)) - q.nbytes
+    assert abs(attention_scratch_bytes(tokens, heads, width, "cpu") / measured - 1) < 0.05
+
+
+@pytest.mark.parametrize("vnni", [False, True])
+def test_it_is_predicted_for_processors_with_vnni_and_without(
+    vnni: bool, folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the other kind takes can be measured too, slowly: torch falls back to a loop."""
+    monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: vnni)
+    choose_backend.cache_clear()
+    found = describe(open_weights(folders["int8"]), torch.bfloat16)
+    measured = step_peak(load(folders["int8"], dtype=torch.bfloat16), 40, (8, 8))
+    choose_backend.cache_clear()
+    weights = sum(budget.branch_bytes(found, branch) for branch in BRANCHES) + found.vae_bytes
+    predicted = budget.denoise_activation_bytes(found, (128, 128), 40, "cpu")
+    assert abs((weights + predicted) / (weights + measured) - 1) < 0.05
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("words", [10, 60, 200])
+def test_encoding_peaks_where_it_was_predicted(words: int, dtype: torch.dtype) -> None:
+    model, caption = load("pocket", dtype=dtype), "a star " * words
+    model.captions = None  # else the second time it would only be read
+    encoder = usage.module_bytes(model.text_encoder)
+    with torch.no_grad():
+        tokens = len(encode_caption(model, caption))
+        workspace.release()
+        measured = live_bytes.peak(lambda: encode_caption(model, caption))
+    found = describe(open_weights("pocket"), dtype)
+    predicted = budget.encode_activation_bytes(found, tokens, "cpu")
+    weights = sum(budget.branch_bytes(found, branch) for branch in BRANCHES) + found.vae_bytes + encoder
+    assert abs((weights + predicted) / (weights + measured) - 1) < 0.05
+    assert words < 60 or abs(predicted / measured - 1) < 0.25  # of short captions the encoder's own layers take more
+
+
+@pytest.mark.parametrize("grid", [(8, 8), (16, 16), (24, 20)])
+def test_decoding_peaks_where_it_was_predicted(model: Model, networks: budget.Networks, grid: tuple[int, int]) -> None:
+    latents = torch.randn(1, grid[0] * grid[1], 64)
+    measured = live_bytes.peak(lambda: decoding.decode(model.vae, model.denormalization, latents, grid))
+    size = grid[1] * 16, grid[0] * 16
+    predicted = budget.decode_activation_bytes(networks.vae_channels, size, torch.float32, "cpu")
+    assert abs(predicted / measured - 1) < 0.05
+
+
+def test_streaming_leaves_what_was_predicted(networks: budget.Networks) -> None:
+    plain = load("pocket")
+    for plan in budget.PLANS[3:]:
+        model = load("pocket", plan=plan)
+        transformers = usage.module_bytes(*model.branches.values())
+        predicted = budget.footprint(networks, plan, (128, 128)).denoise
+        resident = budget.footprint(networks, budget.PLANS[1], (128, 128)).denoise
+        saved = usage.module_bytes(*plain.branches.values()) - transformers
+        encoder = budget.SLOTS * networks.encoder.layer
+        assert abs((resident - predicted + encoder) / saved - 1) < 0.01
+
+
+def test_ideogram4_has_the_published_sizes() -> None:
+    """Tensor data of a branch in bytes, as computed from the published files."""
+    sizes = {name: budget.branch_bytes(inventory.of_ideogram4(name), "conditional") for name in ("fp8", "nf4", "int8", "q8_0")}
+    assert sizes["fp8"] == 9_289_722_624
+    assert sizes["nf4"] == 5_221_550_336
+    assert sizes["int8"] == 9_901_717_760
+    assert sizes["q8_0"] == 10_135_890_176
+    assert len(linears(IDEOGRAM4)) == len(inventory.of_ideogram4("q4_k_m").schemes["conditional"])
+
+
+@pytest.mark.parametrize(("variant", "side", "gigabytes"), [("int8", 1024, 23.0), ("int8", 2048, 25.1), ("q4_k_s", 1024, 13.0)])
+def test_the_aims_for_a_24_gb_card_hold_on_paper(variant: str, side: int, gigabytes: float) -> None:
+    """With 512 text tokens and both branches resident; a card of 24 GiB has 25.77 GB."""
+    found = budget.footprint(inventory.of_ideogram4(variant), budget.PLANS[2], (side, side), 512)
+    assert found.peak <= gigabytes * GB
+
+
+def test_plans_take_less_one_after_the_other() -> None:
+    for variant in inventory.IDEOGRAM4_VARIANTS:
+        peaks = [budget.footprint(inventory.of_ideogram4(variant), plan, (1024, 1024)) for plan in budget.PLANS]
+        assert [each.peak for each in peaks[2:]] == sorted((each.peak for each in peaks[2:]), reverse=True)
+        assert [each.host for each in peaks] == sorted(each.host for each in peaks)
+        assert all(max(each.denoise, each.decode) <= peaks[0].peak for each in peaks)
+
+
+def test_the_first_plan_that_fits_is_the_fastest() -> None:
+    int8 = inventory.of_ideogram4("int8")
+    peaks = [budget.footprint(int8, plan, (1024, 1024)).peak for plan in budget.PLANS]
+    for available, plan in ((max(peaks), 0), (peaks[2], 2), (peaks[3], 3), (peaks[4], 4)):
+        found = budget.first_that_fits(int8, (1024, 1024), available)
+        assert found is not None and found.plan is budget.PLANS[plan] and found.peak <= available
+    assert budget.first_that_fits(int8, (1024, 1024), peaks[4] - 1) is None
+    assert budget.least(int8, (1024, 1024)).plan is budget.PLANS[4]
+    assert [plan.name for plan in budget.plans("cpu")] == ["all resident", "text encoder freed after use"]
+
+
+def test_plans_have_the_names_that_people_type() -> None:
+    assert tuple(plan.key for plan in budget.PLANS) == PLANS
+    for device, keys in (("cuda", PLANS), ("cpu", PLANS[:2])):
+        for key in keys:
+            assert budget.plan_named(key, device).key == key
+    with pytest.raises(RequestError, match="--plan is both, on cpu expected one of auto, resident, freed$"):
+        budget.plan_named("both", "cpu")
+
+
+def test_generate_takes_a_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = [
+        "generate",
+        "pocket",
+        "--caption",
+        "a star",
+        "--size",
+        "64x64",
+        "--preset",
+        "custom-2-g3",
+        "--out",
+        str(tmp_path / "a.png"),
+    ]
+    assert main([*asked, "--plan", "both"]) == 2
+    assert "--plan is both, on cpu expected one of auto, resident, freed" in capsys.readouterr().err
+    assert main([*asked, "--plan", "everything"]) == 2
+    assert main([*asked, "--plan", "freed"]) == 0
+    assert (tmp_path / "a.png").is_file()
+
+
+def test_auto_is_the_first_plan_with_room_for_the_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened, cuda = open_weights("pocket"), torch.device("cuda")
+    found = describe(opened, torch.float32)
+    monkeypatch.setattr(
+        usage, "available_bytes", lambda _: budget.footprint(found, budget.PLANS[3], (128, 128)).peak + usage.RESERVED
+    )
+    assert find_plan("auto", opened, (128, 128), cuda, torch.float32) is budget.PLANS[3]
+    later = find_plan("auto", opened, (1024, 1024), cuda, torch.float32)
+    assert later is None or budget.PLANS.index(later) > 3
+    assert find_plan("unconditional", opened, (128, 128), cuda, torch.float32) is budget.PLANS[3]
+    assert find_plan("auto", opened, (128, 128), torch.device("cpu"), torch.float32) is None
+
+
+def test_auto_leaves_what_doctor_leaves(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """One byte less than a plan takes beside the libraries, and both choose the next."""
+    opened, cuda = open_weights("pocket"), torch.device("cuda")
+    exact = budget.footprint(describe(opened, torch.bfloat16), budget.PLANS[2], (128, 128)).peak + usage.RESERVED
+    monkeypatch.setattr(doctor, "CARDS", (exact / 2**30, (exact - 1) / 2**30))
+    assert main(["doctor", "pocket"]) == 0
+    first, second = (line for line in capsys.readouterr().out.splitlines() if " card " in line)
+    for size, line in ((exact, first), (exact - 1, second)):
+        monkeypatch.setattr(usage, "available_bytes", lambda _, size=size: size)
+        plan = find_plan("auto", opened, (128, 128), cuda, torch.bfloat16)
+        assert f"--plan {plan.key} " in line if plan else "does not fit" in line
+    assert "--plan encoder" in first and "--plan encoder" not in second
+
+
+def test_the_unconditional_branch_is_counted_without_the_text_projection() -> None:
+    networks = inventory.of_ideogram4("int8")
+    less = budget.branch_bytes(networks, "conditional") - budget.branch_bytes(networks, "unconditional")
+    assert less == 2 * (53_248 + 53_248 * 4608 + 4608)  # bfloat16: norm, weight and bias
+
+
+def test_larger_pictures_and_longer_captions_take_more() -> None:
+    int8 = inventory.of_ideogram4("int8")
+    for tokens in (1, 512, MAX_TEXT_TOKENS):
+        sizes = [budget.activations(int8, (side, side), tokens) for side in (256, 1024, 2048)]
+        for stage in ("denoise", "decode"):
+            values = [getattr(size, stage) for size in sizes]
+            assert values == sorted(set(values))
+    texts = [budget.activations(int8, (256, 256), tokens).text for tokens in (1, 512, 2048)]
+    assert texts == sorted(set(texts))
+
+
+def test_both_branches_at_once_add_what_the_unconditional_one_takes() -> None:
+    """Whatever caption the other one reads; nothing else changes."""
+    int8, size = inventory.of_ideogram4("int8"), (1024, 1024)
+    added = []
+    for tokens in (1, 512, MAX_TEXT_TOKENS):
+        apart, both = (budget.activations(int8, size, tokens, overlap=overlap) for overlap in (False, True))
+        assert (apart.text, apart.decode) == (both.text, both.decode)
+        added.append(both.denoise - apart.denoise)
+    assert len(set(added)) == 1
+    longer = budget.activations(int8, size, 4096).denoise - budget.activations(int8, size, 0).denoise
+    # as much as 4,096 more tokens in one branch, without what is kept of them for all steps
+    assert 0.85 * longer < added[0] < longer
+
+
+def test_doctor_says_what_fits_and_how(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "int8", "pocket", "--text-tokens", "512"]) == 0
+    out = capsys.readouterr().out
+    assert "int8, 1024x1024, bfloat16, a caption of 512 tokens" in out
+    assert "24 GB card    25.2 GB free: fits, --plan encoder (text encoder streamed); text 20.25 GB" in out
+    assert "12 GB card    12.3 GB free: fits with offload, --plan both (both branches and text encoder streamed);" in out
+    assert "pocket, 128x128" in out and out.count("--plan resident (all resident)") >= 4
+    assert out.count("  branches     back to back: cpu has no streams") == 2
+    assert "--attention int8 here: plain torch; comfy-kitchen refused: " in out
+    assert "INT8 here    attention.qkv, attention.o, feed_forward.w1, w3, feed_forward.w2: " in out
+    assert "comfy-kitchen refused: " in out and out.count("  measurements ") == 1  # not for the pocket, which is FP8
+    assert "  here         norms: plain torch; Triton refused: needs CUDA" in out
+    assert main(["doctor", "q4_k_m"]) == 0
+    assert "  here         norms, q4_k, q5_k, q6_k, q8_0: plain torch; Triton refused: needs CUDA" in capsys.readouterr().out
+
+
+def test_doctor_says_what_does_not_fit(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(usage, "available_bytes", lambda _: GB)
+    assert main(["doctor", "fp8", "--size", "2048x2048"]) == 0
+    assert (
+        "this cpu       1.0 GB free: does not fit; --plan freed (text encoder freed after use) needs text"
+        in capsys.readouterr().out
+    )
+
+
+def test_doctor_refuses_what_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "int8", "--size", "9x9"]) == 2
+    assert main(["doctor", "no/such/folder"]) == 2
+    assert main(["doctor", "int8", "--text-tokens", "0"]) == 2
+    assert capsys.readouterr().err.count("\n") == 3
+    with pytest.raises(RequestError, match="unknown variant 'int9'"):
+        inventory.of_ideogram4("int9")

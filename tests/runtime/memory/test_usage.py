@@ -1,0 +1,95 @@
+"""Sizes come from headers and shapes; what cannot fit is refused before it is tried."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from ideogram_q8.errors import ArtifactError, ResourceError
+from ideogram_q8.runtime.memory import usage
+
+GB = 10**9
+INT8 = usage.Weights(transformers=2 * 9_902_000_000, text_encoder=8_200_000_000, vae=168_000_000)
+
+
+NEEDED = usage.Activations(1 * GB, 2 * GB, 2 * GB)
+
+
+def test_weight_bytes_leave_out_the_header(tmp_path: Path) -> None:
+    save_file({"a": torch.zeros(3, 5), "b": torch.zeros(7, dtype=torch.int8)}, tmp_path / "x.safetensors", {"format": "pt"})
+    (tmp_path / "x.gguf").write_bytes(b"12345")
+    assert usage.weight_bytes([tmp_path / "x.safetensors", tmp_path / "x.gguf"]) == 3 * 5 * 4 + 7 + 5
+
+
+def test_weights_that_are_loaded_in_another_dtype_are_counted_in_it(tmp_path: Path) -> None:
+    tensors = {
+        "embedding": torch.zeros(6, dtype=torch.bfloat16),
+        "scale": torch.zeros(5),
+        "codes": torch.zeros(7, dtype=torch.int8),
+    }
+    save_file(tensors, tmp_path / "x.safetensors")
+    sizes = [usage.weight_bytes([tmp_path / "x.safetensors"], "", dtype) for dtype in (None, torch.bfloat16, torch.float32)]
+    assert sizes == [12 + 20 + 7, 12 + 20 + 7, 24 + 20 + 7]
+
+
+DEEP = pytest.param((1 << 20).to_bytes(8, "little") + b"[" * (1 << 20), id="nested too deep")
+
+
+@pytest.mark.parametrize("content", [b"", b"\1\2", b"\xff" * 20, b"\2\0\0\0\0\0\0\0[]", b"\5\0\0\0\0\0\0\0{nope", DEEP])
+def test_a_damaged_file_is_named(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(ArtifactError, match=r"x\.safetensors"):
+        usage.weight_bytes([path])
+    with pytest.raises(ArtifactError, match=r"y\.gguf"):
+        usage.weight_bytes([tmp_path / "y.gguf"])
+
+
+def test_shared_memory_counts_once() -> None:
+    first, second = torch.nn.Linear(8, 4, bias=False), torch.nn.Linear(8, 2, bias=False)
+    second.weight = torch.nn.Parameter(first.weight[:2].detach())
+    assert usage.module_bytes(first, second) == 8 * 4 * 4
+
+
+def test_of_a_mapped_file_the_parts_that_are_used_count() -> None:
+    """All of it is the storage of everything that was read from it."""
+    file = torch.arange(1000, dtype=torch.uint8)
+    module = torch.nn.Module()
+    for name, part in {"a": file[100:300], "b": file[200:400], "c": file[250:260], "d": file[600:601]}.items():
+        module.register_buffer(name, part)
+    assert usage.module_bytes(module) == 301
+    assert usage.module_bytes(torch.nn.Module()) == 0
+
+
+def test_of_a_module_on_two_devices_the_part_on_one_counts() -> None:
+    module = torch.nn.Sequential(torch.nn.Linear(8, 4, bias=False), torch.nn.Linear(8, 2, bias=False, device="meta"))
+    assert usage.module_bytes(module, device=torch.device("cpu")) == 8 * 4 * 4
+
+
+def test_the_text_encoder_stays_only_where_there_is_room() -> None:
+    small, large = (usage.predict(INT8, NEEDED, size * GB) for size in (24, 48))
+    assert not small.keep_text_encoder and large.keep_text_encoder
+    assert large.denoise_bytes - small.denoise_bytes == large.decode_bytes - small.decode_bytes == INT8.text_encoder
+    assert small.peak_bytes == small.text_bytes == large.text_bytes
+
+
+def test_what_cannot_fit_is_refused() -> None:
+    needed = usage.predict(INT8, NEEDED, 48 * GB).peak_bytes
+    cuda = torch.device("cuda")
+    usage.check(needed, 48 * GB, "a picture", cuda)
+    with pytest.raises(ResourceError, match=r"cuda has 10\.0 GB free, a picture needs about \d+\.\d GB: choose a smaller"):
+        usage.check(needed, 10 * GB, "a picture", cuda)
+
+
+def test_the_peak_follows_what_is_allocated() -> None:
+    cpu = torch.device("cpu")
+    assert usage.available_bytes(cpu) > 0
+    usage.reset_peak(cpu)
+    before = usage.peak_bytes(cpu)
+    block = torch.ones(64 * 2**20, dtype=torch.uint8)
+    assert usage.peak_bytes(cpu) >= before
+    assert block.sum() > 0
+    assert usage.peak_bytes(cpu) > 64 * 2**20
