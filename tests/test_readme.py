@@ -1,10 +1,12 @@
-"""The README's figures are those of the measurements, and the files it names exist."""
+"""The figures of the README and of docs/ are those of the measurements, and the files that they name exist."""
 
 from __future__ import annotations
 
 import json
 import re
 from pathlib import Path
+
+import pytest
 
 from ideogram_q8.bench import results, tables
 from ideogram_q8.bench.results import DenoiseResult, LinearResult
@@ -15,6 +17,7 @@ from ideogram_q8.runtime.memory import budget, inventory
 from ideogram_q8.studies.ablation import Ablation, Row
 
 ROOT = Path(__file__).resolve().parents[1]
+PAGES = {path.stem: path.read_text(encoding="utf-8") for path in (ROOT / "docs").glob("*.md")}
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -26,8 +29,8 @@ def with_interval(figure: Figure, digits: int) -> str:
 
 def test_the_table_is_the_report() -> None:
     report = Report.from_json((ROOT / "model_cards" / "pocket-report.json").read_text(encoding="utf-8"))
-    assert table.markdown(report) in README
-    assert f"{report.suite.captions} held-out captions, preset {report.settings.preset}," in README
+    assert table.markdown(report) in PAGES["evaluation"]
+    assert f"{report.suite.captions} held-out captions, preset {report.settings.preset}," in PAGES["evaluation"]
 
 
 ABLATED = ("naive", "smoothed", "paper-2", "paper-17", "convrot", "auto", "auto-paper-17")
@@ -49,17 +52,17 @@ def ablation_row(rows: dict[str, Row], planted: dict[str, Row], name: str) -> st
 def test_the_ablation_is_the_measured_one() -> None:
     plain, planted = ({row.name: row for row in ablation(name).rows} for name in ("pocket", "planted"))
     for name in ABLATED:
-        assert ablation_row(plain, planted, name) in README
+        assert ablation_row(plain, planted, name) in PAGES["recipes"]
 
 
 def test_the_gguf_table_is_the_measured_one() -> None:
     rows = {row.name: row for row in ablation("pocket-gguf").rows}
-    stated = re.findall(r"^\| ((?:q\d|measured, as)[^|]*) \|.* MB \|", README, re.MULTILINE)
+    stated = re.findall(r"^\| ((?:q\d|measured, as)[^|]*) \|.* MB \|", PAGES["gguf"], re.MULTILINE)
     assert len(stated) == 9
     for name in stated:
         row = rows[name]
         size, noise = f"{row.size / 1e6:.2f} MB", f"{row.noise.mean:.1f}"
-        assert f"| {name} | {size} | {noise} | {with_interval(row.psnr, 1)} |" in README
+        assert f"| {name} | {size} | {noise} | {with_interval(row.psnr, 1)} |" in PAGES["gguf"]
 
 
 def test_the_full_size_runs_are_the_measured_ones() -> None:
@@ -73,16 +76,16 @@ def test_the_full_size_runs_are_the_measured_ones() -> None:
             f"{run['peak_bytes'] / 1e9:.2f} GB",
             f"{run['written_bytes']:,}",
         )
-        assert f"(model_cards/{path.name}) | {' | '.join(cells)} |" in README, path.name
+        assert f"(../model_cards/{path.name}) | {' | '.join(cells)} |" in PAGES["real"], path.name
 
 
 def test_the_speed_table_is_the_measured_one() -> None:
     measured = results.read(ROOT / "model_cards" / "bench-cpu-denoise.json")
-    assert isinstance(measured, DenoiseResult) and tables.denoise_rows(measured).strip() in README
+    assert isinstance(measured, DenoiseResult) and tables.denoise_rows(measured).strip() in PAGES["speed"]
 
 
 def test_the_aims_say_what_is_known() -> None:
-    aims = README.partition("## What was aimed at")[2].partition("## ")[0]
+    aims = PAGES["speed"].partition("## What was aimed at")[2].partition("## ")[0]
     for variant, side in (("int8", 1024), ("int8", 2048), ("q4_k_s", 1024)):
         found = budget.footprint(inventory.of_ideogram4(variant), budget.plan_named("encoder", "cuda"), (side, side), 512)
         assert f"predicted {found.peak / 1e9:.1f} GB" in aims
@@ -113,7 +116,7 @@ def test_w8a8_without_vnni_is_as_slow_as_measured() -> None:
     times = {(row.kind, row.rows, row.path): row.timing for row in linear.rows}
     asked = [(kind, rows) for kind in linear.settings.kinds for rows in linear.settings.rows]
     found = [ratio(times[(*each, "INT8, exact float32 chunks")], times[(*each, "INT8, weight only")]) for each in asked]
-    assert f"[it takes {min(found):.2f} to {max(found):.2f}](model_cards/bench-cpu-linear-rows.json)" in README
+    assert f"[it takes {min(found):.2f} to {max(found):.2f}](../model_cards/bench-cpu-linear-rows.json)" in PAGES["speed"]
 
 
 def ratio(took: Timing | None, other: Timing | None) -> float:
@@ -121,17 +124,28 @@ def ratio(took: Timing | None, other: Timing | None) -> float:
     return took.median / other.median
 
 
-def test_the_tree_and_the_links_name_what_exists() -> None:
-    tree = re.search(r"```\n(app\.py .*?)```", README, re.DOTALL)
+def test_the_map_names_what_exists() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    tree = re.search(r"```\n(app\.py .*?)```", text, re.DOTALL)
     assert tree is not None
     folder = ROOT
     for line in tree[1].splitlines():
         folder = folder if line.startswith(" ") else ROOT
-        for name in re.split(r"\s{2,}", line.strip())[:-1]:  # the last column says what it is
-            assert (folder / name).exists(), line
+        assert (folder / line.split()[0]).exists(), line
         folder = ROOT / "ideogram_q8" if line.startswith("ideogram_q8/") else folder
     named = set(re.findall(r"[\w.]+", tree[1]))
     for path in (ROOT / "ideogram_q8").iterdir():
-        assert path.name.startswith("__") or path.name in named, f"{path.name} is not in the tree"
-    for target in re.findall(r"\]\(([^)#:]+)\)", README):
-        assert (ROOT / target).exists(), target
+        assert path.name.startswith("__") or path.name in named, f"{path.name} is not on the map"
+
+
+@pytest.mark.parametrize(
+    "page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", *(f"docs/{name}.md" for name in sorted(PAGES))]
+)
+def test_links_lead_somewhere(page: str) -> None:
+    for target in re.findall(r"\]\(([^)#:\s]+)[^):]*\)", (ROOT / page).read_text(encoding="utf-8")):
+        assert ((ROOT / page).parent / target).exists(), target
+
+
+def test_the_readme_is_short_and_names_every_page() -> None:
+    assert len(README.splitlines()) <= 150
+    assert {f"docs/{name}.md" for name in PAGES} <= set(re.findall(r"docs/\w+\.md", README))

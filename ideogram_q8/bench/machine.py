@@ -35,7 +35,7 @@ _PASSES = 5
 
 @dataclass(frozen=True)
 class Clocks:
-    """Of a card, at one moment: MHz, degrees Celsius, watts; `slowed_by` are NVML's reasons for not running at full clock."""
+    """State of a graphics card at one moment: MHz, degrees Celsius, watts; `slowed_by` are NVML's reasons for not running at full clock."""
 
     graphics: int
     graphics_most: int
@@ -141,7 +141,7 @@ def _cpuinfo(key: str) -> str:
 
 
 def clocks(device: torch.device) -> Clocks | None:
-    """Of a CUDA device's card, now; None where NVML cannot be asked."""
+    """Reads the state of a CUDA device's card; None where NVML is not there."""
     return nvml.ask(device, _clocks)
 
 

@@ -74,7 +74,7 @@ class Carrier:
         return None if peak is None or not part.seconds else part.operations / part.seconds / peak
 
     def seconds(self, part: Part) -> float:
-        """Of a part on the target. Raises RequestError: its peak was not measured."""
+        """Seconds of a part on the target. Raises RequestError: the peak of the part was not measured."""
         efficiency, peak = self.efficiency(part), self.peaks.of(part.arithmetic)
         if efficiency is None or peak is None:
             raise RequestError(f"the {part.arithmetic} peak was not measured ({self.peaks.int8.by}); measure again")
@@ -82,12 +82,12 @@ class Carrier:
         return part.operations / (efficiency * reach * self.target.rate(part.arithmetic))
 
     def moved(self, seconds: float) -> float:
-        """Of work that reads and writes memory, on the target."""
+        """Seconds on the target of work that reads and writes memory."""
         source = self.peaks.bytes_rate if self.origin is None else self.origin.bytes_rate
         return seconds * source / self.target.bytes_rate
 
     def floor(self, parts: tuple[Part, ...]) -> float:
-        """Of all parts on the target at its public rates."""
+        """Seconds of all parts on the target at its public rates."""
         return sum(part.operations / self.target.rate(part.arithmetic) for part in parts)
 
 

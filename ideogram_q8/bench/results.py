@@ -27,7 +27,7 @@ Arithmetic = Literal["float", "int8", "int8 scores"]
 
 @dataclass(frozen=True)
 class Progress:
-    """Of so many measurements, so many are done; `label` is what is measured now."""
+    """Progress through measurements: how many there are, how many are done, and in `label` what is measured now."""
 
     done: int
     total: int

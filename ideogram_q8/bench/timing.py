@@ -25,7 +25,7 @@ class Timing:
 
     @classmethod
     def of(cls, samples: Sequence[float]) -> Timing:
-        """Of one sample or more."""
+        """Timing from one sample or more, in seconds."""
         return cls(statistics.median(samples), min(samples), max(samples), tuple(samples))
 
 
@@ -41,7 +41,7 @@ def seconds(
     calls: int = 1,
     meanwhile: Callable[[], object] = lambda: None,
 ) -> float:
-    """Of one call, the mean over `calls` of them back to back.
+    """Seconds of one call, the mean over `calls` of them back to back.
 
     Args:
         meanwhile: called when all of them are queued, before the device is waited for: it counts only as far as it outlasts them.

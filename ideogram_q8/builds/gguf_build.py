@@ -112,7 +112,7 @@ class GgufBuild:
 
     @property
     def has_blocks(self) -> bool:
-        """As of an `Artifact`."""
+        """Whether the build holds ggml's blocks, as `Artifact.has_blocks` says of other builds."""
         names = [linear.name for linear in component(self.config).linears]
         stored = (
             weights.scheme(name) for weights in self.parts.values() for name in names if f"{name}.weight" in weights.names

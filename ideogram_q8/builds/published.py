@@ -60,7 +60,7 @@ class Published:
         return sum(record.size for record in self.manifest.files)
 
     def download(self, on_progress: OnProgress | None = None) -> Path:
-        """Its folder, with everything in it; what is here already is not fetched again, what was interrupted goes on.
+        """Downloads the build and returns its folder; files that are here already are not fetched again, interrupted ones go on.
 
         Raises:
             SourceError, ResourceError: as `hub.fetch`; or it is not whole here, and the Hub cannot be reached.

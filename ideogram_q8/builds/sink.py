@@ -105,7 +105,7 @@ class Sink:
         self._unsynced = 0
 
     def _wait_for_sync(self) -> None:
-        """Of each sync, because the system reports a failure once."""
+        """Waits for each sync, because the system reports a failure once."""
         if self._sync is not None:
             self._sync.result()
 

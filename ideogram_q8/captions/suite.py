@@ -37,7 +37,7 @@ class Text:
 
     @property
     def scripts(self) -> frozenset[str]:
-        """Of its letters, in lower case: latin, cyrillic, cjk, ...; none for digits alone. Tells which OCR model can read it."""
+        """Scripts of the text's letters in lower case, such as latin or cjk; none for digits. They tell which OCR model reads it."""
         first = {unicodedata.name(letter, "").replace("-", " ").split(" ")[0] for letter in self.text if letter.isalpha()}
         return frozenset(word.lower() for word in first & _SCRIPTS)
 

@@ -241,7 +241,7 @@ class _Parser:
         return text
 
     def _length(self) -> int:
-        """Of what follows, one byte an item at least."""
+        """Reads the length of what follows, which takes one byte an item at least."""
         length = int(self._number("Q"))
         self._require(length)
         return length

@@ -98,7 +98,7 @@ def split(records: Sequence[TensorRecord], header: Header, limit: int) -> list[t
 
 
 def _header(records: Sequence[TensorRecord], header: Header, shard: Shard | None) -> bytes:
-    """By gguf-py, which writes it to a file only."""
+    """Makes the header with gguf-py, which writes one to a file only."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "header.gguf"
         writer = gguf.GGUFWriter(path, header.architecture)

@@ -21,7 +21,7 @@ TOOL_VERSION = "0.1.0"
 
 
 def identity(digests: Iterable[str], attention: str = ATTENTIONS[0], compute: str = COMPUTES[0]) -> str:
-    """Of weight files: sha256 of their sorted sha256s in hexadecimal, one after the other.
+    """The identity of weight files: sha256 of their sorted sha256s in hexadecimal, one after the other.
 
     What changes pictures makes another variant of the same files: the sha256 of "attention int8" or "compute int8" is then sorted
     among theirs.

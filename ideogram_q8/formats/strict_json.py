@@ -124,7 +124,7 @@ def _decode(hint: Any, value: object, where: str, error: _Errors) -> Any:
 
 
 def _decode_union(arguments: tuple[Any, ...], value: object, where: str, error: _Errors) -> Any:
-    """Of several dataclasses, the one that lacks the fewest of its keys."""
+    """Decodes a value as that of several dataclasses which lacks the fewest of its keys."""
     if value is None and type(None) in arguments:
         return None
     first, *others = (argument for argument in arguments if argument is not type(None))

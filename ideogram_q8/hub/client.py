@@ -113,7 +113,7 @@ class Snapshot:
         return Blob(url, file.size, sha256, cache / "blobs" / sha256, lock)
 
     def large(self, paths: Iterable[str]) -> list[Blob]:
-        """Those of these files that are fetched by `transfer`: large ones that are not here yet."""
+        """Files among these that `transfer` fetches: large ones that are not here yet."""
         wanted = [self.files[path] for path in paths if not (self.folder / path).is_file()]
         return [self._blob(file, file.sha256) for file in wanted if file.sha256 is not None]
 
@@ -248,7 +248,7 @@ def _size(count: int) -> str:
 
 
 def _sha256(text: str | None) -> str | None:
-    """It becomes a file's name, so it must be one."""
+    """Returns a sha256 that may become a file's name; None for any other text."""
     return text if text is not None and _SHA256.fullmatch(text) else None
 
 

@@ -86,7 +86,7 @@ def fetch(blob: Blob, headers: Mapping[str, str], on_arrived: Callable[[int], No
 
 
 class _Left(Exception):
-    """Nobody waits any more."""
+    """Raised inside a transfer when the caller has stopped waiting for it."""
 
 
 class _Transfer(threading.Thread):

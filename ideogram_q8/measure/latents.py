@@ -25,7 +25,7 @@ _MOST_SNR = 140.0
 
 @dataclass(frozen=True)
 class Errors:
-    """By step: mean squared error of the latents, and signal to noise of the velocity in dB."""
+    """Errors by step: mean squared error of the latents, and signal to noise of the velocity in dB."""
 
     latent_mse: tuple[float, ...]
     velocity_snr: tuple[float, ...]
@@ -63,7 +63,7 @@ def read(path: Path) -> torch.Tensor:
 
 
 def errors(reference: torch.Tensor, found: torch.Tensor) -> Errors:
-    """Of two ways of one shape. A velocity is a difference of latents over one of noise levels, which both ways share."""
+    """Errors between two paths of latents of one shape. A velocity is a difference of latents over that of the noise levels."""
     mse = (found - reference).double().square().mean((1, 2))[1:].clamp_min(_LEAST_MSE)
     velocity = reference.double().diff(dim=0)
     noise = (found.double().diff(dim=0) - velocity).square().sum((1, 2))

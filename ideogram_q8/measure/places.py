@@ -39,7 +39,7 @@ class Place:
 
     @property
     def artifact_sha256(self) -> str:
-        """By the rule of `manifest.identity`: with another attention or compute it is another variant of the same files."""
+        """The build's identity by the rule of `manifest.identity`: another attention or compute makes another variant of the same files."""
         return identity((file.sha256 for file in self.files), self.attention, self.compute)
 
 

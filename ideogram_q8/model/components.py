@@ -189,7 +189,7 @@ def _encoder_shapes(config: TextEncoderConfig, found: tuple[Linear, ...]) -> dic
 
 
 def _vision_shapes(vision: VisionConfig) -> dict[str, tuple[int, ...]]:
-    """Of what is no Linear in the vision tower."""
+    """Shapes of what is no Linear in the vision tower."""
     hidden, patch = vision.hidden_size, vision.patch_size
     shapes: dict[str, tuple[int, ...]] = {
         "visual.patch_embed.proj.weight": (hidden, vision.in_channels, vision.temporal_patch_size, patch, patch),

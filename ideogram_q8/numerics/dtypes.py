@@ -29,6 +29,6 @@ _NAMES: Mapping[str, str] = {
 
 
 def torch_dtype(name: str) -> torch.dtype:
-    """Of `F8_E4M3`, `I8`, `U8`, `F16`, `BF16` or `F32`. Raises KeyError for others."""
+    """torch's dtype for `F8_E4M3`, `I8`, `U8`, `F16`, `BF16` or `F32`. Raises KeyError for others."""
     found: torch.dtype = getattr(torch, _NAMES[name])
     return found

@@ -280,7 +280,7 @@ def _measure(probe: Probe, name: str, columns: dict[float, torch.Tensor], rotate
 
 
 def front(options: Sequence[Option]) -> tuple[Option, ...]:
-    """Those that no other beats in size and error, smallest first; of equals the first given."""
+    """Options that no other beats in size and error, smallest first; of equal ones the first given."""
     front: list[Option] = []
     for option in sorted(options, key=lambda option: (option.size, option.error)):
         if not front or option.error < front[-1].error:

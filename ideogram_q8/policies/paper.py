@@ -56,7 +56,7 @@ def paper(
 
 
 def proportional(published: int, config: Dimensions) -> int:
-    """As many Linears of a branch as are `published` of Ideogram 4's, by the number of blocks; at least one."""
+    """Number of a branch's Linears that corresponds to `published` of Ideogram 4's, by the number of blocks; at least one."""
     return max(1, round(published * config.num_layers / IDEOGRAM4.num_layers))
 
 
@@ -78,7 +78,7 @@ def _part(naive: Part, statistics: Statistics, source: Checkpoint, branch: PartN
 def _smoothing(
     layers: tuple[LayerPlan, ...], statistics: Statistics, source: Checkpoint, branch: PartName, alpha: float
 ) -> tuple[Smoothing, ...]:
-    """Of every fold point that feeds a quantized Linear."""
+    """Smoothing exponents of every fold point that feeds a quantized Linear."""
     quantized = {plan.linear for plan in layers if plan.scheme != "bf16"}
     found = []
     for fold, point in fold_points(source.config).items():

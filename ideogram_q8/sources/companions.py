@@ -25,7 +25,7 @@ class Companions:
 
 
 def open_companions(location: str | Path, *, revision: str | None = None) -> Companions:
-    """Those of `pocket`, of a folder in the official tree, or of a repository on the Hugging Face Hub. Opens no weights.
+    """Opens the companions of `pocket`, of a folder in the official tree, or of a repository on the Hugging Face Hub, without weights.
 
     Raises:
         SourceError: the folder is missing, lacks one of the parts, or the Hub refuses.

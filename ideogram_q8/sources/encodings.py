@@ -30,7 +30,7 @@ class Encoding(Protocol):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the decoded tensor."""
+        """Shape of the decoded tensor."""
 
     def rows(self, start: int, stop: int) -> torch.Tensor:
         """bfloat16 [stop - start, ...]. Raises SourceError: unreadable, or values that no weight can have."""

@@ -19,7 +19,7 @@ _SMALL = ("traits.json", _CONFIG)
 
 @dataclass(frozen=True)
 class RemoteSource:
-    """As `Source`, as far as it is known."""
+    """A `Source` on the Hub, as far as its listing and small files tell."""
 
     snapshot: Snapshot
     traits: Traits
@@ -41,7 +41,7 @@ class RemoteSource:
 
     @property
     def missing_weight_bytes(self) -> int:
-        """Of them, what is still to be downloaded."""
+        """Bytes of weights that are still to be downloaded."""
         return self.snapshot.missing_bytes(file.path for file in self._weights())
 
     def missing_bytes(self, wanted: Sequence[str] = NEEDED) -> int:
@@ -49,7 +49,7 @@ class RemoteSource:
         return self.snapshot.missing_bytes(self.snapshot.matching(wanted))
 
     def record(self) -> SourceRecord:
-        """As that of `Source`, with what the Hub says of its files."""
+        """Record of the source for a manifest, with the sizes and hashes that the Hub states."""
         return SourceRecord(self.location, self.snapshot.commit, {file.path: str(file.sha256) for file in self._weights()})
 
     def _weights(self) -> list[RemoteFile]:

@@ -252,7 +252,7 @@ class Job:
 
 
 def _kinds(errors: Errors, config: TransformerConfig) -> dict[str, Noise]:
-    """By kind of Linear inside the blocks, both branches together."""
+    """Errors by kind of Linear inside the blocks, both branches together."""
     kinds: dict[str, list[float]] = {}
     for linear in linears(config):
         if linear.in_block:

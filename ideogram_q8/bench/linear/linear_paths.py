@@ -72,7 +72,7 @@ class Weight:
 
     @property
     def problem(self) -> Problem:
-        """As the back ends are asked."""
+        """The question that is put to the back ends: shapes, dtype and device of this product."""
         shape = self.case.shape
         return Problem(*placed(self.pool.device), self.pool.dtype, self.case.rows, shape.inputs, shape.outputs)
 

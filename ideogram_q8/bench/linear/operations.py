@@ -25,19 +25,19 @@ class Shape:
     inputs: int
 
     def operations(self, rows: int) -> int:
-        """Of `rows` rows of activations."""
+        """Multiplications and additions for `rows` rows of activations."""
         return 2 * rows * self.outputs * self.inputs
 
 
 def block_shapes(config: TransformerConfig) -> tuple[Shape, ...]:
-    """Of BLOCK_PRODUCTS."""
+    """Shapes (outputs, inputs) of the products that BLOCK_PRODUCTS names, by their names."""
     hidden, ffn = config.hidden_size, config.intermediate_size
     sizes = ((3 * hidden, hidden), (hidden, hidden), (2 * ffn, hidden), (hidden, ffn))
     return tuple(Shape(kind, *size) for kind, size in zip(BLOCK_PRODUCTS, sizes, strict=True))
 
 
 def other_shapes(config: TransformerConfig) -> tuple[Shape, ...]:
-    """Of the Linears outside the blocks and of modulation, those of one shape under one name."""
+    """Shapes of the Linears outside the blocks and of modulation; Linears of one shape stand under one name."""
     hidden, adaln, channels = config.hidden_size, config.adaln_dim, config.in_channels
     return (
         Shape("adaln_modulation", 4 * hidden, adaln),
@@ -51,12 +51,12 @@ def other_shapes(config: TransformerConfig) -> tuple[Shape, ...]:
 
 
 def attention_operations(config: TransformerConfig, tokens: int) -> int:
-    """Of one block on `tokens` tokens: queries with keys, weights with values."""
+    """Multiplications and additions of attention in one block on `tokens` tokens: queries with keys, weights with values."""
     return 4 * tokens**2 * config.hidden_size
 
 
 def of_a_step(config: TransformerConfig, text_tokens: int, image_tokens: int) -> Mapping[str, int]:
-    """Of both branches, by BLOCK_PRODUCTS, ATTENTION and `outside`."""
+    """Operations of both branches in one step, by BLOCK_PRODUCTS, ATTENTION and `outside`."""
     counts = (text_tokens + image_tokens, image_tokens)
     found = {shape.kind: config.num_layers * sum(map(shape.operations, counts)) for shape in block_shapes(config)}
     found[ATTENTION] = config.num_layers * sum(attention_operations(config, tokens) for tokens in counts)

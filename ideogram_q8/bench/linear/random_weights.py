@@ -61,7 +61,7 @@ class Pool:
 
     @property
     def held_bytes(self) -> int:
-        """Of all rows made so far."""
+        """Bytes of all rows made so far."""
         tensors = [(made,) if isinstance(made, torch.Tensor) else vars(made).values() for made in self._made.values()]
         return sum(each.nbytes for parts in tensors for each in parts if isinstance(each, torch.Tensor))
 

@@ -21,7 +21,7 @@ def name(device: torch.device) -> str:
 
 
 class Meter:
-    """Of one variant, made before it is built. `peak` bytes are its own: those of the pool are not counted."""
+    """Measures memory of one variant, from before it is built. `peak` counts the variant's own bytes, not those of the pool."""
 
     def __init__(self, pool: Pool) -> None:
         self.peak = 0

@@ -91,7 +91,7 @@ def _networks(way: Way, setting: Setting, schemes: Mapping[str, str]) -> Network
 
 
 def _denoisers(way: Way, setting: Setting, schemes: Mapping[str, str]) -> tuple[Denoiser, Denoiser]:
-    """Of the unconditional and the conditional branch: some blocks like the one in the middle."""
+    """Denoisers of the unconditional and the conditional branch, made of some blocks like the one in the middle."""
     config, device, dtype = setting.config, setting.device, setting.dtype
     shallow, middle = replace(config, num_layers=min(BLOCKS, config.num_layers)), f"layers.{config.num_layers // 2}."
     alike = {name.removeprefix(middle): scheme for name, scheme in schemes.items() if name.startswith(middle)}

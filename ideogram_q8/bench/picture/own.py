@@ -40,7 +40,7 @@ ORIGINALS = (FP8, NF4, "bf16")
 
 
 def forms(scene: Scene, scheme: str, rotated: bool = False) -> Forms:
-    """Of every Linear: one scheme throughout (`fp8`, `nf4`, `bf16`), or what the recipe of that name has."""
+    """Schemes of every Linear: one throughout (`fp8`, `nf4`, `bf16`), or what the recipe of that name has."""
     every = linears(scene.config)
     if scheme in ORIGINALS:
         whole = {linear.name: scheme != NF4 or linear.in_features % nf4.BLOCK == 0 for linear in every}
@@ -191,7 +191,7 @@ def attention_arithmetic(scene: Scene, attention: str) -> Arithmetic:
 
 
 def _arithmetic(scene: Scene, scheme: str, compute: str) -> Arithmetic:
-    """Of a product, int8 only where both branches are quantized: the unconditional one sees the picture alone."""
+    """Arithmetic of a product, int8 only where both branches are quantized: the unconditional one sees the picture alone."""
     few = scene.image_tokens < FEWEST_ROWS
     if scheme == "w8a8":
         return "float" if few and scene.device.type == "cuda" else "int8"

@@ -68,7 +68,7 @@ class Scene:
 
     @property
     def operations(self) -> dict[str, int]:
-        """Of a step."""
+        """Operations of one step, by kind of product."""
         return dict(operations.of_a_step(self.config, self.settings.text_tokens, self.image_tokens))
 
 
@@ -102,5 +102,5 @@ class Variant:
 
 
 def guided(unconditional: torch.Tensor, conditional: torch.Tensor) -> torch.Tensor:
-    """Of both branches' velocities."""
+    """Mixes both branches' velocities by guidance."""
     return torch.lerp(unconditional, conditional, GUIDANCE)

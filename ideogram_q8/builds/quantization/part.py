@@ -79,7 +79,7 @@ class PartJob:
         return layout.plan_files(self.recipe, self.part, records, metadata, self._packaging, self._values)
 
     def _header_values(self) -> tuple[KeyValue, ...]:
-        """Of a text encoder's GGUF file: what llama.cpp wants to know of the model, and the source's tokenizer."""
+        """Key-values of a text encoder's GGUF file: what llama.cpp wants to know of the model, and the source's tokenizer."""
         config = self.source.config
         if not isinstance(config, TextEncoderConfig) or self.recipe.scheme not in GGUF_SCHEMES:
             return ()

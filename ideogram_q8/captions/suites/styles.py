@@ -15,7 +15,7 @@ class Style:
     art_style: str | None = None
 
     def value(self, lighting: str) -> dict[str, object]:
-        """As the style_description of Ideogram's JSON, without palette, keys in its order."""
+        """The style_description of Ideogram's JSON, without palette, keys in its order."""
         if self.photo is not None:
             return {"aesthetics": self.aesthetics, "lighting": lighting, "photo": self.photo, "medium": self.medium}
         return {"aesthetics": self.aesthetics, "lighting": lighting, "medium": self.medium, "art_style": self.art_style}

@@ -66,7 +66,7 @@ class Element:
     palette: tuple[str, ...]
 
     def value(self) -> dict[str, object]:
-        """As an element of Ideogram's JSON, keys in its order."""
+        """The element as Ideogram's JSON has it, keys in its order."""
         found: dict[str, object] = {"type": "obj" if self.text is None else "text"}
         if self.bbox is not None:
             found["bbox"] = list(self.bbox)

@@ -33,7 +33,7 @@ def page(report: Report, sheets: Mapping[str, bytes]) -> str:
 
 
 def _metrics(report: Report) -> list[Metric]:
-    """Those that at least one variant has."""
+    """Metrics that at least one variant has."""
     return [m for m in METRICS.values() if any(isinstance(v.figures.get(m.name), Measured) for v in report.variants)]
 
 

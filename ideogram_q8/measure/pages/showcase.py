@@ -47,7 +47,7 @@ class Showcase:
 
 
 def showcase(whole: Whole, report: Report) -> Showcase:
-    """Of a run and its report. Reads the pictures that are shown."""
+    """Makes the showcase of a run and its report, from the pictures that are shown."""
     places = chosen(whole)
     samples: dict[str, tuple[Sample, ...]] = {}
     files: dict[str, bytes] = {}

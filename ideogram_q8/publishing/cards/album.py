@@ -75,7 +75,7 @@ class Album:
 
 
 def report_sha256(report: Report) -> str:
-    """Of the text of report.json."""
+    """sha256 of the text of report.json."""
     return hashlib.sha256(report.to_json().encode()).hexdigest()
 
 

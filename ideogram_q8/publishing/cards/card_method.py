@@ -25,7 +25,7 @@ class Layer(NamedTuple):
 
     @property
     def kind(self) -> str:
-        """Its name with a star for the block's number."""
+        """The layer's name with a star for the number of the block."""
         return re.sub(r"\.\d+\.", ".*.", self.linear)
 
 

@@ -20,5 +20,5 @@ def bits_text(size: int, weights: int) -> str:
 
 
 def bits_per_weight(manifest: Manifest, files: Sequence[FileRecord]) -> str:
-    """Of some files of a build."""
+    """Bits per weight in some files of a build."""
     return bits_text(sum(file.size for file in files), weights_in(manifest, files))

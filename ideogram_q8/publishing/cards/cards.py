@@ -131,7 +131,7 @@ def rendered(folder: Path, owner: str = OWNER) -> dict[str, str]:
 
 
 def manifests_in(folder: Path) -> dict[str, Manifest]:
-    """Of the builds that have a card in `folder`, by variant. Raises ArtifactError: one is not valid."""
+    """Manifests of the builds that have a card in `folder`, by variant. Raises ArtifactError: one is not valid."""
     files = sorted((folder / "manifests").glob(f"{MODEL}-*.json"))
     found = [Manifest.from_json(file.read_text(encoding="utf-8")) for file in files]
     return {manifest.variant: manifest for manifest in found}

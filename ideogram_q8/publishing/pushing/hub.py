@@ -203,7 +203,7 @@ class Hub:
         return str(info.oid)
 
     def content(self, path: str, commit: str) -> bytes:
-        """Of a small file at a commit."""
+        """Bytes of a small file at a commit."""
         return self._patiently(f"reading {path} of {self.repo} back", self._download, path, commit)
 
     def _download(self, path: str, commit: str) -> bytes:

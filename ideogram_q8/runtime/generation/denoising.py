@@ -183,7 +183,7 @@ def side_of(device: torch.device) -> Side | None:
 def velocities(
     unconditional: Denoiser, conditional: Denoiser, latents: torch.Tensor, step: int, side: Side | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Of both branches, as `Denoiser.velocity`: one after the other, or the first on a side of its own."""
+    """Velocities of both branches: computed one after the other, or the unconditional one on a CUDA stream of its own."""
     if side is None:
         return unconditional.velocity(latents, step), conditional.velocity(latents, step)
     first = side.start(lambda: unconditional.velocity(latents, step))

@@ -19,7 +19,7 @@ from ideogram_q8.sources import TextEncoderSource, open_text_encoder
 
 @dataclass(frozen=True)
 class TextEncoder:
-    """Its language model, and what makes tokens of captions."""
+    """A text encoder: the language model, and what makes tokens of captions."""
 
     model: Qwen3VLTextModel
     tokenizer: PreTrainedTokenizerBase

@@ -146,7 +146,7 @@ def least(networks: Networks, size: tuple[int, int], text_tokens: int = MAX_TEXT
 
 
 def plans(device: str) -> tuple[Plan, ...]:
-    """Those of a kind of device: a CPU has nothing to stream from."""
+    """Plans for a kind of device: a CPU has nothing to stream from."""
     return tuple(plan for plan in PLANS if device == "cuda" or plan.encoder != "streamed")
 
 
@@ -166,7 +166,7 @@ def plan_named(key: str, device: str) -> Plan:
 
 
 def linear_bytes(linear: Linear, scheme: str, dtype: torch.dtype, compute: str = COMPUTES[0]) -> int:
-    """Of a Linear as `layers` holds it, without its bias."""
+    """Bytes of a Linear as `layers` holds it, without its bias."""
     outputs, inputs = linear.out_features, linear.in_features
     if scheme in BLOCKS:
         return outputs * (BLOCKS[scheme].row_bytes(inputs) + (4 if compute == "int8" else 0))
@@ -178,7 +178,7 @@ def linear_bytes(linear: Linear, scheme: str, dtype: torch.dtype, compute: str =
 
 
 def branch_bytes(networks: Networks, branch: Branch) -> int:
-    """Of all tensors of a branch as they are loaded, the unconditional one without the text projection."""
+    """Bytes of all tensors of a branch as they are loaded, the unconditional one without the text projection."""
     weights = {f"{linear.name}.weight": linear for linear in linears(networks.config)}
     total = 0
     for name, shape in tensor_shapes(networks.config).items():
@@ -218,7 +218,7 @@ def activations(
     device: str = "cuda",
     overlap: bool = False,
 ) -> Activations:
-    """Of all stages of one picture; with `overlap`, of both branches at once."""
+    """Bytes of activations in all stages of one picture; with `overlap`, of both branches at once."""
     return Activations(
         encode_activation_bytes(networks, text_tokens, device),
         denoise_activation_bytes(networks, size, text_tokens, device, overlap),
@@ -227,7 +227,7 @@ def activations(
 
 
 def encode_activation_bytes(networks: Networks, tokens: int, device: str) -> int:
-    """Of the first stage: the features as float32 and in the activations' dtype, and then what normalizing or projecting them takes."""
+    """Bytes of the first stage: features in float32 and in the activations' dtype, then what normalizing or projecting takes."""
     config, item = networks.config, networks.dtype.itemsize
     features = len(TEXT_TAPS) * networks.encoder.width * tokens
     given = features * (4 + (item if item < 4 else 0))
@@ -251,7 +251,7 @@ def denoise_activation_bytes(
 
 
 def _block_peak(networks: Networks, tokens: int, device: str) -> int:
-    """Of the activations of a branch that sees so many tokens.
+    """Peak bytes of the activations of a branch that sees so many tokens.
 
     A block peaks at one of its products or between them: units are [tokens, hidden] and [tokens, feed-forward] in the dtype of the
     activations; each product has its input, its output and what its kernel needs meanwhile.

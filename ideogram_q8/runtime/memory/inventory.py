@@ -53,13 +53,13 @@ def schemes(opened: Source | Artifact | GgufBuild) -> dict[Branch, dict[str, str
 
 
 def vae_channels(config: Any) -> tuple[int, int]:
-    """As `Networks.vae_channels`, from diffusers' config of a VAE (a mapping)."""
+    """Channels for `Networks.vae_channels`, from diffusers' config of a VAE (a mapping)."""
     widths = config.get("decoder_block_out_channels") or config["block_out_channels"]
     return widths[1], widths[0]
 
 
 def encoder(config: TextEncoderConfig, total: int, dtype: torch.dtype) -> Encoder:
-    """Of a text encoder whose language model has `total` bytes; its embedding is not quantized."""
+    """Describes a text encoder whose language model has `total` bytes; its embedding is not quantized."""
     embedding = config.vocab_size * config.hidden_size * dtype.itemsize
     return Encoder(total, -(-max(0, total - embedding) // config.num_layers), config.hidden_size)
 

@@ -20,7 +20,7 @@ class Album:
         self._deleted: OrderedDict[str, Entry] = OrderedDict()
 
     def pictures(self, owner: str, search: str = "", *, favourites: bool = False, limit: int = -1) -> list[Entry]:
-        """As `Library.pictures`, of those alone whose files are still there."""
+        """Pictures as `Library.pictures` gives them, only those whose files are still there."""
         asked = limit
         while True:
             found = self._library.pictures(owner, search, favourites=favourites, limit=asked)

@@ -13,7 +13,7 @@ KEEP_SECONDS = 3600
 
 
 class Bin:
-    """Of the pictures in the folder `outputs`, by their names there."""
+    """The bin for pictures in the folder `outputs`, by their names there."""
 
     def __init__(self, outputs: Path) -> None:
         self._outputs, self._folder = outputs, outputs.with_name(f"{outputs.name}.deleted")

@@ -41,7 +41,7 @@ class Words:
 
 @dataclass(frozen=True)
 class Scores:
-    """Of one picture against the reference's: PSNR in dB (infinite for equal ones), SSIM, LPIPS where it can be had."""
+    """Likeness of one picture to the reference's: PSNR in dB (infinite for equal ones), SSIM, LPIPS where it can be had."""
 
     psnr: float
     ssim: float

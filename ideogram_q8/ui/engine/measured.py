@@ -39,7 +39,7 @@ def read_report(path: Path) -> Report:
 
 
 def figures(variants: Iterable[Variant], given: Report | None) -> Mapping[str, Figures]:
-    """By variant: out of a report beside its files, else out of `given`. A report of other files counts for nothing."""
+    """Figures by variant: out of a report beside its files, else out of `given`. A report of other files counts for nothing."""
     found = {}
     for variant in variants:
         if variant.described_in is None:

@@ -59,7 +59,7 @@ class Stock:
         return [*variants.catalogue(known, self._cache), *(variants.current(each, known) for each in self._given.values())]
 
     def described_in(self, variant: str) -> str | None:
-        """Of an artifact: `Variant.described_in`; None of the source's own variants."""
+        """`Variant.described_in` of an artifact; None for the source's own variants."""
         return self._given[variant].described_in if variant in self._given else None
 
     def is_to_download(self, variant: str) -> bool:
@@ -131,7 +131,7 @@ def source_of(artifacts: Sequence[Path | str]) -> str:
 
 
 def _manifests(artifact: Path | str) -> list[Manifest]:
-    """Of a folder, or of what is on the Hub; a GGUF file has none, nor has what the Hub does not give now."""
+    """Manifests of a folder or of a build on the Hub; none for a GGUF file, and none where the Hub gives nothing now."""
     path = Path(artifact).expanduser()
     place = None if path.exists() else hub.parse(str(artifact))
     if place is None:

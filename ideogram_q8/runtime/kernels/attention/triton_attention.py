@@ -37,7 +37,7 @@ CONFIGURATIONS: Mapping[int, Tiles] = {8: Tiles(64, 64, warps=8, stages=2), 9: T
 
 
 def tiles_for(capability: tuple[int, int]) -> Tiles:
-    """Those of a compute capability."""
+    """Tiles for a compute capability."""
     return CONFIGURATIONS[8 if capability in HALF_SUMS else min(capability[0], max(CONFIGURATIONS))]
 
 

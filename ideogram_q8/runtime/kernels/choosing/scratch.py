@@ -22,7 +22,7 @@ _DECODING = 10
 def scratch_bytes(
     scheme: str, rows: int, outputs: int, inputs: int, dtype: torch.dtype, device: str, compute: str = COMPUTES[0]
 ) -> int:
-    """Of one product [rows, inputs] x [outputs, inputs]^T: the weight expanded, or activations as codes and the sums of their products.
+    """Scratch of one product [rows, inputs] x [outputs, inputs]^T: the expanded weight, or codes of activations and sums of products.
 
     On a CPU both go through the cache a tile at a time.
     """
@@ -53,7 +53,7 @@ def _int8_scratch(rows: int, outputs: int, inputs: int, dtype: torch.dtype, devi
 
 
 def attention_scratch_bytes(tokens: int, heads: int, width: int, device: str) -> int:
-    """Of `int8_attention`: codes of queries and keys and float16 values of all heads, with their scales.
+    """Scratch of `int8_attention`: codes of queries and keys and float16 values of all heads, with their scales.
 
     On a CPU of some heads, with keys and values in float32 beside, and so many scores, as weights in float32 and float16.
     """

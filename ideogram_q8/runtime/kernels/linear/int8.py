@@ -55,7 +55,7 @@ class Problem:
 
     @property
     def shape(self) -> table.Shape:
-        """As the table of measurements has it."""
+        """The product's shape as the table of measurements has it."""
         dtype = str(self.dtype).removeprefix("torch.")
         return table.Shape(table.bucket(self.rows), self.inputs, self.outputs, dtype, self.step, self.rotation)
 

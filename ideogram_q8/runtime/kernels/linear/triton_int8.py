@@ -65,7 +65,7 @@ _WORTH_A_SMALLER_TILE = 1.05
 
 
 def configurations(major: int) -> tuple[Tiles, ...]:
-    """Those for a major compute capability."""
+    """Configurations for a major compute capability."""
     return CONFIGURATIONS[min(major, max(CONFIGURATIONS))]
 
 
