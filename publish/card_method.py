@@ -5,28 +5,14 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from ideogram_q8.errors import PublishError
+from ideogram_q8.errors import ArtifactError, PublishError
 from ideogram_q8.manifest import Manifest
+from ideogram_q8.recipe import LayerPlan, Recipe
 
 HIGH_PRECISION = frozenset({"bf16", "f16", "f32"})
 _WORDS = {"w8a8": "int8, W8A8", "w8a16": "int8 weights only", "bf16": "bfloat16", "f16": "float16", "f32": "float32"}
-
-
-class Layer(NamedTuple):
-    """A Linear's plan, as far as a card shows it."""
-
-    linear: str
-    scheme: str
-    rotation: int
-    reason: str
-    weighted: bool
-
-    @property
-    def kind(self) -> str:
-        """Its name with a star for the block's number."""
-        return re.sub(r"\.\d+\.", ".*.", self.linear)
 
 
 class LayerRow(NamedTuple):
@@ -38,53 +24,27 @@ class LayerRow(NamedTuple):
     reason: str
 
 
-class Recipe(NamedTuple):
-    """What is needed of a manifest's recipe; `smoothed` counts places where scales were moved into the weights before."""
-
-    policy: str
-    stats_sha256: str | None
-    layers: tuple[Layer, ...]
-    smoothed: int
-
-    @property
-    def is_rotated(self) -> bool:
-        """Whether any Linear is."""
-        return any(layer.rotation for layer in self.layers)
-
-    @property
-    def is_weighted(self) -> bool:
-        """Whether the importance of inputs weighed the search of any Linear."""
-        return any(layer.weighted for layer in self.layers)
-
-    @property
-    def has_weight_only(self) -> bool:
-        """Whether any int8 Linear leaves activations alone."""
-        return any(layer.scheme == "w8a16" for layer in self.layers)
-
-
 def recipe_of(manifest: Manifest) -> Recipe:
     """Raises PublishError: the manifest's recipe is not of the form that this version writes."""
-    value: Any = manifest.recipe
     try:
-        layers = tuple(
-            Layer(row["linear"], row["scheme"], row["rotation"], row["reason"], row["weighted"])
-            for part in value["parts"].values()
-            for row in part["layers"]
-        )
-        smoothed = sum(len(part["smoothing"]) for part in value["parts"].values())
-        return Recipe(value["policy"], value["stats_sha256"], layers, smoothed)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise PublishError(f"the manifest's recipe is not understood ({error!r}); quantize again with this version") from error
+        return Recipe.from_value(manifest.recipe)
+    except ArtifactError as error:
+        raise PublishError(f"the manifest's recipe is not understood ({error}); quantize again with this version") from error
 
 
 def layer_rows(recipe: Recipe, kept: bool) -> list[LayerRow]:
     """The Linears that stay in high precision, or all others, grouped by kind, by how they are stored and, where `kept`, by why."""
     found = [layer for layer in recipe.layers if (layer.scheme in HIGH_PRECISION) == kept]
-    groups = Counter((layer.kind, _stored(layer), _short(layer.reason) if kept else "") for layer in found)
+    groups = Counter((_kind(layer.linear), _stored(layer), _short(layer.reason) if kept else "") for layer in found)
     return [LayerRow(kind, count, stored, reason) for (kind, stored, reason), count in groups.items()]
 
 
-def _stored(layer: Layer) -> str:
+def _kind(linear: str) -> str:
+    """A Linear's name with a star for the block's number."""
+    return re.sub(r"\.\d+\.", ".*.", linear)
+
+
+def _stored(layer: LayerPlan) -> str:
     words = [_WORDS.get(layer.scheme, layer.scheme.upper())]
     words += [f"rotated in groups of {layer.rotation}"] if layer.rotation else []
     return ", ".join(words + (["importance-weighted"] if layer.weighted else []))

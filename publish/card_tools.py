@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ideogram_q8.manifest import Manifest
+from ideogram_q8.recipe import Recipe
 from ideogram_q8.schemes import INT8
-from publish.card_method import Recipe
 
 _NOT_RUN = "by its documented rules; not run here"
 

@@ -23,7 +23,6 @@ from ideogram_q8.strict_json import parse_json
 from publish.album import FILE_NAME as ALBUM
 from publish.album import Album
 from publish.card import Figures
-from publish.headers import check_header
 from publish.licence import (
     APACHE,
     IDEOGRAM,
@@ -36,6 +35,7 @@ from publish.licence import (
     source_name,
 )
 from publish.plan import ReleaseFile
+from publish.weight_headers import check_header
 
 CARD, SUMS, CONFIG = "README.md", "SHA256SUMS", "config.json"
 PROJECT = Path(__file__).resolve().parents[1]

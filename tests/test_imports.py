@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,7 +31,7 @@ RANKS = {
     "ideogram_q8.threads": 1,
     "ideogram_q8.numerics": 1,
     "ideogram_q8.checkpoint": 2,
-    "ideogram_q8.schemes": 1,
+    "ideogram_q8.schemes": 0,
     "ideogram_q8.recipe": 2,
     "ideogram_q8.recipe.table": 3,
     "ideogram_q8.recipe.rules": 4,
@@ -102,8 +103,20 @@ WITHIN_A_RANK = {
 # publish/space_app is what a Space runs, beside app.py: publishing copies it and imports none of it.
 FOR_EVERYONE = "ideogram_q8.errors"
 PUBLISH_MAY_IMPORT = {
-    f"ideogram_q8.{name}" for name in ("errors", "architecture", "manifest", "report", "schemes", "strict_json")
+    f"ideogram_q8.{name}"
+    for name in (
+        "errors",
+        "architecture",
+        "manifest",
+        "recipe",
+        "report",
+        "schemes",
+        "strict_json",
+        "artifact.gguf_header",
+        "checkpoint.header",
+    )
 }
+"""All of it without torch: `test_publishing_and_headers_load_no_torch`."""
 MAKES_PICTURES = {"publish.cards": {"ideogram_q8.evaluation.compare", "ideogram_q8.evaluation.showcase"}}
 """From a finished evaluation, on the machine that ran it."""
 WITHOUT_TORCH = {
@@ -112,6 +125,12 @@ WITHOUT_TORCH = {
     "architecture",
     "components",
     "schemes",
+    "recipe/__init__",
+    "recipe/plan",
+    "checkpoint/__init__",
+    "checkpoint/header",
+    "artifact/__init__",
+    "artifact/gguf_header",
     "caption/__init__",
     "caption/json_form",
     "caption/repair",
@@ -183,6 +202,13 @@ def test_publishing_needs_no_model(module: str):
 def test_light_modules_import_no_torch(stem: str):
     heavy = {"torch", "numpy", "diffusers", "transformers", "safetensors", "PIL"}
     assert not heavy & {name.split(".")[0] for name in imported(ROOT / PACKAGE / f"{stem}.py")}
+
+
+def test_publishing_and_headers_load_no_torch():
+    """Nor does what they import, at run time."""
+    names = [name for name in MODULES if name != PACKAGE and home(name) == "publish"] + sorted(PUBLISH_MAY_IMPORT)
+    code = f"import sys, importlib; [importlib.import_module(name) for name in {names!r}]; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
 def test_every_rank_names_something_that_exists():

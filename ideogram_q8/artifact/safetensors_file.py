@@ -15,10 +15,11 @@ import torch
 
 from ideogram_q8.artifact.mapping import mapped
 from ideogram_q8.artifact.placement import Placement
+from ideogram_q8.checkpoint.header import BITS
 from ideogram_q8.checkpoint.stored import read_header
 from ideogram_q8.errors import ArtifactError, SourceError
 from ideogram_q8.manifest import TensorRecord
-from ideogram_q8.numerics.dtypes import BITS, torch_dtype
+from ideogram_q8.numerics.dtypes import torch_dtype
 
 
 def stored_bytes(record: TensorRecord) -> int:

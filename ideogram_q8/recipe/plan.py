@@ -20,8 +20,8 @@ from dataclasses import asdict, dataclass
 from ideogram_q8.architecture import BRANCHES, Linear, split_block
 from ideogram_q8.components import Dimensions, component
 from ideogram_q8.errors import ArtifactError, RequestError
-from ideogram_q8.numerics.ggml import BLOCKS
 from ideogram_q8.schemes import (
+    BLOCKS,
     FALLBACKS,
     GGUF_TYPES,
     INT8,
@@ -94,6 +94,31 @@ class Recipe:
         """The name of what the recipe makes: `int8`, `int8-paper`, ..."""
         return self.scheme if self.policy == NAIVE else f"{self.scheme}-{self.policy}"
 
+    @property
+    def layers(self) -> tuple[LayerPlan, ...]:
+        """The plans of all Linears, one part after the other."""
+        return tuple(layer for part in self.parts.values() for layer in part.layers)
+
+    @property
+    def smoothed(self) -> int:
+        """Number of fold points where scales are moved into the weights."""
+        return sum(len(part.smoothing) for part in self.parts.values())
+
+    @property
+    def is_rotated(self) -> bool:
+        """Whether any Linear is rotated."""
+        return any(layer.rotation for layer in self.layers)
+
+    @property
+    def is_weighted(self) -> bool:
+        """Whether the importance of inputs weighs the search of any Linear."""
+        return any(layer.weighted for layer in self.layers)
+
+    @property
+    def has_weight_only(self) -> bool:
+        """Whether any int8 Linear leaves activations alone."""
+        return any(layer.scheme == "w8a16" for layer in self.layers)
+
     def to_value(self) -> dict[str, object]:
         """The JSON value of the recipe, as in a manifest."""
         value: dict[str, object] = json.loads(self.to_json())
@@ -138,7 +163,7 @@ class Recipe:
             raise ArtifactError(
                 f"recipe: is for {' and '.join(self.parts)}, not for {' and '.join(model.parts)}; use another recipe"
             )
-        if self.stats_sha256 is None and any(layer.weighted for part in self.parts.values() for layer in part.layers):
+        if self.stats_sha256 is None and self.is_weighted:
             raise ArtifactError("recipe: Linears are weighted, but stats_sha256 names no statistics; make the recipe again")
         expected = [linear.name for linear in model.linears]
         for name, part in self.parts.items():

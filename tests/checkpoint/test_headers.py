@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from safetensors.torch import save
 
 from ideogram_q8.checkpoint import open_source
-from ideogram_q8.checkpoint.stored import HEADER_LIMIT, TENSOR_LIMIT, read_header
+from ideogram_q8.checkpoint.header import HEADER_LIMIT, TENSOR_LIMIT
+from ideogram_q8.checkpoint.stored import read_header
 from ideogram_q8.errors import SourceError
 from tests.synthetic import TINY, fp8_tensors, write_source
 
