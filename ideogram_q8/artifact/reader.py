@@ -19,7 +19,7 @@ from ideogram_q8.errors import ArtifactError, SourceError
 from ideogram_q8.manifest import FILE_NAME, FileRecord, Manifest, TensorRecord, sha256_of
 from ideogram_q8.numerics.ggml import BLOCKS
 from ideogram_q8.recipe import MAX_CHARACTERS, LayerPlan, Recipe
-from ideogram_q8.schemes import INT8_SCHEMES, SCHEMES
+from ideogram_q8.schemes import INT8_SCHEMES
 
 _MANIFEST_CHARACTERS = 2 * MAX_CHARACTERS
 """A manifest holds a recipe and the names of its tensors; an untrusted file is not read further."""
@@ -121,8 +121,6 @@ class Artifact:
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:
         """Raises ArtifactError: a file is missing, truncated or not what the manifest says."""
-        if manifest.scheme not in SCHEMES:
-            raise ArtifactError(f"{folder / FILE_NAME}: scheme is {manifest.scheme!r}, expected one of {', '.join(SCHEMES)}")
         self.folder, self.manifest = folder, manifest
         self.recipe = Recipe.from_value(manifest.recipe)
         self.config = self._read_config()

@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass
 from ideogram_q8.architecture import BRANCHES, Linear, split_block
 from ideogram_q8.components import Dimensions, component
 from ideogram_q8.errors import ArtifactError, RequestError
+from ideogram_q8.names import is_line, is_sha256
 from ideogram_q8.schemes import (
     BLOCKS,
     FALLBACKS,
@@ -145,6 +146,7 @@ class Recipe:
             raise ArtifactError(f"recipe: parts are {names}; expected {', '.join(BRANCHES)}, or text_encoder")
         if not re.fullmatch(r"[a-z0-9_.-]{1,40}", recipe.policy):
             raise ArtifactError(f"recipe: policy is {recipe.policy[:60]!r}, expected a short name in lower case")
+        _check_texts(recipe)
         try:
             recipe.to_json().encode()
         except UnicodeEncodeError:
@@ -178,6 +180,16 @@ class Recipe:
                 problem = problem_of(self.scheme, layer, linear, fold_of(layer.linear) in folds)
                 if problem is not None:
                     raise ArtifactError(f"recipe: {name}: {layer.linear} {problem}; make the recipe again")
+
+
+def _check_texts(recipe: Recipe) -> None:
+    if recipe.stats_sha256 is not None and not is_sha256(recipe.stats_sha256):
+        raise ArtifactError(f"recipe: stats_sha256 is {recipe.stats_sha256[:80]!r}, expected a sha256")
+    names = [layer.linear for layer in recipe.layers]
+    names += [item.fold for part in recipe.parts.values() for item in part.smoothing]
+    for name in names:  # reasons are free texts, which whoever shows them escapes
+        if not is_line(name, 256):
+            raise ArtifactError(f"recipe: a component's name is {name[:80]!r}, expected one line of at most 256 characters")
 
 
 def problem_of(scheme: str, layer: LayerPlan, linear: Linear, smoothed: bool) -> str | None:
