@@ -162,6 +162,10 @@ def _check_texts(manifest: Manifest) -> None:
         _require(is_line(tensor.name, 256), "tensors: name", tensor.name, "a short line")
         _require(is_version(tensor.dtype), f"tensors: dtype of {tensor.name}", tensor.dtype, "a type")
         _require(is_version(tensor.scheme), f"tensors: scheme of {tensor.name}", tensor.scheme, "a scheme")
+    try:
+        json.dumps([manifest.transformer, manifest.recipe], ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise ArtifactError(f"{FILE_NAME}: holds half of a UTF-16 surrogate pair, expected valid Unicode") from None
 
 
 def _require(condition: bool, key: str, found: object, expected: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from typing import NamedTuple
 from ideogram_q8.errors import ArtifactError, PublishError
 from ideogram_q8.manifest import Manifest
 from ideogram_q8.recipe import LayerPlan, Recipe
+from publish.escaping import Markdown, word
 
 HIGH_PRECISION = frozenset({"bf16", "f16", "f32"})
 _WORDS = {"w8a8": "int8, W8A8", "w8a16": "int8 weights only", "bf16": "bfloat16", "f16": "float16", "f32": "float32"}
@@ -69,30 +71,35 @@ def policy_text(recipe: Recipe) -> str:
     return _POLICIES.get(recipe.policy.removesuffix("-imatrix"), "")
 
 
-def commands(manifest: Manifest, recipe: Recipe, source: str, place: str) -> Iterator[str]:
+def commands(manifest: Manifest, recipe: Recipe, source: str, place: str) -> Iterator[Markdown]:
     """What makes the build again beside `place`, from the source and the manifest.json that was downloaded there."""
-    out = f"{place}-again"
-    quantize = f"python -m ideogram_q8 quantize {source}"
+    out = word(f"{place}-again")
+    quantize = f"python -m ideogram_q8 quantize {word(source)}"
     weighted = " --importance stats.safetensors" if recipe.is_weighted else ""
     if recipe.is_weighted:
-        yield f"python -m ideogram_q8 calibrate {source} --captions {_captions(manifest)} --out stats.safetensors"
+        yield _calibrate(manifest, source)
     if recipe.policy in ("naive", "imatrix"):
-        yield f"{quantize} --scheme {manifest.scheme}{weighted} --out {out}"
+        yield Markdown(f"{quantize} --scheme {word(manifest.scheme)}{weighted} --out {out}")
         return
-    copy = f'import json; json.dump(json.load(open("{place}/manifest.json"))["recipe"], open("recipe.json", "w"))'
-    yield f"python -c '{copy}'"
-    yield f"{quantize} --recipe recipe.json{weighted} --out {out}"
+    stored = json.dumps(f"{place}/manifest.json")
+    copy = f'import json; json.dump(json.load(open({stored}))["recipe"], open("recipe.json", "w"))'
+    yield Markdown(f"python -c {word(copy)}")
+    yield Markdown(f"{quantize} --recipe recipe.json{weighted} --out {out}")
 
 
-def recipe_commands(manifest: Manifest, recipe: Recipe, source: str) -> Iterator[str]:
+def recipe_commands(manifest: Manifest, recipe: Recipe, source: str) -> Iterator[Markdown]:
     """What made the recipe, for a policy of `recipe make`."""
     policy = recipe.policy.removesuffix("-imatrix")
     if policy not in ("paper", "convrot", "auto", "gguf"):
         return
     stats = " --stats stats.safetensors" if recipe.stats_sha256 else ""
     if recipe.stats_sha256:
-        yield f"python -m ideogram_q8 calibrate {source} --captions {_captions(manifest)} --out stats.safetensors"
-    yield f"python -m ideogram_q8 recipe make {source} --policy {policy}{stats} --out recipe.json"
+        yield _calibrate(manifest, source)
+    yield Markdown(f"python -m ideogram_q8 recipe make {word(source)} --policy {policy}{stats} --out recipe.json")
+
+
+def _calibrate(manifest: Manifest, source: str) -> Markdown:
+    return Markdown(f"python -m ideogram_q8 calibrate {word(source)} --captions {_captions(manifest)} --out stats.safetensors")
 
 
 def _captions(manifest: Manifest) -> str:

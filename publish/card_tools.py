@@ -17,7 +17,7 @@ _NOT_RUN = "by its documented rules; not run here"
 
 
 class ToolRow(NamedTuple):
-    """Whether a program opens the files, and how or why not."""
+    """Whether a program opens the files, and how or why not, which is the only part with Markdown in it."""
 
     tool: str
     opens: str

@@ -27,6 +27,7 @@ from ideogram_q8.manifest import TOOL_VERSION, Manifest, sha256_of
 from ideogram_q8.report import Measured, Report, VariantReport
 from ideogram_q8.schemes import title
 from publish.card import fill, yaml_text
+from publish.escaping import Markdown
 from publish.licence import APACHE, IDEOGRAM_REPO, NOTICE_FILE, Licence, licence_of, modification_notice
 from publish.plan import ReleaseFile
 from publish.release import PROJECT
@@ -156,13 +157,13 @@ def lending(steps: int, build: SpaceBuild) -> int:
     return math.ceil(2 * steps * figure.value) + START_SECONDS
 
 
-def _about(builds: Sequence[SpaceBuild]) -> str:
+def _about(builds: Sequence[SpaceBuild]) -> Markdown:
     if all(build.manifest.source.location == "pocket" for build in builds):
-        return (
+        return Markdown(
             "Paints flat posters with **pocket**, a small text-to-image model that was trained from nothing to try every stage of "
             "Ideogram Q8 without a GPU. It is not Ideogram 4."
         )
-    return (
+    return Markdown(
         "Paints with quantized builds of Ideogram 4, for non-commercial use under the Ideogram Non-Commercial Model Agreement. Modified "
         "files, not an official release, not endorsed by Ideogram, Inc."
     )
