@@ -26,16 +26,20 @@ from ideogram_q8.errors import PublishError
 from ideogram_q8.manifest import TOOL_VERSION, Manifest, sha256_of
 from ideogram_q8.report import Measured, Report, VariantReport
 from ideogram_q8.schemes import title
+from ideogram_q8.strict_json import parse_json
 from publish.card import fill, yaml_text
 from publish.escaping import Markdown
+from publish.folder import shown
 from publish.licence import APACHE, IDEOGRAM_REPO, NOTICE_FILE, Licence, licence_of, modification_notice
 from publish.plan import ReleaseFile
+from publish.project import own_files, package_files
 from publish.release import PROJECT
 
 PYTHON = "3.12"
 SETTINGS = "space.json"
 _OWN_FILES = PROJECT / "publish" / "space_app"
-_SKIPPED = shutil.ignore_patterns("__pycache__", "*.pyc", ".*")
+_SETTINGS_KEYS = {"device", "variants", "seconds", "visitors_accept", "about"}
+_LONGEST_SETTINGS = 1 << 20
 _CPU_TORCH = "--extra-index-url https://download.pytorch.org/whl/cpu\ntorch==2.13.0+cpu"
 _ZERO_TORCH = "spaces>=0.51,<1\ntorch==2.11.0  # the newest that ZeroGPU takes"
 _OAUTH = {"hf_oauth": True, "hf_oauth_scopes": ["gated-repos"]}
@@ -89,10 +93,15 @@ def assemble(folder: Path, hardware: str, builds: Sequence[SpaceBuild], visitors
     licence = _check(folder, hardware, builds)
     if visitors_log_in and (HARDWARE[hardware].entry != "zero.py" or licence == APACHE):
         raise PublishError("visitors log in on ZeroGPU, to builds of gated weights; leave out --visitors-log-in")
+    entry = (_OWN_FILES / HARDWARE[hardware].entry).relative_to(PROJECT).as_posix()
+    places = {path: path for path in package_files(PROJECT)} | {
+        path: path.rpartition("/")[2] for path in ("app.py", "LICENSE", entry)
+    }
+    files = own_files(PROJECT, list(places))
     shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(PROJECT / "ideogram_q8", folder / "ideogram_q8", ignore=_SKIPPED)
-    for file in (PROJECT / "app.py", PROJECT / "LICENSE", _OWN_FILES / HARDWARE[hardware].entry):
-        shutil.copy(file, folder)
+    for file, place in zip(files, places.values(), strict=True):
+        (folder / place).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, folder / place)
     texts = {name: text for build in builds for name, text in build.texts.items() if licence != APACHE}
     texts |= {
         "requirements.txt": requirements(hardware),
@@ -104,7 +113,7 @@ def assemble(folder: Path, hardware: str, builds: Sequence[SpaceBuild], visitors
 
 
 def _check(folder: Path, hardware: str, builds: Sequence[SpaceBuild]) -> Licence:
-    if folder.exists() and any(folder.iterdir()) and not (folder / SETTINGS).is_file():
+    if folder.is_symlink() or (folder.exists() and not _is_replaceable(folder)):
         raise PublishError(f"{folder} holds something else than a Space; name a new folder with --out")
     if HARDWARE[hardware].device == "cuda" and not builds:
         raise PublishError(
@@ -119,6 +128,22 @@ def _check(folder: Path, hardware: str, builds: Sequence[SpaceBuild]) -> Licence
             if name not in build.texts:
                 raise PublishError(f"{build.repo} has no {name}, which {licence.title} asks for; publish it again with `push`")
     return licence
+
+
+def _is_replaceable(folder: Path) -> bool:
+    """Whether a folder is empty, or holds a Space that was put together here: its settings are of this form, and it is no clone."""
+    if not folder.is_dir():
+        return False
+    names = {path.name for path in folder.iterdir()}
+    file = folder / SETTINGS
+    if not names or SETTINGS not in names or ".git" in names or file.is_symlink() or not file.is_file():
+        return not names
+    try:
+        with file.open("rb") as opened:
+            settings = parse_json(opened.read(_LONGEST_SETTINGS).decode(), SETTINGS, PublishError)
+    except (PublishError, UnicodeDecodeError):
+        return False
+    return isinstance(settings, dict) and set(settings) == _SETTINGS_KEYS and "README.md" in names
 
 
 def requirements(hardware: str) -> str:
@@ -211,8 +236,12 @@ def front_matter(hardware: str, builds: Sequence[SpaceBuild], licence: Licence) 
 
 
 def files_of(folder: Path) -> Iterator[ReleaseFile]:
-    """All files of an assembled Space; what a start of it has left beside them is none of it."""
+    """All files of an assembled Space; what a start of it has left beside them is none of it. Raises PublishError: a link is there."""
     for path in sorted(folder.rglob("*")):
         parts = path.relative_to(folder).parts
-        if path.is_file() and "__pycache__" not in parts and not parts[0].startswith("."):
+        if "__pycache__" in parts or parts[0].startswith("."):
+            continue
+        if path.is_symlink():
+            raise PublishError(f"{shown(path)} is a link, and what it leads to is none of the Space; remove it")
+        if path.is_file():
             yield ReleaseFile(path.relative_to(folder).as_posix(), path.stat().st_size, sha256_of(path), path)
