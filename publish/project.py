@@ -24,7 +24,8 @@ def package_files(root: Path) -> list[str]:
     paths = _tracked(root) if (root / ".git").exists() else None
     if paths is None:
         package = root / PACKAGE
-        found = {file for pattern in ("**/*.py", *PACKAGE_DATA) for file in package.glob(pattern) if not file.is_dir()}
+        patterns = ["**/*.py", *(f"{pattern}/*" if pattern.endswith("**") else pattern for pattern in PACKAGE_DATA)]
+        found = {file for pattern in patterns for file in package.glob(pattern) if not file.is_dir()}
         paths = sorted(file.relative_to(root).as_posix() for file in found)
     own_files(root, paths)
     return paths
