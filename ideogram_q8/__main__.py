@@ -46,6 +46,7 @@ from ideogram_q8.commands import (
 )
 from ideogram_q8.commands.options import Parser
 from ideogram_q8.errors import IdeogramQ8Error, SourceError, printable
+from ideogram_q8.terminal import say
 
 VERBS = (calibrate, recipe, quantize, convert, generate, inspect, doctor, ablate, bench, evaluate, report)
 _REFUSED_BY_THE_SYSTEM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
@@ -60,14 +61,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             return arguments.verb(arguments) or 0
     except IdeogramQ8Error as error:
         for problem in error.problems if isinstance(error, SourceError) else ():
-            print(printable(problem), file=sys.stderr)
+            say(problem, to="err")
         return _refuse(str(error))
     except OSError as error:
         if error.errno not in _REFUSED_BY_THE_SYSTEM:
             raise
         return _refuse(f"{error.filename or 'writing'}: {error.strerror}; free space or choose another place")
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        say("interrupted", to="err")
         return 130
 
 
@@ -88,7 +89,7 @@ class _Lines(logging.Handler):
         if "tqdm" in sys.modules:
             sys.modules["tqdm"].tqdm.write(line, file=sys.stderr)
         else:
-            print(line, file=sys.stderr)
+            say(line, to="err")
 
 
 @contextlib.contextmanager
@@ -103,7 +104,7 @@ def _warnings_shown() -> Iterator[None]:
 
 
 def _refuse(message: str) -> int:
-    print(f"error: {printable(' '.join(message.split()))}", file=sys.stderr)
+    say(f"error: {' '.join(message.split())}", to="err")
     return 2
 
 

@@ -30,6 +30,7 @@ from ideogram_q8.manifest import FILE_NAME as MANIFEST
 from ideogram_q8.manifest import Manifest
 from ideogram_q8.report import FILE_NAME as REPORT
 from ideogram_q8.report import Report
+from ideogram_q8.terminal import say
 from publish.album import FILE_NAME as ALBUM
 from publish.album import Album, index
 from publish.card import Figures, Links, render
@@ -56,11 +57,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             take(options.run, options.out)
         cards = rendered(options.out, options.owner)
     except (IdeogramQ8Error, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}", to="err")
         return 2
     for name, text in cards.items():
         (options.out / name).write_text(text, encoding="utf-8", newline="\n")
-    print(f"{options.out}: {', '.join(cards)}")
+    say(f"{options.out}: {', '.join(cards)}")
     return 0
 
 

@@ -12,6 +12,7 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # exported, but not by __all__
 
 from ideogram_q8.errors import PublishError
+from ideogram_q8.names import is_revision
 
 Action = Literal["upload", "replace", "skip"]
 KEPT = ".gitattributes"
@@ -127,6 +128,12 @@ def check_repo(repo: str) -> None:
         problem = "'official' in a name implies an endorsement that there is not"
     if problem:
         raise PublishError(f"--repo is {repo!r}: {problem}; use a name as in --repo your-name/ideogram-4-int8")
+
+
+def check_revision(option: str, revision: str) -> None:
+    """Raises PublishError unless an option names what can be a branch, tag or commit."""
+    if not is_revision(revision):
+        raise PublishError(f"{option} is {revision!r}; expected a branch, tag or commit, as in v1.0.0")
 
 
 def make_plan(

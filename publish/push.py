@@ -25,13 +25,14 @@ from huggingface_hub import get_token
 
 from ideogram_q8.errors import IdeogramQ8Error, PublishError, printable
 from ideogram_q8.manifest import TOOL_VERSION
+from ideogram_q8.terminal import say, say_json
 from publish import receipts, show, space_command
 from publish.card import Links
 from publish.card_text import byte_text
 from publish.checks import release_problems
 from publish.family import cards
 from publish.hub import MAIN, Hub
-from publish.plan import ReleaseFile, check_repo, make_plan
+from publish.plan import ReleaseFile, check_repo, check_revision, make_plan
 from publish.refusals import redact
 from publish.release import CARD, Release, complete, read_release
 from publish.sending import Order, Outcome, consult, push, roll_back, verify
@@ -42,9 +43,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         check_repo(options.repo)  # before minutes of hashing
+        for option in ("revision", "tag", "to", "parent"):
+            if (revision := getattr(options, option, None)) is not None:
+                check_revision(f"--{option}", revision)
         code: int = options.run(options)
     except (IdeogramQ8Error, OSError) as error:
-        print(error_line(error), file=sys.stderr)
+        say(error_line(error), to="err")
         return 2
     except KeyboardInterrupt:
         return 130
@@ -129,7 +133,7 @@ def _prepare(options: argparse.Namespace) -> tuple[Release, str, tuple[ReleaseFi
 
 
 def _announce(path: str, size: int) -> None:
-    print(f"checking {path} ({byte_text(size)})", file=sys.stderr)
+    say(f"checking {path} ({byte_text(size)})", to="err")
 
 
 def _plan(options: argparse.Namespace) -> int:
@@ -137,7 +141,7 @@ def _plan(options: argparse.Namespace) -> int:
     plan = make_plan(options.repo, files, remote=None)
     if options.card:
         options.card.write_text(card, encoding="utf-8", newline="\n")
-    print((show.plan_json if options.json else show.plan_text)(plan, release, card, problems))
+    show.print_plan(plan, release, card, problems, options.json)
     return 0
 
 
@@ -152,7 +156,7 @@ def _push(options: argparse.Namespace) -> int:
     )
     if options.dry_run:
         plan, _ = consult(hub, order)
-        print((show.plan_json if options.json else show.plan_text)(plan, release, card, problems))
+        show.print_plan(plan, release, card, problems, options.json)
         return 0
     outcome = push(hub, order, show.print_progress)
     what = "is published" if outcome.changed else "was published already, nothing was sent"
@@ -164,7 +168,7 @@ def _status(options: argparse.Namespace) -> int:
     _, _, files, _ = _prepare(options)
     hub = _hub(options)
     plan = make_plan(options.repo, files, hub.read(), consulted=True)
-    print((show.status_json if options.json else show.status_text)(plan, hub.url))
+    show.print_status(plan, hub.url, options.json)
     return 0 if plan.is_done else 1
 
 
@@ -176,11 +180,10 @@ def _verify(options: argparse.Namespace) -> int:
         raise PublishError(f"{options.repo} does not exist; publish it with `push`")
     outcome = Outcome(remote.head, None, False, verify(hub, files, remote.head), None)
     receipt = receipts.describe(hub, outcome, None, release.artifacts)
-    print(
-        receipt.to_json()
-        if options.json
-        else f"{hub.url} at {remote.head}: {len(receipt.files)} files verified by size and sha256"
-    )
+    if options.json:
+        say_json(receipt.to_json())
+    else:
+        say(f"{hub.url} at {remote.head}: {len(receipt.files)} files verified by size and sha256")
     return 0
 
 
@@ -196,7 +199,7 @@ def _record(options: argparse.Namespace, hub: Hub, outcome: Outcome, what: str, 
     """Writes the receipt and prints it."""
     tag = options.tag if release else None
     receipt, path = receipts.record(options.folder, hub, outcome, tag, release.artifacts if release else {})
-    print(receipt.to_json() if options.json else show.receipt_text(receipt, what, str(path)))
+    show.print_receipt(receipt, what, str(path), options.json)
 
 
 def _hub(options: argparse.Namespace) -> Hub:

@@ -20,6 +20,7 @@ RANKS = {
     "ideogram_q8.strict_json": 0,
     "ideogram_q8.devices": 0,
     "ideogram_q8.names": 0,
+    "ideogram_q8.terminal": 1,
     "ideogram_q8.nvml": 0,
     "ideogram_q8.architecture": 0,
     "ideogram_q8.caption": 0,
@@ -114,8 +115,11 @@ PUBLISH_MAY_IMPORT = {
         "report",
         "schemes",
         "strict_json",
+        "terminal",
         "artifact.gguf_header",
+        "checkpoint.endpoint",
         "checkpoint.header",
+        "checkpoint.held",
     )
 }
 """All of it without torch: `test_publishing_and_headers_load_no_torch`."""
@@ -128,10 +132,13 @@ WITHOUT_TORCH = {
     "components",
     "schemes",
     "names",
+    "terminal",
     "recipe/__init__",
     "recipe/plan",
     "checkpoint/__init__",
+    "checkpoint/endpoint",
     "checkpoint/header",
+    "checkpoint/held",
     "artifact/__init__",
     "artifact/gguf_header",
     "caption/__init__",

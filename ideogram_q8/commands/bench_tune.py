@@ -15,6 +15,7 @@ from ideogram_q8.architecture import IDEOGRAM4, IDEOGRAM4_TRAITS, MAX_TEXT_TOKEN
 from ideogram_q8.commands.options import add_device
 from ideogram_q8.devices import DTYPES, check_device, default_dtype
 from ideogram_q8.errors import RequestError
+from ideogram_q8.terminal import say, say_json, say_text
 
 if TYPE_CHECKING:
     from ideogram_q8.bench.overlapping import Setting
@@ -76,14 +77,14 @@ def run(arguments: argparse.Namespace) -> None:
         if not rotation or not (config.hidden_size % rotation or config.intermediate_size % rotation)
         for product in block_products(config, rows, device, dtype, rotation)
     }
-    entries = tune(list(products), arguments.seconds, lambda problem, entry: print(line(products[problem], problem, entry)))
+    entries = tune(list(products), arguments.seconds, lambda problem, entry: say(line(products[problem], problem, entry)))
     place = torch.device(next(iter(products)).device)
     overlaps = list(_overlaps(Setting(config, (width, height), arguments.text_tokens, place, dtype), arguments.seconds))
     if overlaps:
         table.write(place, (), tuple(overlaps))
-    print(table.note(place))
+    say_text(table.note(place))
     found = {"machine": table.machine(place), "entries": entries, "overlaps": overlaps}
-    print(json.dumps(found, ensure_ascii=False, default=asdict))
+    say_json(json.dumps(found, ensure_ascii=False, default=asdict))
 
 
 def _overlaps(setting: Setting, seconds: float) -> Iterator[Overlap]:
@@ -100,10 +101,10 @@ def _overlaps(setting: Setting, seconds: float) -> Iterator[Overlap]:
         try:
             found = overlapping.measure(way, setting, side, seconds)
         except torch.OutOfMemoryError:
-            print(f"both branches, {way}: no room to measure them at once")
+            say(f"both branches, {way}: no room to measure them at once")
             continue
         apart, overlapped = 1e3 * found.apart, 1e3 * found.overlapped
-        print(
+        say(
             f"{overlapping.BLOCKS} blocks of both branches, {way}: back to back {apart:,.2f} ms, overlapped {overlapped:,.2f} ms"
         )
         yield found

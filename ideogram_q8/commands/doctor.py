@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ideogram_q8.architecture import IDEOGRAM4_TRAITS, MAX_TEXT_TOKENS, SIDE_MULTIPLE, check_size, parse_size
 from ideogram_q8.errors import RequestError
+from ideogram_q8.terminal import say
 
 if TYPE_CHECKING:
     import torch
@@ -57,7 +58,7 @@ def run(arguments: argparse.Namespace) -> None:
             networks, traits = describe(opened, torch.bfloat16), opened.traits
         width, height = size or traits.default_size
         check_size(width, height, traits)
-        print("\n".join(_report(name, networks, (width, height), arguments.text_tokens)))
+        say(*_report(name, networks, (width, height), arguments.text_tokens))
 
 
 def _report(name: str, networks: Networks, size: tuple[int, int], text_tokens: int) -> Iterator[str]:

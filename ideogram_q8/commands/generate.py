@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from ideogram_q8.commands.expansion import add_expand, check_expand, expanded
 from ideogram_q8.commands.options import BAR_DELAY, add_attention, add_compute, add_device, add_plan, add_source, check_new_file
 from ideogram_q8.devices import DTYPES, check_device, default_dtype
 from ideogram_q8.errors import RequestError
+from ideogram_q8.terminal import say
 
 DEFAULT_PRESET = "default-20"
 
@@ -57,7 +57,7 @@ def run(arguments: argparse.Namespace) -> None:
     if not arguments.expand:
         caption = to_caption(caption)
         for issue in lint(parse(caption)):
-            print(f"warning: {issue}", file=sys.stderr)
+            say(f"warning: {issue}", to="err")
     size = None if arguments.size is None else parse_size(arguments.size)
     check_new_file(arguments.out, ".png")
     device = check_device(arguments.device)
@@ -89,7 +89,7 @@ def run(arguments: argparse.Namespace) -> None:
     with tqdm(total=preset(request.preset).steps, unit="step", desc=model.variant, delay=BAR_DELAY) as bar:
         result = generate(model, request, on_step=lambda _: bar.update())
     write_png(arguments.out, result.image, metadata(result))
-    print(
+    say(
         f"{arguments.out}: {width}x{height}, {result.variant}, {result.seconds_per_step:.3f} s per step, "
         f"{result.total_seconds:.1f} s in all, {result.peak_bytes / 2**20:,.0f} MiB at most"
     )

@@ -12,6 +12,7 @@ from ideogram_q8.commands.options import BAR_DELAY, add_component, add_device, a
 from ideogram_q8.devices import check_device
 from ideogram_q8.errors import RequestError
 from ideogram_q8.schemes import GGUF_SCHEMES, NAMED_SCHEMES
+from ideogram_q8.terminal import say
 
 if TYPE_CHECKING:
     from ideogram_q8.artifact.layout import Packaging
@@ -138,7 +139,7 @@ def run(arguments: argparse.Namespace) -> None:
             overwrite=arguments.overwrite,
         )
     size = sum(file.size for file in manifest.files)
-    print(f"{arguments.out}: {manifest.variant}, {size:,} bytes in {len(manifest.files)} files, {manifest.artifact_sha256}")
+    say(f"{arguments.out}: {manifest.variant}, {size:,} bytes in {len(manifest.files)} files, {manifest.artifact_sha256}")
 
 
 def read_recipe(path: Path) -> Recipe:

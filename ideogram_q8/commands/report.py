@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ideogram_q8.errors import RequestError
 from ideogram_q8.report import Report
+from ideogram_q8.terminal import say, say_text
 
 
 def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -28,9 +29,9 @@ def run_compare(arguments: argparse.Namespace) -> int:
 
     found = changes(read(arguments.old), read(arguments.new))
     for finding in found:
-        print(f"{'REGRESSION' if finding.regression else 'changed'}: {finding.variant}: {finding.metric}: {finding.text}")
+        say(f"{'REGRESSION' if finding.regression else 'changed'}: {finding.variant}: {finding.metric}: {finding.text}")
     worse = sum(finding.regression for finding in found)
-    print(f"{worse} regressions" if worse != 1 else "1 regression")
+    say(f"{worse} regressions" if worse != 1 else "1 regression")
     return 1 if worse else 0
 
 
@@ -38,7 +39,7 @@ def run_table(arguments: argparse.Namespace) -> None:
     """Raises IdeogramQ8Error."""
     from ideogram_q8.evaluation.table import markdown
 
-    print(markdown(read(arguments.file)), end="")
+    say_text(markdown(read(arguments.file)))
 
 
 def read(path: Path) -> Report:

@@ -27,6 +27,7 @@ from ideogram_q8.generation.sampling import Request, generate, metadata
 from ideogram_q8.loading.model import Model, load
 from ideogram_q8.memory.usage import module_bytes
 from ideogram_q8.png import write_png
+from ideogram_q8.terminal import say
 
 SETTINGS: dict[str, Any] = json.loads(Path(__file__).with_name("space.json").read_text(encoding="utf-8"))
 SEEDS = 2**31 - 1
@@ -40,7 +41,7 @@ def load_models() -> dict[str, Model]:
     models = {name: load(place, device=device, dtype=dtype) for name, place in (places or {"pocket": "pocket"}).items()}
     for name, model in models.items():
         networks = (*model.branches.values(), model.vae, model.text_encoder)  # the last is loaded when asked for
-        print(f"{name} is on {device}, {module_bytes(*networks) / 1e9:.2f} GB", flush=True)
+        say(f"{name} is on {device}, {module_bytes(*networks) / 1e9:.2f} GB")
     return models
 
 
