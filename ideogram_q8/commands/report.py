@@ -44,9 +44,9 @@ def run_table(arguments: argparse.Namespace) -> None:
 
 def read(path: Path) -> Report:
     """Raises RequestError: there is no such file; ArtifactError: it is no report."""
+    if not path.is_file():  # looked at before it is opened, for a FIFO would wait
+        raise RequestError(f"{path} is no file; name the report.json that `evaluate` wrote")
     try:
         return Report.from_json(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, IsADirectoryError):
-        raise RequestError(f"{path} is no file; name the report.json that `evaluate` wrote") from None
     except UnicodeDecodeError:
         raise RequestError(f"{path} is not UTF-8 text; name the report.json that `evaluate` wrote") from None
