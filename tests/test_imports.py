@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -98,7 +99,7 @@ WITHOUT_TORCH = (
     "captions/__init__.py",
     "publishing",
 )
-LIGHT_FORMATS = ("strict_json", "manifest", "report")
+LIGHT_FORMATS = ("strict_json", "manifest", "report", "names", "safetensors_header", "gguf_header")
 HEAVY = {"torch", "numpy", "diffusers", "transformers", "safetensors", "PIL"}
 MAKES_PICTURES = {"cards"}
 """Modules of publishing/cards that read a finished evaluation, on the machine that ran it."""
@@ -124,8 +125,18 @@ def test_light_modules_import_no_torch(path: Path) -> None:
     ids=lambda path: path.stem,
 )
 def test_publishing_needs_no_model(path: Path) -> None:
-    allowed = ("errors", "model.", "formats.", "publishing")
+    allowed = ("errors", "machine.", "model.", "formats.", "hub.", "recipes", "publishing")
     assert all(name.removeprefix(f"{PACKAGE}.").startswith(allowed) for name in own(path))
+
+
+def test_publishing_loads_no_torch() -> None:
+    """Nor does what it imports, at run time."""
+    prefix = f"{PACKAGE}.publishing"
+    names = [
+        name for name in MODULES if name.startswith(prefix) and name.split(".")[-1] not in {*MAKES_PICTURES, "start", "zero"}
+    ]
+    code = f"import sys, importlib; [importlib.import_module(name) for name in {names!r}]; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
 MEASURING_NEEDS_THE_TEST_SETUP = {"rapidocr", "pynvml"}

@@ -116,3 +116,9 @@ def test_files_are_hashed_whole(tmp_path):
     data = bytes(range(256)) * 10_000
     (tmp_path / "file").write_bytes(data)
     assert sha256_of(tmp_path / "file") == hashlib.sha256(data).hexdigest()
+
+
+@pytest.mark.parametrize("key", ["transformer", "recipe"])
+def test_what_is_not_unicode_is_refused_before_it_is_written_again(key: str):
+    with pytest.raises(ArtifactError, match="half of a UTF-16 surrogate pair"):
+        Manifest.from_json(edited(key, value={"a": "\ud800"}))

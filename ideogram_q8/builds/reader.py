@@ -17,7 +17,7 @@ from ideogram_q8.errors import ArtifactError, SourceError
 from ideogram_q8.formats.manifest import FILE_NAME, FileRecord, Manifest, TensorRecord, sha256_of
 from ideogram_q8.model.architecture import PartName, Traits, TransformerConfig
 from ideogram_q8.model.components import Dimensions, TextEncoderConfig, component
-from ideogram_q8.model.schemes import INT8_SCHEMES, SCHEMES
+from ideogram_q8.model.schemes import INT8_SCHEMES
 from ideogram_q8.numerics.ggml import BLOCKS
 from ideogram_q8.recipes import MAX_CHARACTERS, LayerPlan, Recipe
 
@@ -121,8 +121,6 @@ class Artifact:
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:
         """Raises ArtifactError: a file is missing, truncated or not what the manifest says."""
-        if manifest.scheme not in SCHEMES:
-            raise ArtifactError(f"{folder / FILE_NAME}: scheme is {manifest.scheme!r}, expected one of {', '.join(SCHEMES)}")
         self.folder, self.manifest = folder, manifest
         self.recipe = Recipe.from_value(manifest.recipe)
         self.config = self._read_config()

@@ -20,7 +20,7 @@ from typing import NoReturn
 import gguf
 
 from ideogram_q8.errors import ArtifactError, printable
-from ideogram_q8.numerics.ggml import BLOCKS, FLOATS, Block
+from ideogram_q8.model.schemes import BLOCKS, FLOATS, Block
 
 HEADER_LIMIT = 64 << 20
 """Bytes. The tokenizer of Qwen3-VL takes 6 MB of its header."""

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from ideogram_q8.errors import ArtifactError
+from ideogram_q8.formats.names import is_inner_path, is_line, is_name, is_revision, is_sha256, is_version
 from ideogram_q8.formats.strict_json import check_version, decode, parse_json
 from ideogram_q8.machine.devices import ATTENTIONS, COMPUTES
 from ideogram_q8.model.architecture import BRANCHES, PartName, Traits
+from ideogram_q8.model.schemes import SCHEMES
 
 FILE_NAME = "manifest.json"
 FORMAT_VERSION = 1
@@ -116,11 +118,12 @@ class Manifest:
 
     @classmethod
     def from_json(cls, text: str) -> Manifest:
-        """Raises ArtifactError naming the key that is unknown, missing or of a wrong type."""
+        """Raises ArtifactError naming the key that is unknown, missing or of a wrong type, or whose text is not of its kind."""
         value = parse_json(text, FILE_NAME, ArtifactError)
         check_version(value, FORMAT_VERSION, FILE_NAME, ArtifactError, "use another release")
         manifest = decode(cls, value, FILE_NAME, ArtifactError)
         _check_files(manifest)
+        _check_texts(manifest)
         return manifest
 
 
@@ -136,6 +139,38 @@ def _check_files(manifest: Manifest) -> None:
         raise ArtifactError(f"{FILE_NAME}: files are {found}; expected {expected}")
     if set(manifest.tensors) != set(paths):
         raise ArtifactError(f"{FILE_NAME}: tensors are listed for {sorted(manifest.tensors)}, files are {sorted(paths)}")
+
+
+def _check_texts(manifest: Manifest) -> None:
+    """Refuses texts that are not of their field's kind: they are shown, written into cards and become parts of commands."""
+    _require(is_version(manifest.tool_version), "tool_version", manifest.tool_version, "a version")
+    _require(is_name(manifest.variant), "variant", manifest.variant, "a short name")
+    _require(manifest.scheme in SCHEMES, "scheme", manifest.scheme, f"one of {', '.join(SCHEMES)}")
+    _require(is_line(manifest.traits.name, 100), "traits: name", manifest.traits.name, "a short line")
+    source = manifest.source
+    _require(is_line(source.location, 4096), "source: location", source.location, "a folder or a repository")
+    revision = source.revision
+    _require(revision is None or is_revision(revision), "source: revision", revision, "a branch, tag or commit")
+    for path, digest in source.files.items():
+        _require(is_inner_path(path), "source: files", path, "paths inside the source")
+        _require(is_sha256(digest), f"source: files[{path!r}]", digest, "a sha256")
+    for file in manifest.files:
+        _require(is_inner_path(file.path), "files: path", file.path, "a name that every system can hold")
+        _require(is_sha256(file.sha256), f"files[{file.path!r}]: sha256", file.sha256, "a sha256")
+        _require(file.size >= 0, f"files[{file.path!r}]: size", file.size, "a number of bytes")
+    for tensor in (tensor for tensors in manifest.tensors.values() for tensor in tensors):
+        _require(is_line(tensor.name, 256), "tensors: name", tensor.name, "a short line")
+        _require(is_version(tensor.dtype), f"tensors: dtype of {tensor.name}", tensor.dtype, "a type")
+        _require(is_version(tensor.scheme), f"tensors: scheme of {tensor.name}", tensor.scheme, "a scheme")
+    try:
+        json.dumps([manifest.transformer, manifest.recipe], ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise ArtifactError(f"{FILE_NAME}: holds half of a UTF-16 surrogate pair, expected valid Unicode") from None
+
+
+def _require(condition: bool, key: str, found: object, expected: str) -> None:
+    if not condition:
+        raise ArtifactError(f"{FILE_NAME}: {key} is {repr(found)[:80]}, expected {expected}")
 
 
 def _are_shards(manifest: Manifest) -> bool:

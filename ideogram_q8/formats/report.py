@@ -19,6 +19,7 @@ from datetime import datetime
 from typing import Literal
 
 from ideogram_q8.errors import ArtifactError
+from ideogram_q8.formats.names import is_line, is_name, is_sha256, is_version
 from ideogram_q8.formats.strict_json import check_version, decode, is_finite, parse_json
 
 FILE_NAME = "report.json"
@@ -124,6 +125,12 @@ class Hardware:
     accelerator: str | None
     accelerator_memory_bytes: int | None
 
+    def __post_init__(self) -> None:
+        _require_text(is_name(self.device), "device", self.device, "a device's name")
+        for name in ("system", "processor", "accelerator"):
+            text = getattr(self, name)
+            _require_text(text is None or is_line(text, 200), name, text, "a short line")
+
 
 @dataclass(frozen=True)
 class CaseRecord:
@@ -131,6 +138,10 @@ class CaseRecord:
 
     id: str
     category: str
+
+    def __post_init__(self) -> None:
+        for name in ("id", "category"):
+            _require_text(is_line(getattr(self, name), 200), name, getattr(self, name), "a short line")
 
 
 @dataclass(frozen=True)
@@ -142,6 +153,7 @@ class Suite:
     captions: int
 
     def __post_init__(self) -> None:
+        _require_text(is_line(self.name, 100), "name", self.name, "a short line")
         _require_sha256(self.sha256)
 
 
@@ -157,6 +169,11 @@ class Settings:
     reference: str
     intervals: str
 
+    def __post_init__(self) -> None:
+        for name in ("preset", "dtype", "reference"):
+            _require_text(is_name(getattr(self, name)), name, getattr(self, name), "a short name")
+        _require_text(is_line(self.intervals, 300), "intervals", self.intervals, "a line")
+
 
 @dataclass(frozen=True)
 class VariantFile:
@@ -167,6 +184,7 @@ class VariantFile:
     sha256: str
 
     def __post_init__(self) -> None:
+        _require_text(is_line(self.path, 4096), "path", self.path, "a file's path")
         _require_sha256(self.sha256)
 
 
@@ -181,7 +199,7 @@ class Sample:
 
     def __post_init__(self) -> None:
         _require_sha256(self.sha256)
-        plain = re.fullmatch(r"([\w-][\w.-]*/)*[\w-][\w.-]*", self.path) is not None
+        plain = re.fullmatch(r"([\w-][\w.-]*/)*[\w-][\w.-]*", self.path, re.ASCII) is not None
         _require(plain, f"path is {self.path!r}, expected a relative one of letters, digits, '.', '_' and '-'")
 
 
@@ -250,6 +268,7 @@ class VariantReport:
         return sum(file.size for file in self.files)
 
     def __post_init__(self) -> None:
+        _require_text(is_name(self.name), "name", self.name, "a short name")
         _require_sha256(self.artifact_sha256)
         for name in self.values:
             _require(name in self.figures, f"values has {name!r}, expected a metric of figures")
@@ -283,6 +302,10 @@ class Report:
             datetime.strptime(self.created, "%Y-%m-%dT%H:%M:%SZ")
         except ValueError as error:
             raise ArtifactError(f"created is {self.created!r}, expected UTC as 2026-08-31T23:59:59Z") from error
+        _require_text(is_version(self.tool_version), "tool_version", self.tool_version, "a version")
+        for name, version in self.software.items():
+            _require_text(is_name(name), "software", name, "names of packages")
+            _require_text(is_version(version), f"software[{name!r}]", version, "a version")
         listed = len(self.cases)
         _require(listed in (0, self.suite.captions), f"cases are {listed}, expected as many as captions, {self.suite.captions}")
         names = [variant.name for variant in self.variants]
@@ -342,8 +365,12 @@ def _require(condition: bool, message: str) -> None:
         raise ArtifactError(message)
 
 
+def _require_text(condition: bool, key: str, found: object, expected: str) -> None:
+    _require(condition, f"{key} is {repr(found)[:80]}, expected {expected}")
+
+
 def _require_sha256(text: str) -> None:
-    _require(re.fullmatch(r"[0-9a-f]{64}", text) is not None, f"{text!r} is not a sha256: expected 64 lower-case hex digits")
+    _require(is_sha256(text), f"{text!r} is not a sha256: expected 64 lower-case hex digits")
 
 
 def _plain(value: object) -> object:

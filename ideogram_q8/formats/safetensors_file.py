@@ -17,8 +17,9 @@ from ideogram_q8.errors import ArtifactError, SourceError
 from ideogram_q8.formats.manifest import TensorRecord
 from ideogram_q8.formats.mapping import mapped
 from ideogram_q8.formats.placement import Placement
+from ideogram_q8.formats.safetensors_header import BITS
 from ideogram_q8.formats.stored import read_header
-from ideogram_q8.numerics.dtypes import BITS, torch_dtype
+from ideogram_q8.numerics.dtypes import torch_dtype
 
 
 def stored_bytes(record: TensorRecord) -> int:

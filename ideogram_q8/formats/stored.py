@@ -2,60 +2,29 @@
 
 Not through safetensors' own `safe_open`: it maps the file, so that every page touched counts as resident memory, hands out whole
 tensors only, and lets through what a checkpoint from anywhere must not bring in: headers of 100 MB. Plain reads
-need one buffer, release the interpreter's lock and work from several threads. The format is that of the safetensors documentation
-(huggingface.co/docs/safetensors): eight bytes of header length, a JSON header, then the data without holes.
+need one buffer, release the interpreter's lock and work from several threads. `safetensors_header` reads the headers.
 """
 
 from __future__ import annotations
 
-import math
 import os
-import stat
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from ideogram_q8.errors import SourceError
-from ideogram_q8.formats.strict_json import parse_json
-from ideogram_q8.numerics.dtypes import BITS, torch_dtype
+from ideogram_q8.formats import safetensors_header as header
+from ideogram_q8.formats.safetensors_header import Entry, Header
+from ideogram_q8.numerics.dtypes import torch_dtype
 
-HEADER_LIMIT = 4 << 20
-"""Bytes. The official file's header has 70 kB; parsed JSON takes tens of times its size in memory."""
-TENSOR_LIMIT = 16_384
-_NAME_LIMIT = 256
-_DIMENSION_LIMIT = 8
 _SMALL = 4096
 """Most bytes of a stored text, such as ComfyUI's markers."""
 
 
 @dataclass(frozen=True)
-class _File:
-    """A file as it was when its header was read."""
-
-    path: Path
-    size: int
-    modified_ns: int
-
-
-@dataclass(frozen=True)
-class StoredTensor:
-    """A tensor in a file: `dtype` in safetensors' word, `offset` of its first byte in the file."""
-
-    file: _File
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-    offset: int
-
-    @property
-    def count(self) -> int:
-        """Number of elements."""
-        return math.prod(self.shape)
-
-    def __str__(self) -> str:
-        return f"{self.file.path}: {self.name}"
+class StoredTensor(Entry):
+    """A tensor in a file, whose elements can be read."""
 
     def read(self, start: int = 0, stop: int | None = None) -> torch.Tensor:
         """Elements start to stop (all without it) of the flattened tensor, one-dimensional, in the stored type.
@@ -94,85 +63,12 @@ class StoredTensor:
             raise SourceError(f"{self.file.path} has changed since it was opened; let nothing write to it and run again")
 
 
-@dataclass(frozen=True)
-class Header:
-    """What a safetensors file says of itself: its tensors by name, in the file's order, and its metadata's texts."""
-
-    tensors: dict[str, StoredTensor]
-    metadata: dict[str, str]
-
-
-def read_header(path: Path) -> Header:
-    """The header of one safetensors file.
+def read_header(path: Path) -> Header[StoredTensor]:
+    """The header of one safetensors file, with tensors that can be read.
 
     Raises:
         SourceError: there is no such file, or it is not a whole safetensors file.
     """
-    try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise SourceError(f"{path} is not a whole safetensors file: it is no file at all; check the path")
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            room = status.st_size - 8
-            if not 2 <= length <= min(room, HEADER_LIMIT):
-                raise _broken(path, status.st_size, f"its header's length is {length}, at most {min(room, HEADER_LIMIT)} fit")
-            header = file.read(length)
-    except FileNotFoundError:
-        raise SourceError(f"no file {path}; download the checkpoint again or check the folder") from None
-    except OSError as error:
-        raise SourceError(f"{path} is not a whole safetensors file: {error.strerror}; check the path") from None
-    try:
-        text = header.decode("utf-8")
-    except UnicodeDecodeError:
-        raise _broken(path, status.st_size, "its header is not text") from None
-    entries = parse_json(text, f"{path}: header", SourceError)
-    if not isinstance(entries, dict):
-        raise _broken(path, status.st_size, "its header is not a JSON object")
-    texts = entries.pop("__metadata__", None)
-    metadata = {key: text for key, text in texts.items() if isinstance(text, str)} if isinstance(texts, dict) else {}
-    if len(entries) > TENSOR_LIMIT:
-        raise _broken(path, status.st_size, f"it lists {len(entries)} tensors, at most {TENSOR_LIMIT} are read")
-    return Header(_table(_File(path, status.st_size, status.st_mtime_ns), entries, 8 + length), metadata)
-
-
-def _table(file: _File, entries: Mapping[str, object], data_start: int) -> dict[str, StoredTensor]:
-    """Checks that the tensors fill the rest of the file, one after the other."""
-    found: dict[str, StoredTensor] = {}
-    spans: list[tuple[int, int]] = []
-    for name, entry in entries.items():
-        parsed = _entry(entry)
-        if parsed is None or len(name) > _NAME_LIMIT or not name.isprintable():
-            raise _broken(file.path, file.size, f"its header's entry {ascii(name)[:80]} is not that of a tensor")
-        dtype, shape, begin, end = parsed
-        spans.append((begin, end))
-        found[name] = StoredTensor(file, name, dtype, shape, data_start + begin)
-    position = 0
-    for begin, end in sorted(spans):
-        if begin != position:
-            raise _broken(file.path, file.size, f"its data has a hole or an overlap at byte {min(begin, position)}")
-        position = end
-    if data_start + position != file.size:
-        raise _broken(file.path, file.size, f"its header describes {data_start + position} bytes")
-    return found
-
-
-def _entry(value: object) -> tuple[str, tuple[int, ...], int, int] | None:
-    """dtype, shape, first and last byte of one entry of the header; None where they contradict each other."""
-    if not isinstance(value, dict) or set(value) != {"dtype", "shape", "data_offsets"}:
-        return None
-    dtype, shape, span = value["dtype"], value["shape"], value["data_offsets"]
-    if not isinstance(dtype, str) or dtype not in BITS or not _naturals(shape) or not _naturals(span):
-        return None
-    if len(shape) > _DIMENSION_LIMIT or len(span) != 2 or math.prod(shape) * BITS[dtype] != 8 * (span[1] - span[0]):
-        return None
-    return dtype, tuple(shape), span[0], span[1]
-
-
-def _naturals(value: object) -> bool:
-    """Whether it is a list of numbers that a file's size can have."""
-    return isinstance(value, list) and all(type(item) is int and 0 <= item < 1 << 63 for item in value)
-
-
-def _broken(path: Path, size: int, reason: str) -> SourceError:
-    return SourceError(f"{path} ({size} bytes) is not a whole safetensors file: {reason}; download it again")
+    found = header.read_header(path)
+    tensors = {e.name: StoredTensor(e.file, e.name, e.dtype, e.shape, e.offset) for e in found.tensors.values()}
+    return Header(tensors, found.metadata)

@@ -14,7 +14,7 @@ from typing import Any
 from tqdm import tqdm
 
 from ideogram_q8.errors import ResourceError, SourceError
-from ideogram_q8.hub import transfer
+from ideogram_q8.hub import held, transfer
 from ideogram_q8.hub.place import Place, cache_of, is_repository, origin, parse
 from ideogram_q8.hub.refusals import Unavailable, refusals
 from ideogram_q8.hub.transfer import Blob
@@ -62,6 +62,7 @@ ANSWER_SECONDS = 10.0
 BAR_DELAY = 1.0
 """Seconds before a bar shows."""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclass(frozen=True)
@@ -130,12 +131,27 @@ def look(place: Place) -> Snapshot:
 
     api = HfApi()
     with refusals(place):
-        commit = str(api.repo_info(place.repository, revision=place.revision, timeout=ANSWER_SECONDS).sha)
+        commit = str(api.repo_info(place.repository, revision=place.revision or "main", timeout=ANSWER_SECONDS).sha)
         entries = api.list_repo_tree(place.repository, recursive=True, revision=commit)
-        files = [entry for entry in entries if isinstance(entry, RepoFile)]
-    inside = [file for file in files if not {"", ".", ".."} & set(file.path.split("/"))]
-    found = {file.path: RemoteFile(file.path, file.size, _sha256(file.lfs.sha256 if file.lfs else None)) for file in inside}
-    return Snapshot(place, commit, found)
+        try:
+            files = [_remote_file(entry) for entry in entries if isinstance(entry, RepoFile)]
+        except (TypeError, ValueError, LookupError, AttributeError):  # of a list that huggingface_hub does not take
+            files = [None]
+    listed = [file for file in files if file is not None]
+    if len(listed) < len(files) or not _COMMIT.fullmatch(commit):
+        raise SourceError(
+            f"{place}: the Hub's list of its files is not understood; expected names, sizes and a commit; try again"
+        )
+    inside = [file for file in listed if not {"", ".", ".."} & set(file.path.split("/"))]
+    return Snapshot(place, commit, {file.path: file for file in inside})
+
+
+def _remote_file(entry: Any) -> RemoteFile | None:
+    """A file of a list; None where what is said of it is not of the right kind."""
+    sha256 = entry.lfs.sha256 if entry.lfs else None
+    if not held.is_listed(entry.path, entry.size) or not isinstance(sha256, str | None):
+        return None
+    return RemoteFile(entry.path, entry.size, _sha256(sha256))
 
 
 def cached(place: Place) -> Path | None:
@@ -161,7 +177,6 @@ def fetch(snapshot: Snapshot, paths: Iterable[str], on_progress: OnProgress | No
     if on_progress is None:
         with _bar(str(snapshot.place)) as show:
             return fetch(snapshot, paths, show)
-    from huggingface_hub import hf_hub_download
     from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # not in __all__
 
     wanted = sorted(paths)
@@ -175,10 +190,20 @@ def fetch(snapshot: Snapshot, paths: Iterable[str], on_progress: OnProgress | No
             here = total - snapshot.missing_bytes(wanted) - blob.arrived
             transfer.fetch(blob, build_hf_headers(), lambda arrived, here=here: on_progress(here + arrived, total))  # type: ignore[misc]
         for path in wanted:
-            hf_hub_download(place.repository, path, revision=snapshot.commit, tqdm_class=_Silent)
+            _bring(snapshot, path)
             on_progress(total - snapshot.missing_bytes(wanted), total)
         _note(snapshot)
     return snapshot.folder
+
+
+def _bring(snapshot: Snapshot, path: str) -> None:
+    """Downloads a file that is not large, or links a large one into its place. Raises SourceError: it has another size than listed."""
+    from huggingface_hub import hf_hub_download
+
+    repository, size = snapshot.place.repository, snapshot.files[path].size
+    what = f"{path} of {snapshot.place}"
+    found = hf_hub_download(repository, path, revision=snapshot.commit, tqdm_class=held.bar(what, size))
+    held.check_size(Path(found), what, size)
 
 
 def _note(snapshot: Snapshot) -> None:
@@ -203,19 +228,15 @@ def download(place: Place, wanted: Iterable[str] = NEEDED, on_progress: OnProgre
         SourceError: the Hub refuses or cannot be reached, or the repository holds a build; the message says what to do.
         ResourceError: the disk is too small.
     """
-    from huggingface_hub import snapshot_download
-
-    patterns = list(wanted)
     try:
         snapshot = look(place)
     except Unavailable:
-        pass  # whole in the cache, or refused below
-    else:
-        refuse_build(snapshot)
-        fetch(snapshot, snapshot.matching(patterns), on_progress)
-    with refusals(place):  # and it notes what belongs to the revision, for when there is no network
-        found = snapshot_download(place.repository, revision=place.revision, allow_patterns=patterns, tqdm_class=_Silent)
-    return Path(found)
+        found = cached(place)
+        if found is None:
+            raise
+        return found
+    refuse_build(snapshot)
+    return fetch(snapshot, snapshot.matching(wanted), on_progress)
 
 
 def refuse_build(snapshot: Snapshot) -> None:
@@ -250,13 +271,6 @@ def _size(count: int) -> str:
 def _sha256(text: str | None) -> str | None:
     """Returns a sha256 that may become a file's name; None for any other text."""
     return text if text is not None and _SHA256.fullmatch(text) else None
-
-
-class _Silent(tqdm):
-    """A progress bar that shows nothing."""
-
-    def __init__(self, *values: Any, **options: Any) -> None:
-        super().__init__(*values, **options | {"disable": True})
 
 
 @contextmanager

@@ -6,8 +6,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from ideogram_q8.formats.names import is_revision
+
 _REPOSITORY = r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}"
-_PLACE = re.compile(rf"({_REPOSITORY})(?:/([A-Za-z0-9][\w.-]{{0,95}}))?(?:@([\w./-]{{1,200}}))?", re.ASCII)
+_PLACE = re.compile(rf"({_REPOSITORY})(?:/([A-Za-z0-9][\w.-]{{0,95}}))?(?:@(.+))?", re.ASCII)
 _SNAPSHOT = re.compile(r"models--([\w.-]+?)--([\w.-]+)/snapshots/([0-9a-f]{40})")
 
 
@@ -26,7 +28,9 @@ class Place:
 def parse(location: str) -> Place | None:
     """The parts of a text of the form `org/name[/folder][@revision]`; None of any other."""
     match = _PLACE.fullmatch(location)
-    return None if match is None or ".." in location else Place(match[1], match[2] or "", match[3])
+    if match is None or ".." in location or not (match[3] is None or is_revision(match[3])):
+        return None
+    return Place(match[1], match[2] or "", match[3])
 
 
 def is_repository(location: str) -> bool:

@@ -34,6 +34,39 @@ WEIGHTED = tuple(name for name in BLOCK_TYPES if name != "q8_0")
 FALLBACKS: Mapping[str, BlockType] = {"q4_k": "q5_0", "q5_k": "q5_1", "q6_k": "q8_0"}
 """What a width that 256 does not divide gets instead of a type in blocks of 256: llama.cpp's `tensor_type_fallback`."""
 
+
+@dataclass(frozen=True)
+class Block:
+    """A block format: `block_size` values stored in `type_size` bytes; `gguf_type` is its number in GGUF files."""
+
+    name: str
+    gguf_type: int
+    block_size: int
+    type_size: int
+
+    def row_bytes(self, width: int) -> int:
+        """Bytes of a row of `width` values, a multiple of block_size."""
+        return width // self.block_size * self.type_size
+
+
+_QUANTIZED = (
+    Block("q4_0", 2, 32, 18),
+    Block("q4_1", 3, 32, 20),
+    Block("q5_0", 6, 32, 22),
+    Block("q5_1", 7, 32, 24),
+    Block("q8_0", 8, 32, 34),
+    Block("q4_k", 12, 256, 144),
+    Block("q5_k", 13, 256, 176),
+    Block("q6_k", 14, 256, 210),
+    Block("iq4_nl", 20, 32, 18),
+)
+BLOCKS: Mapping[str, Block] = {block.name: block for block in _QUANTIZED}
+"""The quantized types."""
+FLOATS: Mapping[str, Block] = {
+    block.name: block for block in (Block("f32", 0, 1, 4), Block("f16", 1, 1, 2), Block("bf16", 30, 1, 2))
+}
+"""Not quantized: a block is one number."""
+
 INT8 = "int8"
 MIXED = "mixed"
 

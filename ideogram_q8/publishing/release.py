@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ideogram_q8.errors import ArtifactError, PublishError
+from ideogram_q8.errors import ArtifactError, PublishError, printable
 from ideogram_q8.formats.manifest import FILE_NAME as MANIFEST
 from ideogram_q8.formats.manifest import Manifest, sha256_of
 from ideogram_q8.formats.report import FILE_NAME as REPORT
@@ -34,8 +35,9 @@ from ideogram_q8.publishing.cards.licence import (
     notice_text,
     source_name,
 )
-from ideogram_q8.publishing.headers import check_header
+from ideogram_q8.publishing.folder import has, regular_file, shown
 from ideogram_q8.publishing.pushing.plan import ReleaseFile
+from ideogram_q8.publishing.weight_headers import check_header
 
 CARD, SUMS, CONFIG = "README.md", "SHA256SUMS", "config.json"
 PROJECT = Path(__file__).resolve().parents[2]
@@ -141,18 +143,24 @@ def made(path: str, text: str) -> ReleaseFile:
 
 
 def _build_folders(folder: Path) -> list[Path]:
-    if (folder / MANIFEST).is_file() or not folder.is_dir():
+    if has(folder, MANIFEST) or not folder.is_dir():
         return [folder]
     found = sorted(path.parent for path in folder.glob(f"*/{MANIFEST}"))
+    for build in found:
+        if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", build.name, re.ASCII):
+            raise PublishError(
+                f"{shown(build)} becomes a folder of the repository; rename it to letters, digits, '.', '_' and '-'"
+            )
     return found or [folder]  # whose manifest will be reported as missing
 
 
 def _read_build(root: Path, folder: Path, on_file: OnFile | None) -> Build:
-    stored = Manifest.from_json(_text(_existing(folder / MANIFEST, "write the artifact with `python -m ideogram_q8 quantize`")))
+    remedy = "write the artifact with `python -m ideogram_q8 quantize`"
+    stored = Manifest.from_json(_text(regular_file(root, folder.relative_to(root) / MANIFEST, remedy)))
     place = Path(stored.source.location)
     manifest = dataclasses.replace(stored, source=dataclasses.replace(stored.source, location=source_name(stored)))
-    measured_in = next((place for place in (folder, root) if (place / REPORT).is_file()), folder)
-    report = Report.from_json(_text(measured_in / REPORT)) if (measured_in / REPORT).is_file() else None
+    measured_in = next((place for place in (folder, root) if has(place, REPORT)), folder)
+    report = Report.from_json(_text(_own(measured_in, REPORT))) if has(measured_in, REPORT) else None
     measured = measured_variant(manifest, report)
     files = list(_weights(folder, manifest, on_file))
     files += [_checked(measured_in, s.path, None, s.sha256, on_file) for s in (measured.samples if measured else ())]
@@ -166,9 +174,9 @@ def _read_build(root: Path, folder: Path, on_file: OnFile | None) -> Build:
 
 
 def _album(folder: Path, report: Report | None) -> Album | None:
-    if report is None or not (folder / ALBUM).is_file():
+    if report is None or not has(folder, ALBUM):
         return None
-    album = Album.from_json(_text(folder / ALBUM))
+    album = Album.from_json(_text(_own(folder, ALBUM)))
     album.check(report)
     return album
 
@@ -176,14 +184,14 @@ def _album(folder: Path, report: Report | None) -> Album | None:
 def _weights(folder: Path, manifest: Manifest, on_file: OnFile | None) -> Iterator[ReleaseFile]:
     """The weight files and, where a diffusers folder has them, the config.json beside each."""
     for record in manifest.files:
-        file = _existing(folder / record.path, "quantize again, or restore the file")
+        file = regular_file(folder, record.path, "quantize again, or restore the file")
         _check_size(file, record.size)
         check_header(file, manifest.tensors[record.path])
     for record in manifest.files:
         yield _checked(folder, record.path, record.size, record.sha256, on_file)
         if "/" in record.path:
             config = str(Path(record.path).with_name(CONFIG).as_posix())
-            _check_config(_existing(folder / config, "convert the artifact again"), manifest)
+            _check_config(regular_file(folder, config, "convert the artifact again"), manifest)
             yield _whole(folder, config)
 
 
@@ -206,14 +214,12 @@ def _text(file: Path) -> str:
         raise ArtifactError(f"{file} is not UTF-8 text: {error}") from error
 
 
-def _existing(file: Path, remedy: str) -> Path:
-    if not file.is_file():
-        raise PublishError(f"{file} is missing; {remedy}")
-    return file
+def _own(folder: Path, path: str) -> Path:
+    return regular_file(folder, path, "measure again, or restore the file")
 
 
 def _whole(folder: Path, path: str) -> ReleaseFile:
-    file = folder / path
+    file = _own(folder, path)
     return ReleaseFile(path, file.stat().st_size, sha256_of(file), file)
 
 
@@ -224,7 +230,7 @@ def _check_size(file: Path, size: int) -> None:
 
 
 def _checked(folder: Path, path: str, size: int | None, sha256: str, on_file: OnFile | None) -> ReleaseFile:
-    file = _existing(folder / path, "measure again, or restore the file")
+    file = _own(folder, path)
     found = file.stat().st_size if size is None else size
     if on_file:
         on_file(path, found)
@@ -247,23 +253,24 @@ def _check_family(builds: Sequence[Build]) -> None:
 
 
 def _licence_files(folder: Path, builds: Sequence[Build], licence: Licence) -> tuple[ReleaseFile, ...]:
-    """The licence's text and, for Ideogram's, the Notice. The folder's own copy wins over the source's."""
+    """The licence's text and, for Ideogram's, the Notice. Apache's is always the project's own; Ideogram's may lie in the folder."""
     name, own = licence.copy_file, builds[0].source_folder
-    places = [folder] + ([PROJECT] if licence == APACHE else [own] if own else [])
-    found = next((place / name for place in places if (place / name).is_file()), None)
+    if licence == APACHE:
+        return (_whole(PROJECT, name),)
+    found = next((place for place in (folder, own) if place and has(place, name)), None)
     if found is None:
         raise PublishError(f"{licence.title} asks for a copy of its text: put {name} into {folder}")
-    copy = _whole(found.parent, name)
-    if licence == APACHE:
-        return (copy,)
+    copy = _whole(found, name)
     variants = " and ".join(build.manifest.variant for build in builds)
     modification = modification_notice(variants, builds[0].manifest.tool_version)
-    return copy, made(NOTICE_FILE, notice_text(_text(found), modification))
+    return copy, made(NOTICE_FILE, notice_text(_text(found / name), modification))
 
 
 def _notes(folder: Path, builds: Sequence[Build], licence: Licence, shared: Sequence[ReleaseFile]) -> Iterator[str]:
     if licence == IDEOGRAM:
         yield f"{IDEOGRAM_REPO} is gated; with --gated auto people accept the terms here as well"
+    if licence == APACHE and has(folder, licence.copy_file):
+        yield f"{licence.copy_file} will be this project's own, not the one in the folder"
     for build in builds:
         place, variant = folder / build.prefix, build.manifest.variant
         if build.report is None:
@@ -277,4 +284,4 @@ def _notes(folder: Path, builds: Sequence[Build], licence: Licence, shared: Sequ
     others = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     left_out = [path for path in others if path not in known]
     if left_out:
-        yield f"not part of the release, left out: {', '.join(left_out)}"
+        yield printable(f"not part of the release, left out: {', '.join(left_out)}")

@@ -18,10 +18,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from ideogram_q8.errors import ArtifactError, RequestError
+from ideogram_q8.formats.names import is_line, is_sha256
 from ideogram_q8.formats.strict_json import check_version, decode, parse_json
 from ideogram_q8.model.architecture import BRANCHES, Linear, split_block
 from ideogram_q8.model.components import Dimensions, component
 from ideogram_q8.model.schemes import (
+    BLOCKS,
     FALLBACKS,
     GGUF_TYPES,
     INT8,
@@ -32,7 +34,6 @@ from ideogram_q8.model.schemes import (
     WEIGHTED,
     LayerScheme,
 )
-from ideogram_q8.numerics.ggml import BLOCKS
 
 FORMAT_VERSION = 2
 MAX_CHARACTERS = 1 << 24
@@ -94,6 +95,31 @@ class Recipe:
         """The name of what the recipe makes: `int8`, `int8-paper`, ..."""
         return self.scheme if self.policy == NAIVE else f"{self.scheme}-{self.policy}"
 
+    @property
+    def layers(self) -> tuple[LayerPlan, ...]:
+        """The plans of all Linears, one part after the other."""
+        return tuple(layer for part in self.parts.values() for layer in part.layers)
+
+    @property
+    def smoothed(self) -> int:
+        """Number of fold points where scales are moved into the weights."""
+        return sum(len(part.smoothing) for part in self.parts.values())
+
+    @property
+    def is_rotated(self) -> bool:
+        """Whether any Linear is rotated."""
+        return any(layer.rotation for layer in self.layers)
+
+    @property
+    def is_weighted(self) -> bool:
+        """Whether the importance of inputs weighs the search of any Linear."""
+        return any(layer.weighted for layer in self.layers)
+
+    @property
+    def has_weight_only(self) -> bool:
+        """Whether any int8 Linear leaves activations alone."""
+        return any(layer.scheme == "w8a16" for layer in self.layers)
+
     def to_value(self) -> dict[str, object]:
         """The JSON value of the recipe, as in a manifest."""
         value: dict[str, object] = json.loads(self.to_json())
@@ -120,6 +146,7 @@ class Recipe:
             raise ArtifactError(f"recipe: parts are {names}; expected {', '.join(BRANCHES)}, or text_encoder")
         if not re.fullmatch(r"[a-z0-9_.-]{1,40}", recipe.policy):
             raise ArtifactError(f"recipe: policy is {recipe.policy[:60]!r}, expected a short name in lower case")
+        _check_texts(recipe)
         try:
             recipe.to_json().encode()
         except UnicodeEncodeError:
@@ -138,7 +165,7 @@ class Recipe:
             raise ArtifactError(
                 f"recipe: is for {' and '.join(self.parts)}, not for {' and '.join(model.parts)}; use another recipe"
             )
-        if self.stats_sha256 is None and any(layer.weighted for part in self.parts.values() for layer in part.layers):
+        if self.stats_sha256 is None and self.is_weighted:
             raise ArtifactError("recipe: Linears are weighted, but stats_sha256 names no statistics; make the recipe again")
         expected = [linear.name for linear in model.linears]
         for name, part in self.parts.items():
@@ -153,6 +180,16 @@ class Recipe:
                 problem = problem_of(self.scheme, layer, linear, fold_of(layer.linear) in folds)
                 if problem is not None:
                     raise ArtifactError(f"recipe: {name}: {layer.linear} {problem}; make the recipe again")
+
+
+def _check_texts(recipe: Recipe) -> None:
+    if recipe.stats_sha256 is not None and not is_sha256(recipe.stats_sha256):
+        raise ArtifactError(f"recipe: stats_sha256 is {recipe.stats_sha256[:80]!r}, expected a sha256")
+    names = [layer.linear for layer in recipe.layers]
+    names += [item.fold for part in recipe.parts.values() for item in part.smoothing]
+    for name in names:  # reasons are free texts, which whoever shows them escapes
+        if not is_line(name, 256):
+            raise ArtifactError(f"recipe: a component's name is {name[:80]!r}, expected one line of at most 256 characters")
 
 
 def problem_of(scheme: str, layer: LayerPlan, linear: Linear, smoothed: bool) -> str | None:

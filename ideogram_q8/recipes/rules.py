@@ -68,7 +68,7 @@ def weigh(recipe: Recipe, importance: Importance) -> Recipe:
             f"the recipe was made with statistics of sha256 {recipe.stats_sha256}, those given have {importance.sha256}; "
             "give the same, or make the recipe again"
         )
-    if _is_weighted(recipe):
+    if recipe.is_weighted:
         return recipe
     parts: dict[str, Part] = {}
     for name in (name for name in COMPONENT_FOLDERS if name in recipe.parts):
@@ -78,13 +78,9 @@ def weigh(recipe: Recipe, importance: Importance) -> Recipe:
         ]
         parts[name] = replace(part, layers=tuple(layers))
     weighted = replace(recipe, policy=_and(recipe.policy, "imatrix"), stats_sha256=importance.sha256, parts=parts)
-    if not _is_weighted(weighted):
+    if not weighted.is_weighted:
         raise RequestError(f"{recipe.variant} has no Linear that importance can weigh; leave --importance out")
     return weighted
-
-
-def _is_weighted(recipe: Recipe) -> bool:
-    return any(layer.weighted for part in recipe.parts.values() for layer in part.layers)
 
 
 def _and(policy: str, what: str) -> str:

@@ -1,8 +1,17 @@
-"""Lazy views of source checkpoints, a tensor at a time."""
+"""Lazy views of source checkpoints, a tensor at a time.
 
-from ideogram_q8.sources.branch import BranchReader
-from ideogram_q8.sources.companions import Companions, open_companions
-from ideogram_q8.sources.source import POCKET, Checkpoint, Source, TextEncoderSource, open_source, open_text_encoder
+The names below are loaded when they are first used: headers are read without torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ideogram_q8.sources.branch import BranchReader
+    from ideogram_q8.sources.companions import Companions, open_companions
+    from ideogram_q8.sources.source import POCKET, Checkpoint, Source, TextEncoderSource, open_source, open_text_encoder
 
 __all__ = [
     "POCKET",
@@ -15,3 +24,21 @@ __all__ = [
     "open_source",
     "open_text_encoder",
 ]
+
+_HOMES = {
+    "BranchReader": "branch",
+    "Checkpoint": "source",
+    "Companions": "companions",
+    "POCKET": "source",
+    "Source": "source",
+    "TextEncoderSource": "source",
+    "open_companions": "companions",
+    "open_source": "source",
+    "open_text_encoder": "source",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -11,7 +11,7 @@ import pytest
 
 from ideogram_q8.errors import PublishError
 from ideogram_q8.formats.manifest import Manifest, TensorRecord
-from ideogram_q8.publishing.headers import check_header
+from ideogram_q8.publishing.weight_headers import check_header
 
 TENSORS = (TensorRecord("a", (2, 3), "I8", "w8a8"), TensorRecord("b", (4,), "F32", "bf16"))
 HEADER = {
@@ -44,23 +44,24 @@ def test_a_sound_file_passes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("header", "message"),
     [
-        ({"a": HEADER["a"]}, "describes"),
-        ({**HEADER, "b": {**HEADER["b"], "data_offsets": [7, 23]}}, "begin at byte 7, expected 6"),
-        ({**HEADER, "b": {**HEADER["b"], "data_offsets": [5, 21]}}, "begin at byte 5, expected 6"),
-        ({**HEADER, "b": {**HEADER["b"], "data_offsets": [6, 21]}}, "has 15 bytes"),
-        ({**HEADER, "b": {**HEADER["b"], "data_offsets": [6]}}, "is described as"),
-        ({**HEADER, "b": {**HEADER["b"], "dtype": "F99"}}, "is described as"),
-        ({**HEADER, "b": {**HEADER["b"], "shape": [-4]}}, "is described as"),
+        ({"a": HEADER["a"]}, "its header describes"),
+        ({**HEADER, "b": {**HEADER["b"], "data_offsets": [7, 23]}}, "a hole or an overlap at byte 6"),
+        ({**HEADER, "b": {**HEADER["b"], "data_offsets": [5, 21]}}, "a hole or an overlap at byte 5"),
+        ({**HEADER, "b": {**HEADER["b"], "data_offsets": [6, 21]}}, "'b' is not that of a tensor"),
+        ({**HEADER, "b": {**HEADER["b"], "data_offsets": [6]}}, "'b' is not that of a tensor"),
+        ({**HEADER, "b": {**HEADER["b"], "dtype": "F99"}}, "'b' is not that of a tensor"),
+        ({**HEADER, "b": {**HEADER["b"], "shape": [-4]}}, "'b' is not that of a tensor"),
         (
             {**HEADER, "b": {**HEADER["b"], "shape": [2, 2]}},
             r"is \(\(2, 2\), 'F32'\) in its header, \(\(4,\), 'F32'\) in the manifest",
         ),
         ({"a": HEADER["a"], "c": HEADER["b"]}, "'b' is missing from its header"),
-        (b"[]", "not an object"),
-        (b"{", "not valid JSON"),
+        (b"[]", "not a JSON object"),
+        (b"{", "its header's length is 1"),
+        (b"{ ", "not valid JSON"),
         (b'{"a": 1, "a": 2}', "given twice"),
         (b"[" * 100_000, "not valid JSON"),
-        (b"\xff", "cannot be read"),
+        (b"\xff\xff", "cannot be read .*its header is not text"),
     ],
 )
 def test_what_is_refused(tmp_path: Path, header: object, message: str) -> None:
@@ -70,15 +71,15 @@ def test_what_is_refused(tmp_path: Path, header: object, message: str) -> None:
 
 def test_sizes_are_limited_before_anything_is_read(tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
-    path.write_bytes(struct.pack("<Q", 1 << 60))
-    with pytest.raises(PublishError, match="the limit is 100,000,000"):
+    path.write_bytes(struct.pack("<Q", 1 << 60) + bytes(8))
+    with pytest.raises(PublishError, match=f"its header's length is {1 << 60}, at most 8 fit"):
         check_header(path, TENSORS)
     path = tmp_path / "x.gguf"
     path.write_bytes(struct.pack("<4sIQQ", b"GGUF", 3, 1 << 60, 0))
-    with pytest.raises(PublishError, match="the limit is 100,000"):
+    with pytest.raises(PublishError, match=f"lists {1 << 60} tensors, at most 16384 are read"):
         check_header(path, TENSORS)
     path.write_bytes(struct.pack("<4sIQQQ", b"GGUF", 3, 0, 1, 1 << 60))
-    with pytest.raises(PublishError, match="a text of"):
+    with pytest.raises(PublishError, match="its header ends early"):
         check_header(path, TENSORS)
 
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from safetensors.torch import save
 
 from ideogram_q8.errors import SourceError
-from ideogram_q8.formats.stored import HEADER_LIMIT, TENSOR_LIMIT, read_header
+from ideogram_q8.formats.safetensors_header import HEADER_LIMIT, TENSOR_LIMIT
+from ideogram_q8.formats.stored import read_header
 from ideogram_q8.sources import open_source
 from tests.synthetic import TINY, fp8_tensors, write_source
 

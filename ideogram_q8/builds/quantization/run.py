@@ -99,7 +99,7 @@ def quantize(
 
 
 def _check(recipe: Recipe, importance: Importance | None, packaging: Packaging) -> None:
-    weighted = any(layer.weighted for part in recipe.parts.values() for layer in part.layers)
+    weighted = recipe.is_weighted
     if weighted and (importance is None or importance.sha256 != recipe.stats_sha256):
         given = "none are given" if importance is None else f"those given have {importance.sha256}"
         raise RequestError(f"the recipe weighs by statistics of sha256 {recipe.stats_sha256}, {given}; give --importance FILE")

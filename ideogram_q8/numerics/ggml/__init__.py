@@ -23,45 +23,15 @@ for every type but IQ4_NL, whose `_ref` searches less and leaves the codes of ze
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 
+from ideogram_q8.model.schemes import BLOCKS, FLOATS, Block
 from ideogram_q8.numerics.ggml import floats, iq4_nl, k_quants, legacy
 
+__all__ = ["BLOCKS", "FLOATS", "Block", "decode", "encode"]
 
-@dataclass(frozen=True)
-class Block:
-    """A block format: `block_size` values stored in `type_size` bytes; `gguf_type` is its number in GGUF files."""
-
-    name: str
-    gguf_type: int
-    block_size: int
-    type_size: int
-
-    def row_bytes(self, width: int) -> int:
-        """Bytes of a row of `width` values, a multiple of block_size."""
-        return width // self.block_size * self.type_size
-
-
-_QUANTIZED = (
-    Block("q4_0", 2, 32, 18),
-    Block("q4_1", 3, 32, 20),
-    Block("q5_0", 6, 32, 22),
-    Block("q5_1", 7, 32, 24),
-    Block("q8_0", 8, 32, 34),
-    Block("q4_k", 12, 256, 144),
-    Block("q5_k", 13, 256, 176),
-    Block("q6_k", 14, 256, 210),
-    Block("iq4_nl", 20, 32, 18),
-)
-BLOCKS: Mapping[str, Block] = {block.name: block for block in _QUANTIZED}
-"""The quantized types."""
-FLOATS: Mapping[str, Block] = {
-    block.name: block for block in (Block("f32", 0, 1, 4), Block("f16", 1, 1, 2), Block("bf16", 30, 1, 2))
-}
-"""Not quantized: a block is one number."""
 
 _CHUNK = {"cpu": 1 << 18}
 """Values encoded at a time, by device: on a CPU what the many passes of a search touch stays in cache."""

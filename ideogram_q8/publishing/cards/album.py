@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ideogram_q8.errors import ArtifactError
+from ideogram_q8.formats.names import is_line, is_sha256
 from ideogram_q8.formats.report import Report
 from ideogram_q8.formats.strict_json import check_version, decode, parse_json
 
@@ -33,8 +34,10 @@ class Image:
     theme: Theme
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"images/[\w-][\w.-]*", self.path) or not re.fullmatch(r"[0-9a-f]{64}", self.sha256):
+        if not re.fullmatch(r"images/[\w-][\w.-]*", self.path, re.ASCII) or not is_sha256(self.sha256):
             raise ArtifactError(f"path is {self.path!r}, sha256 {self.sha256!r}; expected images/NAME and 64 hex digits")
+        if not is_line(self.title, 300):
+            raise ArtifactError(f"title is {self.title[:80]!r}, expected a line")
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,10 @@ class Album:
     report_sha256: str
     about: str
     images: tuple[Image, ...]
+
+    def __post_init__(self) -> None:
+        if not is_line(self.about, 1000):
+            raise ArtifactError(f"about is {self.about[:80]!r}, expected a line")
 
     @property
     def comparison(self) -> Image | None:

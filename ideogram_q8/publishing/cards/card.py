@@ -29,9 +29,10 @@ from ideogram_q8.publishing.cards.card_figures import (
     verdict,
 )
 from ideogram_q8.publishing.cards.card_method import commands, layer_rows, policy_text, recipe_commands, recipe_of
-from ideogram_q8.publishing.cards.card_text import byte_text, cell
+from ideogram_q8.publishing.cards.card_text import byte_text
 from ideogram_q8.publishing.cards.card_tools import is_folder, tool_rows
 from ideogram_q8.publishing.cards.card_weights import bits_per_weight
+from ideogram_q8.publishing.cards.escaping import Markdown, address, attribute, code, finish, flat, word
 from ideogram_q8.publishing.cards.licence import APACHE, Licence, modification_notice, source_name
 
 COSTS = frozenset(name for name, metric in METRICS.items() if metric.unit in ("s", "bytes", "J"))
@@ -137,17 +138,31 @@ def _method(manifest: Manifest, is_pocket: bool, place: str) -> dict[str, object
 
 
 def fill(template: Path, **values: object) -> str:
-    """A template's text with its values in it; a value that is missing is an error."""
+    """A template's text with its values in it, escaped but for `Markdown`; a value that is missing is an error."""
     environment = jinja2.Environment(
-        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, autoescape=False
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # of HTML only; `finish` escapes what Markdown obeys
+        finalize=finish,
     )
-    environment.filters |= {"cell": cell, "bytes": byte_text, "title_of": title}
+    environment.filters |= {"bytes": byte_text, "title_of": title, "markdown": Markdown}
+    environment.filters |= {"attribute": attribute, "address": address, "code": code, "word": word}
     return environment.from_string(template.read_text(encoding="utf-8")).render(**values)
 
 
-def yaml_text(values: Mapping[str, object]) -> str:
-    """Metadata as they stand between the two lines of ---."""
-    return yaml_dump(dict(values), sort_keys=False, width=128).strip()
+def yaml_text(values: Mapping[str, object]) -> Markdown:
+    """Metadata as they stand between the two lines of ---; YAML's quotes keep a text, made one printable line, inside its value."""
+    return Markdown(yaml_dump(_flat(dict(values)), sort_keys=False, width=128).strip())
+
+
+def _flat(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _flat(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_flat(item) for item in value]
+    return flat(value) if isinstance(value, str) else value
 
 
 def front_matter(

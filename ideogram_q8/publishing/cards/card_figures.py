@@ -21,8 +21,9 @@ from ideogram_q8.formats.report import (
     VariantReport,
 )
 from ideogram_q8.model.schemes import INT8, title
-from ideogram_q8.publishing.cards.card_text import byte_text, cell, figure_text, percent, short_text, span, with_unit
+from ideogram_q8.publishing.cards.card_text import byte_text, figure_text, percent, short_text, span, with_unit
 from ideogram_q8.publishing.cards.card_weights import bits_text, weights_in
+from ideogram_q8.publishing.cards.escaping import Markdown, text
 
 READING = "ocr_exact_match"
 _FOUND = {
@@ -59,19 +60,20 @@ class MetricRow(NamedTuple):
     verdict: str
 
 
-def verdict(manifest: Manifest, report: Report | None, measured: VariantReport | None) -> str:
+def verdict(manifest: Manifest, report: Report | None, measured: VariantReport | None) -> Markdown:
     """One line: reading against the reference where it was tested, and how far the pictures are from the reference's."""
     psnr = measured.figures.get("psnr") if measured else None
     if report is None or measured is None or not isinstance(psnr, Measured):
-        reason = f": {cell(psnr.not_measured)}" if isinstance(psnr, NotMeasured) else ""
-        return f"How close this build comes to its source has **not been measured**{reason}."
+        reason = f": {text(psnr.not_measured)}" if isinstance(psnr, NotMeasured) else ""
+        return Markdown(f"How close this build comes to its source has **not been measured**{reason}.")
     settings = report.settings
     ratio = size_ratio(manifest, report)
     size = f" On disk it is {ratio:.2f} times the size." if ratio else ""
+    reference = text(title(settings.reference))
     interval = f" (95 % interval {span(psnr.interval, 'dB')})" if psnr.interval else " (no interval computed)"
-    return (
-        f"{_reading(report, measured)}PSNR **{psnr.value:.2f} dB**{interval} to the pictures of {title(settings.reference)} for the same "
-        f"captions and seeds: {psnr.n:,} pictures, preset {settings.preset}, {settings.width}x{settings.height}.{size}"
+    return Markdown(
+        f"{_reading(report, measured)}PSNR **{psnr.value:.2f} dB**{interval} to the pictures of {reference} for the same "
+        f"captions and seeds: {psnr.n:,} pictures, preset {text(settings.preset)}, {settings.width}x{settings.height}.{size}"
     )
 
 
@@ -87,7 +89,7 @@ def _reading(report: Report, measured: VariantReport) -> str:
     if found is None:
         return ""
     low, high = found.bca
-    said = _FOUND[found.verdict].format(title(report.settings.reference), f"{100 * found.margin:g}")
+    said = _FOUND[found.verdict].format(text(title(report.settings.reference)), f"{100 * found.margin:g}")
     return (
         f"{said}: {100 * found.difference:+.1f} points (95 % interval {100 * low:+.1f} to "
         f"{100 * high:+.1f}, {found.n:,} captions). "
@@ -116,7 +118,7 @@ def variant_rows(report: Report, manifest: Manifest, siblings: Sequence[str]) ->
     ]
 
 
-def picks(report: Report) -> list[str]:
+def picks(report: Report) -> list[Markdown]:
     """Which builds stand out by figures of the report: the closest, the closest that computes in int8, the smallest."""
     psnr = {v.name: figure.value for v in report.variants if isinstance(figure := v.figures.get("psnr"), Measured)}
     builds = sorted((v for v in report.variants if v.name in psnr), key=lambda v: -psnr[v.name])
@@ -131,7 +133,9 @@ def picks(report: Report) -> list[str]:
         "Smallest": [v for v in builds if v.size <= 1.01 * smallest],
     }
     return [
-        f"**{trait}:** {' and '.join(f'{title(v.name)} ({byte_text(v.size)}, {psnr[v.name]:.2f} dB)' for v in found)}"
+        Markdown(
+            f"**{trait}:** {' and '.join(f'{text(title(v.name))} ({byte_text(v.size)}, {psnr[v.name]:.2f} dB)' for v in found)}"
+        )
         for trait, found in by_trait.items()
         if found
     ]
@@ -208,7 +212,7 @@ def unmeasured(report: Report, measured: VariantReport) -> list[tuple[str, str]]
     for name, metric in METRICS.items():
         mine = measured.figures.get(name)
         if isinstance(mine, NotMeasured) and not isinstance(reference.figures.get(name), Measured):
-            by_reason.setdefault(cell(mine.not_measured), []).append(metric.title)
+            by_reason.setdefault(mine.not_measured, []).append(metric.title)
     return [("; ".join(titles), reason) for reason, titles in by_reason.items()]
 
 

@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from ideogram_q8.errors import PublishError
+from ideogram_q8.errors import ArtifactError, PublishError
 from ideogram_q8.formats.manifest import Manifest
+from ideogram_q8.publishing.cards.escaping import Markdown, word
+from ideogram_q8.recipes import LayerPlan, Recipe
 
 HIGH_PRECISION = frozenset({"bf16", "f16", "f32"})
 _WORDS = {"w8a8": "int8, W8A8", "w8a16": "int8 weights only", "bf16": "bfloat16", "f16": "float16", "f32": "float32"}
-
-
-class Layer(NamedTuple):
-    """A Linear's plan, as far as a card shows it."""
-
-    linear: str
-    scheme: str
-    rotation: int
-    reason: str
-    weighted: bool
-
-    @property
-    def kind(self) -> str:
-        """The layer's name with a star for the number of the block."""
-        return re.sub(r"\.\d+\.", ".*.", self.linear)
 
 
 class LayerRow(NamedTuple):
@@ -38,53 +26,27 @@ class LayerRow(NamedTuple):
     reason: str
 
 
-class Recipe(NamedTuple):
-    """What is needed of a manifest's recipe; `smoothed` counts places where scales were moved into the weights before."""
-
-    policy: str
-    stats_sha256: str | None
-    layers: tuple[Layer, ...]
-    smoothed: int
-
-    @property
-    def is_rotated(self) -> bool:
-        """Whether any Linear is."""
-        return any(layer.rotation for layer in self.layers)
-
-    @property
-    def is_weighted(self) -> bool:
-        """Whether the importance of inputs weighed the search of any Linear."""
-        return any(layer.weighted for layer in self.layers)
-
-    @property
-    def has_weight_only(self) -> bool:
-        """Whether any int8 Linear leaves activations alone."""
-        return any(layer.scheme == "w8a16" for layer in self.layers)
-
-
 def recipe_of(manifest: Manifest) -> Recipe:
     """Raises PublishError: the manifest's recipe is not of the form that this version writes."""
-    value: Any = manifest.recipe
     try:
-        layers = tuple(
-            Layer(row["linear"], row["scheme"], row["rotation"], row["reason"], row["weighted"])
-            for part in value["parts"].values()
-            for row in part["layers"]
-        )
-        smoothed = sum(len(part["smoothing"]) for part in value["parts"].values())
-        return Recipe(value["policy"], value["stats_sha256"], layers, smoothed)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise PublishError(f"the manifest's recipe is not understood ({error!r}); quantize again with this version") from error
+        return Recipe.from_value(manifest.recipe)
+    except ArtifactError as error:
+        raise PublishError(f"the manifest's recipe is not understood ({error}); quantize again with this version") from error
 
 
 def layer_rows(recipe: Recipe, kept: bool) -> list[LayerRow]:
     """The Linears that stay in high precision, or all others, grouped by kind, by how they are stored and, where `kept`, by why."""
     found = [layer for layer in recipe.layers if (layer.scheme in HIGH_PRECISION) == kept]
-    groups = Counter((layer.kind, _stored(layer), _short(layer.reason) if kept else "") for layer in found)
+    groups = Counter((_kind(layer.linear), _stored(layer), _short(layer.reason) if kept else "") for layer in found)
     return [LayerRow(kind, count, stored, reason) for (kind, stored, reason), count in groups.items()]
 
 
-def _stored(layer: Layer) -> str:
+def _kind(linear: str) -> str:
+    """A Linear's name with a star for the block's number."""
+    return re.sub(r"\.\d+\.", ".*.", linear)
+
+
+def _stored(layer: LayerPlan) -> str:
     words = [_WORDS.get(layer.scheme, layer.scheme.upper())]
     words += [f"rotated in groups of {layer.rotation}"] if layer.rotation else []
     return ", ".join(words + (["importance-weighted"] if layer.weighted else []))
@@ -109,30 +71,35 @@ def policy_text(recipe: Recipe) -> str:
     return _POLICIES.get(recipe.policy.removesuffix("-imatrix"), "")
 
 
-def commands(manifest: Manifest, recipe: Recipe, source: str, place: str) -> Iterator[str]:
+def commands(manifest: Manifest, recipe: Recipe, source: str, place: str) -> Iterator[Markdown]:
     """What makes the build again beside `place`, from the source and the manifest.json that was downloaded there."""
-    out = f"{place}-again"
-    quantize = f"python -m ideogram_q8 quantize {source}"
+    out = word(f"{place}-again")
+    quantize = f"python -m ideogram_q8 quantize {word(source)}"
     weighted = " --importance stats.safetensors" if recipe.is_weighted else ""
     if recipe.is_weighted:
-        yield f"python -m ideogram_q8 calibrate {source} --captions {_captions(manifest)} --out stats.safetensors"
+        yield _calibrate(manifest, source)
     if recipe.policy in ("naive", "imatrix"):
-        yield f"{quantize} --scheme {manifest.scheme}{weighted} --out {out}"
+        yield Markdown(f"{quantize} --scheme {word(manifest.scheme)}{weighted} --out {out}")
         return
-    copy = f'import json; json.dump(json.load(open("{place}/manifest.json"))["recipe"], open("recipe.json", "w"))'
-    yield f"python -c '{copy}'"
-    yield f"{quantize} --recipe recipe.json{weighted} --out {out}"
+    stored = json.dumps(f"{place}/manifest.json")
+    copy = f'import json; json.dump(json.load(open({stored}))["recipe"], open("recipe.json", "w"))'
+    yield Markdown(f"python -c {word(copy)}")
+    yield Markdown(f"{quantize} --recipe recipe.json{weighted} --out {out}")
 
 
-def recipe_commands(manifest: Manifest, recipe: Recipe, source: str) -> Iterator[str]:
+def recipe_commands(manifest: Manifest, recipe: Recipe, source: str) -> Iterator[Markdown]:
     """What made the recipe, for a policy of `recipe make`."""
     policy = recipe.policy.removesuffix("-imatrix")
     if policy not in ("paper", "convrot", "auto", "gguf"):
         return
     stats = " --stats stats.safetensors" if recipe.stats_sha256 else ""
     if recipe.stats_sha256:
-        yield f"python -m ideogram_q8 calibrate {source} --captions {_captions(manifest)} --out stats.safetensors"
-    yield f"python -m ideogram_q8 recipe make {source} --policy {policy}{stats} --out recipe.json"
+        yield _calibrate(manifest, source)
+    yield Markdown(f"python -m ideogram_q8 recipe make {word(source)} --policy {policy}{stats} --out recipe.json")
+
+
+def _calibrate(manifest: Manifest, source: str) -> Markdown:
+    return Markdown(f"python -m ideogram_q8 calibrate {word(source)} --captions {_captions(manifest)} --out stats.safetensors")
 
 
 def _captions(manifest: Manifest) -> str:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from ideogram_q8.formats.report import Figure, Measured
+from ideogram_q8.publishing.cards.escaping import Markdown, text
 
 
-def figure_text(figure: Figure) -> str:
+def figure_text(figure: Figure) -> Markdown:
     """'45.20 dB (44.80 to 45.60, n = 64)', '0.051 s (quartiles 0.05 to 0.052, n = 640)' or 'not measured (why)'."""
     if not isinstance(figure, Measured):
-        return f"not measured ({cell(figure.not_measured)})"
+        return Markdown(f"not measured ({text(figure.not_measured)})")
     interval = f"{span(figure.interval, figure.unit)}, " if figure.interval else ""
     quartiles = f"quartiles {span(figure.quartiles, figure.unit)}, " if figure.quartiles else ""
-    return f"{with_unit(figure.value, figure.unit)} ({interval}{quartiles}n = {figure.n:,})"
+    return Markdown(f"{with_unit(figure.value, text(figure.unit))} ({interval}{quartiles}n = {figure.n:,})")
 
 
 def short_text(figure: Figure | None) -> str:
@@ -52,8 +53,3 @@ def byte_text(count: float) -> str:
         if count >= scale:
             return f"{count / scale:.2f} {unit}"
     return f"{count:.0f} bytes"
-
-
-def cell(text: object) -> str:
-    """Text that cannot end a Markdown table's cell or line."""
-    return " ".join(str(text).replace("|", "\\|").split())

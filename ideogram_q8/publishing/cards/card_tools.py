@@ -11,13 +11,13 @@ from typing import NamedTuple
 
 from ideogram_q8.formats.manifest import Manifest
 from ideogram_q8.model.schemes import INT8
-from ideogram_q8.publishing.cards.card_method import Recipe
+from ideogram_q8.recipes import Recipe
 
 _NOT_RUN = "by its documented rules; not run here"
 
 
 class ToolRow(NamedTuple):
-    """Whether a program opens the files, and how or why not."""
+    """Whether a program opens the files, and how or why not, which is the only part with Markdown in it."""
 
     tool: str
     opens: str

@@ -24,17 +24,22 @@ from typing import Literal
 from ideogram_q8.errors import PublishError
 from ideogram_q8.formats.manifest import TOOL_VERSION, Manifest, sha256_of
 from ideogram_q8.formats.report import Measured, Report, VariantReport
+from ideogram_q8.formats.strict_json import parse_json
 from ideogram_q8.model.architecture import PRESETS
 from ideogram_q8.model.schemes import title
 from ideogram_q8.publishing.cards.card import fill, yaml_text
+from ideogram_q8.publishing.cards.escaping import Markdown
 from ideogram_q8.publishing.cards.licence import APACHE, IDEOGRAM_REPO, NOTICE_FILE, Licence, licence_of, modification_notice
+from ideogram_q8.publishing.folder import shown
+from ideogram_q8.publishing.project import own_files, package_files
 from ideogram_q8.publishing.pushing.plan import ReleaseFile
 from ideogram_q8.publishing.release import PROJECT
 
 PYTHON = "3.12"
 SETTINGS = "space.json"
 _OWN_FILES = Path(__file__).with_name("space_app")
-_SKIPPED = shutil.ignore_patterns("__pycache__", "*.pyc", ".*")
+_SETTINGS_KEYS = {"device", "variants", "seconds", "visitors_accept", "about"}
+_LONGEST_SETTINGS = 1 << 20
 _CPU_TORCH = "--extra-index-url https://download.pytorch.org/whl/cpu\ntorch==2.13.0+cpu"
 _ZERO_TORCH = "spaces>=0.51,<1\ntorch==2.11.0  # the newest that ZeroGPU takes"
 _OAUTH = {"hf_oauth": True, "hf_oauth_scopes": ["gated-repos"]}
@@ -88,10 +93,15 @@ def assemble(folder: Path, hardware: str, builds: Sequence[SpaceBuild], visitors
     licence = _check(folder, hardware, builds)
     if visitors_log_in and (HARDWARE[hardware].entry != "zero.py" or licence == APACHE):
         raise PublishError("visitors log in on ZeroGPU, to builds of gated weights; leave out --visitors-log-in")
+    entry = (_OWN_FILES / HARDWARE[hardware].entry).relative_to(PROJECT).as_posix()
+    places = {path: path for path in package_files(PROJECT)} | {
+        path: path.rpartition("/")[2] for path in ("app.py", "LICENSE", entry)
+    }
+    files = own_files(PROJECT, list(places))
     shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(PROJECT / "ideogram_q8", folder / "ideogram_q8", ignore=_SKIPPED)
-    for file in (PROJECT / "app.py", PROJECT / "LICENSE", _OWN_FILES / HARDWARE[hardware].entry):
-        shutil.copy(file, folder)
+    for file, place in zip(files, places.values(), strict=True):
+        (folder / place).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, folder / place)
     texts = {name: text for build in builds for name, text in build.texts.items() if licence != APACHE}
     texts |= {
         "requirements.txt": requirements(hardware),
@@ -103,7 +113,7 @@ def assemble(folder: Path, hardware: str, builds: Sequence[SpaceBuild], visitors
 
 
 def _check(folder: Path, hardware: str, builds: Sequence[SpaceBuild]) -> Licence:
-    if folder.exists() and any(folder.iterdir()) and not (folder / SETTINGS).is_file():
+    if folder.is_symlink() or (folder.exists() and not _is_replaceable(folder)):
         raise PublishError(f"{folder} holds something else than a Space; name a new folder with --out")
     if HARDWARE[hardware].device == "cuda" and not builds:
         raise PublishError(
@@ -118,6 +128,22 @@ def _check(folder: Path, hardware: str, builds: Sequence[SpaceBuild]) -> Licence
             if name not in build.texts:
                 raise PublishError(f"{build.repo} has no {name}, which {licence.title} asks for; publish it again with `push`")
     return licence
+
+
+def _is_replaceable(folder: Path) -> bool:
+    """Whether a folder is empty, or holds a Space that was put together here: its settings are of this form, and it is no clone."""
+    if not folder.is_dir():
+        return False
+    names = {path.name for path in folder.iterdir()}
+    file = folder / SETTINGS
+    if not names or SETTINGS not in names or ".git" in names or file.is_symlink() or not file.is_file():
+        return not names
+    try:
+        with file.open("rb") as opened:
+            settings = parse_json(opened.read(_LONGEST_SETTINGS).decode(), SETTINGS, PublishError)
+    except (PublishError, UnicodeDecodeError):
+        return False
+    return isinstance(settings, dict) and set(settings) == _SETTINGS_KEYS and "README.md" in names
 
 
 def requirements(hardware: str) -> str:
@@ -156,13 +182,13 @@ def lending(steps: int, build: SpaceBuild) -> int:
     return math.ceil(2 * steps * figure.value) + START_SECONDS
 
 
-def _about(builds: Sequence[SpaceBuild]) -> str:
+def _about(builds: Sequence[SpaceBuild]) -> Markdown:
     if all(build.manifest.source.location == "pocket" for build in builds):
-        return (
+        return Markdown(
             "Paints flat posters with **pocket**, a small text-to-image model that was trained from nothing to try every stage of "
             "Ideogram Q8 without a GPU. It is not Ideogram 4."
         )
-    return (
+    return Markdown(
         "Paints with quantized builds of Ideogram 4, for non-commercial use under the Ideogram Non-Commercial Model Agreement. Modified "
         "files, not an official release, not endorsed by Ideogram, Inc."
     )
@@ -210,8 +236,12 @@ def front_matter(hardware: str, builds: Sequence[SpaceBuild], licence: Licence) 
 
 
 def files_of(folder: Path) -> Iterator[ReleaseFile]:
-    """All files of an assembled Space; what a start of it has left beside them is none of it."""
+    """All files of an assembled Space; what a start of it has left beside them is none of it. Raises PublishError: a link is there."""
     for path in sorted(folder.rglob("*")):
         parts = path.relative_to(folder).parts
-        if path.is_file() and "__pycache__" not in parts and not parts[0].startswith("."):
+        if "__pycache__" in parts or parts[0].startswith("."):
+            continue
+        if path.is_symlink():
+            raise PublishError(f"{shown(path)} is a link, and what it leads to is none of the Space; remove it")
+        if path.is_file():
             yield ReleaseFile(path.relative_to(folder).as_posix(), path.stat().st_size, sha256_of(path), path)

@@ -6,8 +6,6 @@ the text encoder may stay beside the transformers. Estimates leave out the inter
 
 from __future__ import annotations
 
-import json
-import struct
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,7 +13,8 @@ from pathlib import Path
 
 import torch
 
-from ideogram_q8.errors import ArtifactError, ResourceError
+from ideogram_q8.errors import ArtifactError, ResourceError, SourceError
+from ideogram_q8.formats.safetensors_header import read_header
 
 _HALVES = ("BF16", "F16")
 
@@ -72,21 +71,13 @@ def weight_bytes(files: Iterable[Path], prefix: str = "", dtype: torch.dtype | N
 
 def _file_bytes(path: Path, prefix: str, widened: float) -> int:
     try:
-        size = path.stat().st_size
         if path.suffix != ".safetensors":
-            return size
-        with open(path, "rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            if length > size - 8:
-                raise ArtifactError(f"{path}: the header says {length} bytes, the file has {size}; copy the file again")
-            header = json.loads(file.read(length))
-        return sum(
-            int((tensor["data_offsets"][1] - tensor["data_offsets"][0]) * (widened if tensor["dtype"] in _HALVES else 1))
-            for name, tensor in header.items()
-            if "data_offsets" in tensor and name.startswith(prefix)
-        )
-    except (OSError, ValueError, struct.error, LookupError, TypeError, AttributeError, RecursionError) as error:
+            return path.stat().st_size
+        tensors = read_header(path).tensors.values()
+    except (OSError, SourceError) as error:
         raise ArtifactError(f"{path}: not a readable weight file ({error})") from error
+    found = (tensor for tensor in tensors if tensor.name.startswith(prefix))
+    return sum(int(tensor.nbytes * (widened if tensor.dtype in _HALVES else 1)) for tensor in found)
 
 
 def module_bytes(*modules: torch.nn.Module, device: torch.device | None = None) -> int:

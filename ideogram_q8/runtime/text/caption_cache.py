@@ -18,10 +18,12 @@ from pathlib import Path
 
 import platformdirs
 import torch
-from safetensors import SafetensorError
 
+from ideogram_q8.errors import SourceError
 from ideogram_q8.formats.manifest import TOOL_VERSION
+from ideogram_q8.formats.stored import read_header
 from ideogram_q8.model.architecture import MAX_TEXT_TOKENS
+from ideogram_q8.numerics.dtypes import torch_dtype
 
 DEFAULT_LIMIT = 256 * 2**20
 """Bytes: 56 of Ideogram 4's captions of 512 tokens in bfloat16."""
@@ -29,7 +31,6 @@ SWITCH = "IDEOGRAM_Q8_CAPTION_CACHE"
 """An environment variable: `off` keeps and reads nothing."""
 _SUFFIX = ".safetensors"
 _TENSOR = "projected"
-_HEADER_LIMIT = 4096
 _log = logging.getLogger(__name__)
 
 
@@ -62,12 +63,9 @@ class CaptionCache:
     def read(self, key: Key, width: int, dtype: torch.dtype) -> torch.Tensor | None:
         """The entry [n, width] on the CPU, if there is a sound one."""
         path = self._path(key)
-        try:
-            with open(path, "rb") as file:
-                data = file.read(MAX_TEXT_TOKENS * width * dtype.itemsize + _HEADER_LIMIT + 1)
-        except OSError:
+        if not path.is_file():
             return None
-        found = _parse(data, key, width, dtype)
+        found = _read(path, key, width, dtype)
         if found is None:
             _log.warning("%s is damaged and will be written again", path)
             return None
@@ -134,22 +132,16 @@ def _sha256(tensor: torch.Tensor) -> str:
     return hashlib.sha256(tensor.cpu().contiguous().view(-1).view(torch.uint8).numpy().data).hexdigest()
 
 
-def _parse(data: bytes, key: Key, width: int, dtype: torch.dtype) -> torch.Tensor | None:
+def _read(path: Path, key: Key, width: int, dtype: torch.dtype) -> torch.Tensor | None:
     """The tensor of a whole entry of this key; None for anything else."""
-    if len(data) < 8:
-        return None
-    length = int.from_bytes(data[:8], "little")
-    if length > min(_HEADER_LIMIT, len(data) - 8):
-        return None
     try:
-        header = json.loads(data[8 : 8 + length])
-        metadata = header["__metadata__"]
-        from safetensors.torch import load
-
-        found = load(data)[_TENSOR]
-    except (SafetensorError, ValueError, LookupError, TypeError, RecursionError):
+        header = read_header(path)
+        stored = header.tensors.get(_TENSOR)
+        if stored is None or len(header.tensors) > 1 or len(stored.shape) != 2 or stored.shape[1] != width:
+            return None
+        if not 0 < stored.shape[0] <= MAX_TEXT_TOKENS or torch_dtype(stored.dtype) != dtype:
+            return None
+        found = stored.read().view(stored.shape)
+    except (SourceError, KeyError):  # KeyError: a type that is not read here
         return None
-    whole = found.dtype == dtype and found.dim() == 2 and 0 < len(found) <= MAX_TEXT_TOKENS and found.shape[1] == width
-    if not whole or not isinstance(metadata, dict) or metadata != {"key": key.digest, "sha256": _sha256(found)}:
-        return None
-    return found
+    return found if header.metadata == {"key": key.digest, "sha256": _sha256(found)} else None
