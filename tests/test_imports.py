@@ -113,8 +113,15 @@ WITHOUT_TORCH = {
     "components",
     "schemes",
     "caption/__init__",
+    "caption/box_forms",
+    "caption/findings",
     "caption/json_form",
+    "caption/keys",
+    "caption/notation",
+    "caption/reading",
     "caption/repair",
+    "caption/unwrap",
+    "caption/yaml_form",
     "manifest",
     "report",
     "inspection",
@@ -208,5 +215,5 @@ def declared() -> set[str]:
 def test_requirements_name_exactly_what_is_imported():
     own = {PACKAGE, "publish", "app", *sys.stdlib_module_names, *MEASURING_NEEDS_THE_TEST_SETUP, *OPTIONAL, *OF_THE_SPACE}
     roots = {name.split(".")[0] for path in FILES for name in imported(path)} - own
-    needed = {{"PIL": "pillow"}.get(root, root).lower().replace("_", "-") for root in roots}
+    needed = {{"PIL": "pillow", "yaml": "pyyaml"}.get(root, root).lower().replace("_", "-") for root in roots}
     assert needed == declared()

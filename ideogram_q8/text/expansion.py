@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ideogram_q8 import caption
-from ideogram_q8.caption.repair import repair
+from ideogram_q8.caption.repair import repair, without_unknown
 from ideogram_q8.checkpoint import dimensions, hub
 from ideogram_q8.checkpoint.places import read_headers
 from ideogram_q8.checkpoint.stored import StoredTensor
@@ -270,7 +270,11 @@ def read(text: str, tokens: int, *, cut_off: bool) -> tuple[str, list[str]]:
         CaptionError: it is none, or it says nothing.
     """
     try:
-        value, mended = repair(caption.parse(text))
+        reading = caption.understand(text)
+        if reading.mended is None:
+            raise CaptionError(reading.left[0].message)
+        value, done = repair(caption.parse(text if reading.is_sentence else reading.mended))
+        value, gone = without_unknown(value)  # nobody's words but the model's
         errors = [issue for issue in caption.lint(value) if issue.severity == "error"]
         if errors:
             raise CaptionError(f"caption is not valid: {errors[0]}")
@@ -281,4 +285,4 @@ def read(text: str, tokens: int, *, cut_off: bool) -> tuple[str, list[str]]:
         why = f"cut off after {tokens} tokens: {fault}" if cut_off else fault
         remedy = "your text stays as it is: try another seed or other words"
         raise CaptionError(f"the expansion is no caption ({why}); {remedy}") from None
-    return caption.canonical(value), mended
+    return caption.canonical(value), list(map(str, [*reading.taken, *reading.done, *done, *gone]))
