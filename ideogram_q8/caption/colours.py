@@ -89,7 +89,7 @@ def _listed(palette: object) -> list[Any] | None:
         return members if list(palette) == ["members"] and isinstance(members, list) else None
     if not isinstance(palette, str) or not 0 < len(palette.strip()) <= _MAX_PALETTE:
         return None
-    if read_colour(palette) is not None and len(_HEX_IN_WORDS.findall(palette)) < 2:
-        return [palette]
     parts = [part.strip(" '\"\t") for part in re.split(r"[,;|\n]", palette.strip().strip("[]"))]
-    return parts if len(parts) > 1 and all(map(read_colour, parts)) else None
+    if len(parts) > 1 and all(map(read_colour, parts)):
+        return parts
+    return None if read_colour(palette) is None else [palette]

@@ -86,8 +86,8 @@ def _python(text: str) -> tuple[object, list[Finding]] | None:
     if not text.startswith(("{", "[")) or _ODD_ESCAPE.search(text):
         return None
     try:
-        comments = _python_comments(text)
         value = _plain(ast.parse(text, mode="eval").body)
+        comments = _python_comments(text)  # after that it is known to be Python, of which the time is linear
     except (SyntaxError, tokenize.TokenError, ValueError, MemoryError, RecursionError):
         return None
     found = [Finding("", "taken out", f"the comment {quoted(comment)} is taken out", (comment,)) for comment in comments]

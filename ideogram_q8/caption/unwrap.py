@@ -25,6 +25,8 @@ _SAYS_CAPTION = ("jsonprompt", "structuredprompt", "magicprompt", "caption", "pr
 _HOLDS = (*_SAYS_CAPTION, "result", "response", "output", "data", "choices", "message", "content", "text", "answer")
 _THINKING = re.compile(r"<(think|thinking|thought|reasoning)>", re.IGNORECASE)
 _THOUGHT = re.compile(r"</(think|thinking|thought|reasoning)>", re.IGNORECASE)
+_BEGINS = re.compile(r"""\{\s{0,99}["'”][^"'”\n]{0,99}["'”]\s{0,9}:""")
+"""How an object begins, other than a brace in prose."""
 _LANGUAGE = re.compile(r"[\w+.-]{0,20}[ \t]*\n|(?:json[c5]?|ya?ml)\b", re.IGNORECASE)
 _LOOKS = re.compile(
     r"(?:high[_-]?level[_-]?description|compositional[_-]?deconstruction|style[_-]?description)[\"'”]?\s{0,9}[:=]"
@@ -245,6 +247,8 @@ def _objects(text: str) -> list[tuple[dict[str, Any], int, int]]:
         try:
             value, end = decode(text, start)
         except json.JSONDecodeError:
+            if _BEGINS.match(text, start):
+                return []  # broken, and what stands in it is a part of a caption at most
             end = start + 1
         else:
             if isinstance(value, dict) and (is_caption(value) or _held(value)):

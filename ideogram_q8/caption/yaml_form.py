@@ -7,11 +7,14 @@ few lines of which expand without bound) and repeated keys are refused.
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import yaml
 
+from ideogram_q8.caption.keys import compact
 from ideogram_q8.errors import CaptionError
 
+_NUMBER = re.compile(r"-?\d{1,9}(\.\d{1,18})?")
 _COLOUR = re.compile(r"#[0-9A-Fa-f]{3,8}\b")
 
 
@@ -32,7 +35,21 @@ def load(text: str) -> tuple[object, list[str]]:
     for comment in loader.comments:
         if _COLOUR.match(comment):
             raise CaptionError(f"caption has {comment[:40]!r}, which YAML takes for a comment; put colours in quotes")
-    return value, loader.comments
+    return _with_boxes(value), loader.comments
+
+
+def _with_boxes(value: Any) -> Any:
+    """The value with numbers in its boxes, the only place where captions have any. As deep as YAML's own recursion."""
+    if isinstance(value, list):
+        return [_with_boxes(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    return {key: _box(item) if compact(key) in ("bbox", "box") else _with_boxes(item) for key, item in value.items()}
+
+
+def _box(value: Any) -> Any:
+    is_numbers = isinstance(value, list) and all(isinstance(side, str) and _NUMBER.fullmatch(side) for side in value)
+    return [float(side) if "." in side else int(side) for side in value] if is_numbers else value
 
 
 class _Loader(yaml.BaseLoader):

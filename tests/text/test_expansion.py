@@ -193,7 +193,7 @@ def test_what_can_be_mended_is() -> None:
         "high_level_description": "x",
         "compositional_deconstruction": {"background": "", "elements": [{"type": "obj", "desc": "a star"}]},
     }
-    assert "the caption: left out mood" in mended
+    assert "caption: left out mood, which was 'blue'" in mended
 
 
 @pytest.mark.parametrize(
