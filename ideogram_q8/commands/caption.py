@@ -39,7 +39,8 @@ def run(arguments: argparse.Namespace) -> int:
         print(json.dumps(_data(reading, arguments.mend), ensure_ascii=True))
         return CODES[reading.verdict]
     for finding in reading.findings:
-        print(printable(f"{finding.kind}: {finding}"), file=sys.stderr)
+        label = f"{finding.kind}: " if finding.kind in ("fault", "warning") else ""
+        print(printable(f"{label}{finding}"), file=sys.stderr)
     caption = _shown(reading, arguments.mend)
     if caption is not None:
         print(caption)

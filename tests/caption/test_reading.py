@@ -454,6 +454,18 @@ CAPTIONS = objects(
         "aspect_ratio": WORDS,
     }
 )
+PATHS = [
+    *SOUND,
+    *(f"style_description/{key}" for key in SOUND["style_description"]),
+    "compositional_deconstruction/elements",
+    *(
+        f"compositional_deconstruction/elements/{i}/{key}"
+        for i in (0, 1)
+        for key in ("type", "bbox", "text", "desc", "palette")
+    ),
+]
+MUTATED = st.builds(changed, st.sampled_from(PATHS), ANY | BOXES | PALETTES)
+"""The sound caption with one thing changed."""
 WRAPPERS: list[Callable[[str, str], str]] = [
     lambda text, _: text,
     lambda text, _: f"\u200b{text}",
@@ -470,7 +482,7 @@ WRAPPERS: list[Callable[[str, str], str]] = [
 
 
 @settings(max_examples=300, deadline=None)
-@given(CAPTIONS, st.sampled_from(WRAPPERS), WORDS, st.sampled_from([None, (1000, 2000)]))
+@given(CAPTIONS | MUTATED, st.sampled_from(WRAPPERS), WORDS, st.sampled_from([None, (1000, 2000)]))
 def test_no_word_goes_unsaid_and_mending_makes_sound_captions_once(
     value: dict[str, Any], wrap: Callable[[str, str], str], words: str, size: tuple[int, int] | None
 ) -> None:
