@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ideogram_q8.caption.findings import Finding, quoted, strings_in
+from ideogram_q8.errors import printable
 
 TOP = ("high_level_description", "style_description", "compositional_deconstruction")
 COMPOSITION = ("background", "elements")
@@ -79,7 +80,7 @@ def without_extras(value: Mapping[str, Any], known: tuple[str, ...], place: str,
         if not is_extra and (item is not None or key not in OPTIONAL):
             found[key] = item
             continue
-        what = f"left out {key}" if item is None or item in ("", [], {}) else f"left out {key}, which was {quoted(item)}"
+        what = f"left out {join('', key)}" + ("" if item in (None, "", [], {}) else f", which was {quoted(item)}")
         done.append(Finding(join(place, key), "left out", what, strings_in(item)))
     return found
 
@@ -97,5 +98,6 @@ def ordered(value: Mapping[str, Any], order: tuple[str, ...], place: str, done: 
 
 
 def join(place: str, key: object) -> str:
-    """The place of a key in the object at `place`."""
-    return f"{place}.{key}" if place else str(key)
+    """The place of a key in the object at `place`, in one line whatever the key is."""
+    shown = printable(str(key))[:60]
+    return f"{place}.{shown}" if place else shown

@@ -21,6 +21,7 @@ from ideogram_q8.caption.keys import (
     STYLES,
     TOP,
     is_element,
+    join,
     ordered,
     renamed,
     standard,
@@ -76,7 +77,7 @@ def without_unknown(caption: Mapping[str, Any]) -> tuple[dict[str, Any], list[Fi
 def _known(value: Mapping[str, Any], order: tuple[str, ...], place: str, done: list[Finding]) -> dict[str, Any]:
     for key, item in value.items():
         if key not in order:
-            done.append(Finding(place, "left out", f"left out {key}, which was {quoted(item)}", strings_in(item)))
+            done.append(Finding(place, "left out", f"left out {join('', key)}, which was {quoted(item)}", strings_in(item)))
     return {key: item for key, item in value.items() if key in order}
 
 
@@ -92,7 +93,7 @@ def _gathered(value: dict[str, Any], done: list[Finding]) -> dict[str, Any]:
         if len(set(moved.values())) < len(moved) or not moved:
             continue
         for key, name in moved.items():
-            done.append(Finding(str(key), "moved", f"moved to {home}.{name}"))
+            done.append(Finding(join("", key), "moved", f"moved to {home}.{name}"))
             inner[name] = value[key]
         value = {key: item for key, item in value.items() if key not in moved} | {home: inner}
     return value

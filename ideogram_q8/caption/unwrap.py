@@ -12,7 +12,7 @@ from typing import Any
 
 from ideogram_q8.caption.findings import Finding, quoted, strings_in
 from ideogram_q8.caption.json_form import check_length, decode, not_json, shown
-from ideogram_q8.caption.keys import compact, is_caption, is_element
+from ideogram_q8.caption.keys import compact, is_caption, is_element, join
 from ideogram_q8.caption.notation import INVISIBLE, read_value
 from ideogram_q8.errors import CaptionError
 
@@ -149,7 +149,12 @@ def _from_envelope(envelope: dict[str, Any], found: list[Finding], layer: int) -
         for other, item in envelope.items():
             if other != key:
                 found.append(
-                    Finding(other, "left out", f"left out, as it stands beside the caption: {quoted(item)}", strings_in(item))
+                    Finding(
+                        join("", other),
+                        "left out",
+                        f"left out, as it stands beside the caption: {quoted(item)}",
+                        strings_in(item),
+                    )
                 )
         found += inner
         return result

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from ideogram_q8 import caption
 from ideogram_q8.caption.repair import repair, without_unknown
+from ideogram_q8.caption.unwrap import looks_structured
 from ideogram_q8.checkpoint import dimensions, hub
 from ideogram_q8.checkpoint.places import read_headers
 from ideogram_q8.checkpoint.stored import StoredTensor
@@ -157,7 +158,7 @@ class Idea:
         text = self.text.strip()
         if not text:
             raise RequestError("there is nothing to expand; say in a few words what the picture shows")
-        if text.startswith("{"):
+        if looks_structured(text):
             raise RequestError("the caption is structured already; expand plain text")
         if len(text) > MAX_IDEA:
             raise RequestError(f"the text has {len(text)} characters; expected at most {MAX_IDEA} to expand: shorten it")

@@ -491,6 +491,7 @@ def test_no_word_goes_unsaid_and_mending_makes_sound_captions_once(
         said = "\n".join(text for finding in reading.findings for text in finding.values)
         kept = set(strings_in(parse(reading.mended)))
         assert [text for text in strings_in(value) if text not in kept and text not in said] == []
+    assert not [finding for finding in reading.findings if "\n" in str(finding)]
     if reading.caption is None:
         assert reading.left and reading.verdict == "refused"
         return
