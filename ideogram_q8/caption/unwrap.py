@@ -12,7 +12,7 @@ from typing import Any
 
 from ideogram_q8.caption.findings import Finding, quoted, strings_in
 from ideogram_q8.caption.json_form import check_length, decode, not_json, shown
-from ideogram_q8.caption.keys import compact, is_caption, is_element, join
+from ideogram_q8.caption.keys import compact, is_caption, is_element, join, standard
 from ideogram_q8.caption.notation import INVISIBLE, read_value
 from ideogram_q8.errors import CaptionError
 
@@ -223,6 +223,7 @@ def _inside_prose(text: str, found: list[Finding], layer: int) -> dict[str, Any]
     if len(spans) > 1:
         raise CaptionError(f"the text holds {len(spans)} captions; give one at a time")
     taken: list[Finding] = []
+    value: object
     if spans:
         value, start, end = spans[0]
     else:  # nearly JSON, so where it ends is not known but by the last brace
@@ -276,12 +277,7 @@ def _as_yaml(text: str, found: list[Finding], layer: int) -> dict[str, Any] | st
     inner: list[Finding] = []
     if not isinstance(value, list | dict) or (isinstance(value, dict) and not (is_caption(value) or _held(value))):
         return None
-    if (
-        isinstance(value, dict)
-        and is_caption(value)
-        and not looks_structured(text)
-        and not isinstance(value.get("elements"), list)
-    ):
+    if isinstance(value, dict) and not looks_structured(text) and not any(map(_has_elements, value.items())):
         return None  # a sentence such as `Style: flat`
     result = _from_value(value, inner, layer + 1)
     if not isinstance(result, dict):
@@ -289,3 +285,8 @@ def _as_yaml(text: str, found: list[Finding], layer: int) -> dict[str, Any] | st
     taken = [Finding("", "taken out", f"the comment {quoted(comment)} is taken out", (comment,)) for comment in comments]
     found += [Finding("", "converted", "YAML is read as JSON"), *taken, *inner]
     return result
+
+
+def _has_elements(pair: tuple[object, object]) -> bool:
+    key, value = pair
+    return standard(key, ("elements",)) is not None and isinstance(value, list) and any(map(is_element, value))

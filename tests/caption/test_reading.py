@@ -112,7 +112,17 @@ def test_a_caption_is_taken_out_of_what_it_came_in_and_that_is_said(kind: str) -
 
 
 @pytest.mark.parametrize(
-    "text", [TEXT, f"\n {INDENTED}\n", canonical(SOUND), SENTENCE, '"OPEN" in red', "[sic] a poster", "Style: flat"]
+    "text",
+    [
+        TEXT,
+        f"\n {INDENTED}\n",
+        canonical(SOUND),
+        SENTENCE,
+        '"OPEN" in red',
+        "[sic] a poster",
+        "Style: flat",
+        "elements:\n- fire\n- water",
+    ],
 )
 def test_what_is_sound_stays_and_nothing_is_said(text: str) -> None:
     reading = understand(text)
@@ -137,6 +147,7 @@ def test_a_sentence_is_taken_out_as_well(text: str) -> None:
         (f"Here: {TEXT[:-2]}", "looks like JSON or YAML"),
         ('"bbox": [1, 2, 3, 4]', "looks like"),
         ("compositional_deconstruction: [", "YAML"),
+        ("Elements:\n- Desc: fire\n  Mood: dark", "unknown key 'Mood'"),
         ("[1, 2, 3]", "expected a JSON object"),
         ("[]", "expected a JSON object"),
         (json.dumps([SOUND, SOUND]), "2 captions"),

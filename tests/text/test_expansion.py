@@ -197,7 +197,13 @@ def test_what_can_be_mended_is() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [(" ", "nothing to expand"), (CAPTION, "structured already"), ("x" * 4001, "has 4001 characters")]
+    ("text", "message"),
+    [
+        (" ", "nothing to expand"),
+        (CAPTION, "structured already"),
+        (f"```json\n{CAPTION}\n```", "structured already"),
+        ("x" * 4001, "has 4001 characters"),
+    ],
 )
 def test_what_is_no_idea_is_refused_before_anything_is_loaded(encoder, text: str, message: str) -> None:
     with pytest.raises(RequestError, match=message):
