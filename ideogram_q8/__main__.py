@@ -4,6 +4,7 @@
     python -m ideogram_q8 merge-stats FILE FILE ... --out stats.safetensors
     python -m ideogram_q8 quantize SOURCE --scheme int8|--recipe FILE --out DIR
     python -m ideogram_q8 convert ARTIFACT --to diffusers|single --out DIR
+    python -m ideogram_q8 caption FILE|TEXT [--size WxH] [--mend] [--json]
     python -m ideogram_q8 generate ARTIFACT --caption FILE|TEXT --out picture.png
     python -m ideogram_q8 inspect PATH
     python -m ideogram_q8 doctor [VARIANT ...] [--size WxH]
@@ -17,9 +18,10 @@
     python -m ideogram_q8 evaluate merge DIR ... --out DIR
     python -m ideogram_q8 report compare OLD NEW
 
-SOURCE and ARTIFACT may be the word `pocket`, the embedded model. Exit codes: 0; 1 where `report compare` finds a regression; 2 with
-one line on standard error when something is refused, after a list where a checkpoint's tensors are wrong; 130 after Ctrl-C. Whatever
-else goes wrong is a defect and shows its traceback. Each verb is a module of `ideogram_q8.commands`.
+SOURCE and ARTIFACT may be the word `pocket`, the embedded model. Exit codes: 0; 1 where `report compare` finds a regression, or
+`caption` something to mend; 2 with one line on standard error when something is refused, after a list where a checkpoint's tensors are
+wrong or a caption has several faults; 130 after Ctrl-C. Whatever else goes wrong is a defect and shows its traceback. Each verb is a
+module of `ideogram_q8.commands`.
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ from ideogram_q8.commands import (
     ablate,
     bench,
     calibrate,
+    caption,
     convert,
     doctor,
     evaluate,
@@ -45,9 +48,9 @@ from ideogram_q8.commands import (
     report,
 )
 from ideogram_q8.commands.options import Parser
-from ideogram_q8.errors import IdeogramQ8Error, SourceError, printable
+from ideogram_q8.errors import CaptionError, IdeogramQ8Error, SourceError, printable
 
-VERBS = (calibrate, recipe, quantize, convert, generate, inspect, doctor, ablate, bench, evaluate, report)
+VERBS = (calibrate, recipe, quantize, convert, caption, generate, inspect, doctor, ablate, bench, evaluate, report)
 _REFUSED_BY_THE_SYSTEM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
 """OSErrors that the user must settle (disk full, no permission); others point at a defect."""
 
@@ -59,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with _warnings_shown():
             return arguments.verb(arguments) or 0
     except IdeogramQ8Error as error:
-        for problem in error.problems if isinstance(error, SourceError) else ():
+        for problem in error.problems if isinstance(error, SourceError | CaptionError) else ():
             print(printable(problem), file=sys.stderr)
         return _refuse(str(error))
     except OSError as error:

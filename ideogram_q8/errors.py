@@ -25,7 +25,14 @@ class RequestError(IdeogramQ8Error):
 
 
 class CaptionError(RequestError):
-    """The caption is not one that Ideogram 4 understands."""
+    """The caption is not one that Ideogram 4 understands.
+
+    `problems` lists all its faults where the message names the first of several; `is_mendable` is whether mending leaves none.
+    """
+
+    def __init__(self, message: str, problems: Sequence[str] = (), *, is_mendable: bool = False) -> None:
+        super().__init__(message)
+        self.problems, self.is_mendable = tuple(problems), is_mendable
 
 
 class SourceError(IdeogramQ8Error):

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from ideogram_q8 import __main__ as command_line
+from ideogram_q8.captions import to_caption
 from ideogram_q8.commands import generate, inspect
 from ideogram_q8.errors import RequestError, SourceError, printable
 from ideogram_q8.model.architecture import BRANCHES, COMPONENT_FOLDERS
@@ -21,6 +22,7 @@ from ideogram_q8.sources import open_source
 from tests.synthetic import WIDE_HEAD, write_source
 
 SENTENCE = "a red star on a white background"
+FAULTY = json.dumps({"elements": [{"type": "obj", "desc": "a star", "color_palette": ["red"]}]})
 
 
 def run(*arguments: object) -> int:
@@ -310,6 +312,82 @@ def test_a_caption_is_read_from_a_file_or_taken_as_it_is(tmp_path: Path, monkeyp
     assert generate.read_caption("caption.txt") == "ein Café"
     for text in (SENTENCE, "a file named poster.json", "x" * 5000, "a\0b", ""):
         assert generate.read_caption(text) == text
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [
+        "no such/captoin.json",
+        "captoin.json",
+        "captions.YAML",
+        "./one",
+        "../a/b",
+        "/tmp/none",
+        "~/poster.txt",
+        "C:\\a\\b.txt",
+        "a/b c.txt",
+    ],
+)
+def test_a_path_that_is_not_there_is_no_sentence(argument: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RequestError, match="there is no such caption file"):
+        generate.read_caption(argument)
+
+
+@pytest.mark.parametrize(
+    "text", ["24/7 neon sign", "and/or", "a sign: ./run me", "/imagine a red house", '{"a": "b/c.json"}', "poster.jpg", "..."]
+)
+def test_a_sentence_is_no_path(text: str):
+    assert generate.read_caption(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "code", "printed"),
+    [
+        (SENTENCE, [], 0, [SENTENCE]),
+        (f"```\n{to_caption(SENTENCE)}\n```", [], 1, ["caption: a code fence is taken out", to_caption(SENTENCE)]),
+        (FAULTY, [], 1, ["the colour is #FF0000, was 'red'", "it can be mended", "elements: moved to"]),
+        (FAULTY, ["--mend"], 1, ["the colour is #FF0000, was 'red'", '"color_palette":["#FF0000"]']),
+        (FAULTY.replace("red", "reddish"), ["--mend"], 2, ["fault: ", "elements[0].color_palette[0]: got 'reddish'"]),
+        ("{", ["--mend"], 2, ["not valid JSON", "error: not a caption"]),
+    ],
+)
+def test_the_verb_caption_prints_faults_with_their_places(
+    text: str, options: list[str], code: int, printed: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    path = tmp_path / "caption.json"
+    path.write_text(text, encoding="utf-8")
+    assert run("caption", path, *options) == run("caption", text, *options) == code
+    captured = capsys.readouterr()
+    for part in printed:
+        assert part in captured.out + captured.err
+    lines = captured.out.splitlines()
+    assert len(lines) == 2 * (code < 2 and "it can be mended" not in captured.err)
+    assert run("caption", path, "--mend", "--json") == code
+    found = json.loads(capsys.readouterr().out)
+    assert found["verdict"] == {0: "sound", 1: "mended", 2: "refused"}[code] and (found["caption"] is None) == (code == 2)
+    if found["caption"] is not None:
+        assert run("caption", found["caption"]) == 0
+        assert capsys.readouterr().out.strip() == found["caption"]
+
+
+def test_pixels_need_a_size(capsys: pytest.CaptureFixture[str]):
+    text = '{"compositional_deconstruction":{"background":"","elements":[{"type":"obj","bbox":[0,0,1024,512],"desc":"x"}]}}'
+    assert run("caption", text, "--mend") == 2
+    assert "--size WxH" in capsys.readouterr().err
+    assert run("caption", text, "--mend", "--size", "1024x2048") == 1
+    assert "[0,0,500,500]" in capsys.readouterr().out
+    for size in ("0x10", "big"):
+        assert "expected" in refusal(capsys, "caption", text, "--size", size)
+
+
+def test_all_faults_of_a_caption_are_shown_and_the_mend_is_offered(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    path = tmp_path / "caption.json"
+    path.write_text(FAULTY, encoding="utf-8")
+    assert run("generate", "pocket", "--caption", path, "--out", tmp_path / "x.png") == 2
+    *faults, last = capsys.readouterr().err.splitlines()
+    assert len(faults) == 2 and "elements" in faults[0] and "compositional_deconstruction is missing" in faults[1]
+    assert last.startswith("error: caption is not valid: ") and "(and 1 more)" in last and " --mend" in last
 
 
 def test_a_caption_file_that_is_no_text_is_refused(tmp_path: Path):

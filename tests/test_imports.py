@@ -90,13 +90,23 @@ def test_what_is_apart_serves_nobody_but_the_command_line(apart: str) -> None:
     assert {name for name in users if not name.startswith((f"{PACKAGE}.commands.", prefix))} == set()
 
 
+CAPTION_FORM = (
+    "__init__",
+    "box_forms",
+    "findings",
+    "json_form",
+    "keys",
+    "notation",
+    "reading",
+    "repair",
+    "unwrap",
+    "yaml_form",
+)
 WITHOUT_TORCH = (
     "errors.py",
     "model",
     "hub",
-    "captions/json_form.py",
-    "captions/repair.py",
-    "captions/__init__.py",
+    *(f"captions/{name}.py" for name in CAPTION_FORM),
     "publishing",
 )
 LIGHT_FORMATS = ("strict_json", "manifest", "report", "names", "safetensors_header", "gguf_header")
@@ -158,5 +168,5 @@ def declared() -> set[str]:
 def test_requirements_name_exactly_what_is_imported() -> None:
     known = {PACKAGE, "app", *sys.stdlib_module_names, *MEASURING_NEEDS_THE_TEST_SETUP, *OPTIONAL, *OF_THE_SPACE}
     roots = {name.split(".")[0] for path in FILES for name in imported(path)} - known
-    needed = {{"PIL": "pillow"}.get(root, root).lower().replace("_", "-") for root in roots}
+    needed = {{"PIL": "pillow", "yaml": "pyyaml"}.get(root, root).lower().replace("_", "-") for root in roots}
     assert needed == declared()

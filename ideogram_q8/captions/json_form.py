@@ -67,21 +67,43 @@ def parse(text: str) -> dict[str, object]:
     Raises:
         CaptionError: too long, not JSON, not an object, a key twice, NaN or infinity, or nested beyond reason.
     """
-    _check_length(text)
+    check_length(text)
     try:
-        value = json.loads(text.lstrip("\ufeff"), object_pairs_hook=_unique, parse_constant=_refuse_constant)
+        value, _ = decode(text.lstrip("\ufeff"))
     except json.JSONDecodeError as error:
-        raise CaptionError(
-            f"caption is not valid JSON at line {error.lineno}, column {error.colno}: {error.msg}; "
-            "correct it, or write a plain sentence that does not start with a brace"
-        ) from None
+        raise not_json(error) from None
+    if not isinstance(value, dict):
+        raise CaptionError(f"caption is {shown(value)}; expected a JSON object with compositional_deconstruction")
+    return value
+
+
+def decode(text: str, start: int | None = None, *, strict: bool = True) -> tuple[object, int]:
+    """The JSON value that all of `text` is, or that begins at `start` whatever follows; and where the value ends.
+
+    Args:
+        strict: whether strings with raw line breaks in them are refused, as JSON has it.
+
+    Raises:
+        json.JSONDecodeError: this is not JSON.
+        CaptionError: JSON that no caption is: a key twice, NaN or infinity, nested beyond reason, an enormous integer.
+    """
+    decoder = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse_constant, strict=strict)
+    try:
+        return (decoder.decode(text), len(text)) if start is None else decoder.raw_decode(text, start)
+    except json.JSONDecodeError:
+        raise
     except RecursionError:
         raise CaptionError("caption is nested too deeply; a caption has five levels") from None
     except ValueError:  # Python's own limit on the digits of an integer
         raise CaptionError(f"caption holds a number with too many digits; boxes go from 0 to {BOX_LIMIT}") from None
-    if not isinstance(value, dict):
-        raise CaptionError(f"caption is {_shown(value)}; expected a JSON object with compositional_deconstruction")
-    return value
+
+
+def not_json(error: json.JSONDecodeError) -> CaptionError:
+    """The refusal of a caption that starts with a brace and is not JSON."""
+    return CaptionError(
+        f"caption is not valid JSON at line {error.lineno}, column {error.colno}: {error.msg}; "
+        "correct it, or write a plain sentence that does not start with a brace"
+    )
 
 
 def lint(caption: object) -> list[Issue]:
@@ -110,25 +132,8 @@ def wrap_plain_text(text: str) -> dict[str, object]:
     return {"high_level_description": text, "compositional_deconstruction": {"background": "", "elements": []}}
 
 
-def to_caption(text: str) -> str:
-    """What a person typed, as canonical caption text: a JSON caption stays, a sentence is wrapped.
-
-    Raises:
-        CaptionError: empty, too long, or starting with a brace but not a caption without errors; names the first fault.
-    """
-    _check_length(text)
-    text = text.lstrip("\ufeff").strip()
-    if not text:
-        raise CaptionError("caption is empty; describe the picture in a sentence or give a JSON caption")
-    caption = parse(text) if text.startswith("{") else wrap_plain_text(text)
-    errors = [issue for issue in lint(caption) if issue.severity == "error"]
-    if errors:
-        more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-        raise CaptionError(f"caption is not valid: {errors[0]}{more}")
-    return canonical(caption)
-
-
-def _check_length(text: str) -> None:
+def check_length(text: str) -> None:
+    """Raises CaptionError: the text is longer than MAX_CHARACTERS."""
     if len(text) > MAX_CHARACTERS:
         raise CaptionError(f"caption has {len(text)} characters; expected at most {MAX_CHARACTERS}: shorten it")
 
@@ -137,7 +142,7 @@ def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     value: dict[str, object] = {}
     for key, item in pairs:
         if key in value:
-            raise CaptionError(f"caption has the key {_shown(key)} twice in one object; keep one of them")
+            raise CaptionError(f"caption has the key {shown(key)} twice in one object; keep one of them")
         value[key] = item
     return value
 
@@ -208,7 +213,7 @@ def _lint_keys(
 ) -> Iterator[Issue]:
     for key in value:
         if key not in keys.order:
-            yield Issue(path, f"got the unknown key {_shown(key)}, expected only {', '.join(keys.order)}", "error")
+            yield Issue(path, f"got the unknown key {shown(key)}, expected only {', '.join(keys.order)}", "error")
     for key in keys.order:
         if key not in value and key not in keys.optional:
             yield Issue(path, f"the key {key} is missing", "error")
@@ -248,12 +253,20 @@ def _lint_palette(palette: object, path: str, most: int) -> Iterator[Issue]:
 
 
 def _lint_box(box: object, path: str) -> Iterator[Issue]:
+    if isinstance(box, dict):
+        expected = (
+            "four integers [ymin, xmin, ymax, xmax]; in pixels, mend it with --size WxH, in thousandths with --size 1000x1000"
+        )
+        yield _wrong(path, box, expected)
+        return
     # bool is a subclass of int, and `true` is no coordinate
     if not isinstance(box, list) or len(box) != 4 or not all(type(side) is int for side in box):
         yield _wrong(path, box, "four integers [ymin, xmin, ymax, xmax]")
         return
     if not all(0 <= side <= BOX_LIMIT for side in box):
-        yield _wrong(path, box, f"integers from 0 to {BOX_LIMIT} (thousandths of the picture, not pixels)")
+        yield _wrong(
+            path, box, f"integers from 0 to {BOX_LIMIT} (thousandths of the picture; pixels are mended with --size WxH)"
+        )
         return
     ymin, xmin, ymax, xmax = box
     if ymin > ymax or xmin > xmax:
@@ -263,16 +276,16 @@ def _lint_box(box: object, path: str) -> Iterator[Issue]:
 
 
 def _wrong(path: str, got: object, expected: str) -> Issue:
-    return Issue(path, f"got {_shown(got)}, expected {expected}", "error")
+    return Issue(path, f"got {shown(got)}, expected {expected}", "error")
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
     """A short one-line picture of any value, safe for hostile ones (huge, nested, self-containing)."""
     if isinstance(value, dict):
         return "an object"
     if isinstance(value, list):
         simple = len(value) <= 4 and not any(isinstance(item, dict | list) for item in value)
-        return f"[{', '.join(map(_shown, value))}]" if simple else f"a list of {len(value)}"
+        return f"[{', '.join(map(shown, value))}]" if simple else f"a list of {len(value)}"
     if value is None or isinstance(value, bool):
         return {None: "nothing", True: "true", False: "false"}[value]
     if isinstance(value, int) and value.bit_length() > 64:

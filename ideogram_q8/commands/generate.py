@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from dataclasses import replace
 from pathlib import Path
 
-from ideogram_q8.captions import MAX_CHARACTERS, lint, parse, to_caption
+from ideogram_q8.commands.caption_text import accepted, read_caption
 from ideogram_q8.commands.expansion import add_expand, check_expand, expanded
 from ideogram_q8.commands.options import BAR_DELAY, add_attention, add_compute, add_device, add_plan, add_source, check_new_file
-from ideogram_q8.errors import RequestError
 from ideogram_q8.machine.devices import DTYPES, check_device, default_dtype
 from ideogram_q8.model.architecture import PRESETS, parse_size, preset
 
@@ -55,9 +53,7 @@ def run(arguments: argparse.Namespace) -> None:
     check_expand(arguments)
     caption = read_caption(arguments.caption)
     if not arguments.expand:
-        caption = to_caption(caption)
-        for issue in lint(parse(caption)):
-            print(f"warning: {issue}", file=sys.stderr)
+        caption = accepted(caption, arguments.caption, arguments.size)
     size = None if arguments.size is None else parse_size(arguments.size)
     check_new_file(arguments.out, ".png")
     device = check_device(arguments.device)
@@ -93,24 +89,3 @@ def run(arguments: argparse.Namespace) -> None:
         f"{arguments.out}: {width}x{height}, {result.variant}, {result.seconds_per_step:.3f} s per step, "
         f"{result.total_seconds:.1f} s in all, {result.peak_bytes / 2**20:,.0f} MiB at most"
     )
-
-
-def read_caption(argument: str) -> str:
-    """The content of the file that `argument` names, or else `argument` itself.
-
-    Raises:
-        RequestError: a file that is not UTF-8 text, cannot be read or is too long, or a file name without a file.
-    """
-    path = Path(argument)
-    try:
-        if not path.is_file():
-            if path.suffix in (".json", ".txt") and not any(character.isspace() for character in argument):
-                raise RequestError(f"{argument}: there is no such caption file; check the name, or write a sentence")
-            return argument
-    except (OSError, ValueError):  # too long or too strange for a file name, so it is a caption
-        return argument
-    try:
-        with open(path, encoding="utf-8-sig") as file:
-            return file.read(MAX_CHARACTERS + 1)
-    except UnicodeDecodeError:
-        raise RequestError(f"{path}: not UTF-8 text; save the caption as UTF-8") from None

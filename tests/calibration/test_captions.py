@@ -47,6 +47,36 @@ def test_all_forms_give_the_same_captions(tmp_path: Path, text: str):
     assert read_captions(tmp_path / "captions") == (to_caption("a blue star"), to_caption("a red house"))
 
 
+PRETTY = json.dumps(OBJECT, indent=2)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"```json\n{PRETTY}\n```",
+        f"<think>a star?</think>\n{PRETTY}",
+        f"// first\n{json.dumps(OBJECT)}",
+        f"Here it is:\n{PRETTY}\nEnjoy!",
+        f"```\n[{json.dumps(OBJECT)}]\n```",
+        json.dumps(json.dumps(OBJECT)),
+        json.dumps({"prompt": "a blue star"}),
+        "high_level_description: a blue star\ncompositional_deconstruction:\n  background: ''\n  elements: []\n",
+        PRETTY,
+    ],
+)
+def test_a_file_of_one_caption_in_something_else(tmp_path: Path, text: str, caplog: pytest.LogCaptureFixture):
+    (tmp_path / "captions").write_text(text, encoding="utf-8")
+    assert read_captions(tmp_path / "captions") == (to_caption("a blue star"),)
+    assert bool(caplog.records) == (text not in (PRETTY, json.dumps(json.dumps(OBJECT))))
+
+
+def test_a_fault_that_can_be_mended_says_so(tmp_path: Path):
+    (tmp_path / "captions").write_text(json.dumps({"high_level_description": "x", "elements": []}), encoding="utf-8")
+    with pytest.raises(CaptionError, match="line 1: caption is not valid: .*--mend") as refusal:
+        read_captions(tmp_path / "captions")
+    assert len(refusal.value.problems) == 2
+
+
 def test_a_sentence_may_start_with_a_quotation_mark(tmp_path: Path):
     (tmp_path / "captions").write_text('"OPEN" in red\n', encoding="utf-8")
     assert read_captions(tmp_path / "captions") == (to_caption('"OPEN" in red'),)

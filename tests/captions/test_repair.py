@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ideogram_q8.captions import lint, suite
+from ideogram_q8.captions.findings import strings_in
 from ideogram_q8.captions.repair import repair
 
 SOUND: dict[str, Any] = {
@@ -56,16 +57,17 @@ def test_the_suite_needs_no_mending(case: suite.Case) -> None:
     [
         ({}, "added background, elements"),
         ({"compositional_deconstruction": {"elements": [], "background": "x"}}, "order of training"),
-        ({"title": 1, **SOUND}, "left out title"),
-        (element(bbox=[700, 10.4, 20, 1200]), r"the box is \[20, 10, 700, 1000\]"),
+        ({"version": 1, **SOUND}, "left out version"),
+        ({"title": "", **SOUND}, "left out title"),
+        (element(bbox=[700, 10.4, 20, 1000]), r"the box is \[20, 10, 700, 1000\]"),
         (element(bbox=[5, 5, 5, 5]), "left out"),
-        (element(bbox="all"), "left out"),
-        (element(bbox=[0, 0, float("nan"), 1]), "left out"),
-        (element(color_palette=["#abc", "00ff00", "red", "#123456"]), "#AABBCC, #00FF00, #123456"),
+        (element(bbox=None), "left out bbox"),
+        (element(bbox="none"), "left out the box"),
+        (element(color_palette=["#abc", "00ff00", "red", "#123456"]), "is #AABBCC.*is #00FF00.*is #FF0000"),
         (element(type="shape"), "type is obj"),
         (element(type=None, text="HI"), "type is text"),
-        (element(text="HI"), "left out text"),
-        ({**SOUND, "style_description": {"photo": "35 mm", "art_style": "flat"}}, "left out art_style"),
+        (element(text=""), "left out text"),
+        ({**SOUND, "style_description": {"photo": "", "art_style": "flat"}}, "left out photo"),
         ({**SOUND, "style_description": {}}, "added aesthetics, lighting, medium, art_style"),
     ],
 )
@@ -73,8 +75,41 @@ def test_what_can_be_mended_is_and_is_said(broken: dict[str, Any], said: str) ->
     assert errors(broken) or "color_palette" in str(broken)
     value, done = repair(broken)
     assert errors(value) == []
-    assert re.search(said, "; ".join(done)), done
+    assert re.search(said, "; ".join(map(str, done))), done
     assert repair(value) == (value, [])
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {**SOUND, "title": "a"},
+        {**SOUND, "title": 1},
+        {**SOUND, "colour_palette": ["teal"], "palette": ["red"]},
+        {"compositional_deconstruction": "a house"},
+        {"compositional_deconstruction": {"background": "", "elements": "a house"}},
+        {**SOUND, "style_description": "watercolour"},
+        {**SOUND, "style_description": {"photo": "35 mm", "art_style": "flat"}},
+        element(text="HI"),
+        element(bbox="all"),
+        element(bbox=[0, 0, float("nan"), 1]),
+        element(bbox=[0, 0, 100, 1200]),
+        element(bbox=[-5, 0, 100, 100]),
+        element(bbox=[0.5, 0, 100, 100]),
+        element(bbox={"x": 10, "y": 10, "w": 100, "h": 100}),
+        element(bbox=[[0, 0], [10, 10]]),
+        element(color_palette=["deep sea"]),
+        element(color_palette="deep sea"),
+        element(color_palette=["rgb(300, 0, 0)"]),
+        element(desc=3),
+    ],
+)
+def test_what_is_not_understood_stays_and_is_refused(broken: dict[str, Any]) -> None:
+    value, done = repair(broken)
+    assert errors(value)
+    assert repr(repair(value)) == repr((value, []))
+    lost = {text for finding in done for text in finding.values}
+    assert set(strings_in(broken)) <= set(strings_in(value)) | lost
+    assert not [finding for finding in done if finding.kind == "left out"]
 
 
 JSON = st.recursive(

@@ -81,6 +81,18 @@ def test_a_caption_is_linted_and_mended(client: Client) -> None:
         client.predict('{"broken": ', api_name="/lint_caption")
 
 
+def test_faults_that_are_left_are_plain_data(client: Client) -> None:
+    """gradio_client takes an object with a key `path` for a file, and fetches it."""
+    text = '{"compositional_deconstruction":{"background":"","elements":[{"type":"obj","bbox":[0,0,1024,512],"desc":"x"}]}}'
+    found = client.predict(text, api_name="/lint_caption")
+    (issue,) = found["issues"]
+    assert issue["place"] == "compositional_deconstruction.elements[0].bbox" and issue["severity"] == "error"
+    assert found["verdict"] == "refused" and json.loads(found["caption"]) == json.loads(text)
+    mended = client.predict(text, "1024x2048", api_name="/lint_caption")
+    assert "[0,0,500,500]" in mended["caption"] and mended["issues"] == [] and mended["verdict"] == "mended"
+    assert client.predict(f"```json\n{mended['caption']}\n```", api_name="/lint_caption")["caption"] == mended["caption"]
+
+
 def test_a_session_has_its_history_and_no_other(client: Client, server: Server) -> None:
     own, other = (Client(server.address, verbose=False) for _ in range(2))
     picture, *_ = generate(own, preset="custom", steps=2, seed=77).result(WAIT)

@@ -65,6 +65,21 @@ def test_faults_are_mended_or_named() -> None:
         read("{")
 
 
+def test_a_wrapped_caption_is_taken_out_and_no_word_of_another_form_is_lost() -> None:
+    value = to_value(Draft("a poster", "plain", elements=(Element("obj", "a star", palette=("#FF0000",)),)))
+    for text in (f"```json\n{json.dumps(value)}\n```", json.dumps({"caption": value}), json.dumps(json.dumps(value))):
+        draft, done = read(text)
+        assert to_value(draft) == value and len(done) >= 1
+    at_top = {"high_level_description": "a poster", **value["compositional_deconstruction"]}
+    assert to_value(read(json.dumps(at_top))[0]) == value
+    for unknown in (
+        {**value, "title": "SALE"},
+        {"compositional_deconstruction": {"background": "", "elements": ["a", {"mood": "x"}]}},
+    ):
+        with pytest.raises(CaptionError, match="unknown key"):
+            read(json.dumps(unknown))
+
+
 def test_elements_are_changed_added_and_removed_by_place() -> None:
     draft = Draft(elements=(Element("obj", "a"), Element("text", "b", "B")))
     assert draft.with_element(1, text="C").elements[1].text == "C"

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ideogram_q8 import captions as caption
-from ideogram_q8.captions.repair import repair
+from ideogram_q8.captions.repair import repair, without_unknown
+from ideogram_q8.captions.unwrap import looks_structured
 from ideogram_q8.errors import CaptionError, RequestError, SourceError
 from ideogram_q8.formats.stored import StoredTensor
 from ideogram_q8.formats.text import read_json
@@ -158,7 +159,7 @@ class Idea:
         text = self.text.strip()
         if not text:
             raise RequestError("there is nothing to expand; say in a few words what the picture shows")
-        if text.startswith("{"):
+        if looks_structured(text):
             raise RequestError("the caption is structured already; expand plain text")
         if len(text) > MAX_IDEA:
             raise RequestError(f"the text has {len(text)} characters; expected at most {MAX_IDEA} to expand: shorten it")
@@ -271,7 +272,11 @@ def read(text: str, tokens: int, *, cut_off: bool) -> tuple[str, list[str]]:
         CaptionError: it is none, or it says nothing.
     """
     try:
-        value, mended = repair(caption.parse(text))
+        reading = caption.understand(text)
+        if reading.mended is None:
+            raise CaptionError(reading.left[0].message)
+        value, done = repair(caption.parse(text if reading.is_sentence else reading.mended))
+        value, gone = without_unknown(value)  # nobody's words but the model's
         errors = [issue for issue in caption.lint(value) if issue.severity == "error"]
         if errors:
             raise CaptionError(f"caption is not valid: {errors[0]}")
@@ -282,4 +287,4 @@ def read(text: str, tokens: int, *, cut_off: bool) -> tuple[str, list[str]]:
         why = f"cut off after {tokens} tokens: {fault}" if cut_off else fault
         remedy = "your text stays as it is: try another seed or other words"
         raise CaptionError(f"the expansion is no caption ({why}); {remedy}") from None
-    return caption.canonical(value), mended
+    return caption.canonical(value), list(map(str, [*reading.taken, *reading.done, *done, *gone]))

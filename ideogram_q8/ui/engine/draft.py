@@ -74,16 +74,15 @@ def read(text: str) -> tuple[Draft, list[str]]:
     """The draft of what a person typed, and what had to be mended for it; a plain sentence becomes its description.
 
     Raises:
-        CaptionError: it is no caption, or one that cannot be mended; the first fault is named.
+        CaptionError: it is no caption, or one that cannot be mended; the faults that are left are named.
     """
-    stripped = text.strip()
-    if not stripped.startswith("{"):
-        return Draft(description=stripped), []
-    value, done = repair(caption.parse(stripped))
-    errors = [issue for issue in caption.lint(value) if issue.severity == "error"]
-    if errors:
-        raise CaptionError(f"caption is not valid: {errors[0]}")
-    return _draft(value), done
+    if not text.strip():
+        return Draft(), []
+    reading = caption.understand(text)
+    if reading.caption is None:
+        raise CaptionError(f"caption is not valid: {'; '.join(map(str, reading.left))}")
+    value, done = repair(caption.parse(reading.caption))  # boxes without area, which are sound, cannot be drawn
+    return _draft(value), list(map(str, [*reading.taken, *reading.done, *done]))
 
 
 def _draft(value: dict[str, Any]) -> Draft:

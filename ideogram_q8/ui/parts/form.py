@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from ideogram_q8.builds.variants import Variant
-from ideogram_q8.captions import to_caption
-from ideogram_q8.errors import IdeogramQ8Error
+from ideogram_q8.captions import accept
+from ideogram_q8.errors import CaptionError, IdeogramQ8Error
 from ideogram_q8.model.architecture import MAX_GUIDANCE, MAX_STEPS, PRESETS, SIDE_MULTIPLE, Traits, custom_preset, preset
 from ideogram_q8.ui.engine.examples import EXAMPLES
 from ideogram_q8.ui.engine.jobs import Jobs
@@ -169,7 +169,21 @@ def read_request(
     from ideogram_q8.runtime.generation.sampling import Request
 
     name = custom_preset(int(steps), guidance).name if chosen == CUSTOM else chosen
-    return Request(to_caption(caption), int(seed or 0), name, int(width), int(height))
+    return Request(_accepted(caption), int(seed or 0), name, int(width), int(height))
+
+
+def _accepted(text: str) -> str:
+    """The caption in what was typed; a notice says what it stood in. Raises CaptionError."""
+    try:
+        caption, found = accept(text)
+    except CaptionError as error:
+        if error.is_mendable:
+            raise CaptionError(f"{error}; the Caption tab shows all faults and mends them", error.problems) from None
+        raise
+    for finding in found:
+        if finding.kind != "warning":
+            gr.Info(html.escape(str(finding)), title="Read as a caption")
+    return caption
 
 
 def owner_of(owner: str | None, request: gr.Request) -> str:

@@ -6,15 +6,15 @@ The text is the caption; the form is a view of it. Each edit of the form writes 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import gradio as gr
 
 from ideogram_q8 import captions as caption
 from ideogram_q8.captions import ELEMENT_PALETTE_MAX, STYLE_PALETTE_MAX
-from ideogram_q8.captions.repair import repair
 from ideogram_q8.errors import CaptionError
+from ideogram_q8.model.architecture import parse_size
 from ideogram_q8.ui.engine import draft
 from ideogram_q8.ui.engine.draft import NEW_BOX, Draft, Element
 from ideogram_q8.ui.engine.expander import Expander
@@ -99,12 +99,21 @@ def build_caption_tab(desk: Desk, tab: gr.Tab) -> None:
         found = TEMPLATES[name]
         return _shown(parts, found, 0 if found.elements else -1, (width, height)) | _written(form, parts, found)
 
-    def lint_caption(text: str) -> dict[str, Any]:
-        """Check a caption, plain or structured: its canonical JSON with what could be mended, what that was, and what is left."""
+    def lint_caption(text: str, size: str = "") -> dict[str, Any]:
+        """Check a caption of any kind: its canonical JSON with what could be mended, what that was, and what is left.
+
+        `size` is WxH of the picture where boxes are in its pixels. No key is `path`, for which gradio_client would fetch a file.
+        """
         with friendly_errors():
-            mended, done = repair(_value(text))
-            issues = [asdict(issue) for issue in caption.lint(mended)]
-            return {"caption": caption.canonical(mended), "mended": done, "issues": issues}
+            reading = caption.understand(text, parse_size(size) if size else None)
+            if reading.mended is None:
+                raise CaptionError(str(reading.left[0]))
+            issues = [
+                {"place": each.place, "message": each.message, "severity": "warning" if each.kind == "warning" else "error"}
+                for each in [*reading.left, *reading.warnings]
+            ]
+            done = list(map(str, [*reading.taken, *reading.done]))
+            return {"caption": reading.mended, "mended": done, "issues": issues, "verdict": reading.verdict}
 
     gr.api(lint_caption, api_name="lint_caption", queue=False)
     parts.template.input(use_template, [parts.template, form.width, form.height], [*everything, form.caption], **PRIVATE)
@@ -257,19 +266,13 @@ def _written(form: RequestForm, parts: _Parts, found: Draft) -> dict[object, obj
     return {parts.draft: found, form.caption: text, parts.lint: _linted(text, [])}
 
 
-def _value(text: str) -> dict[str, Any]:
-    """A caption as it was typed, structured or plain. Raises CaptionError."""
-    return caption.parse(text) if text.strip().startswith("{") else caption.wrap_plain_text(text.strip())
-
-
 def _linted(text: str, done: list[str]) -> str:
     """What is wrong with the caption, and what was mended when it was read."""
+    reading = caption.understand(text)
+    if reading.given is None:
+        return fragments.panel("failed", "Not a caption", notes=list(map(str, reading.left)))
     mended = [f"mended when you edit: {what}" for what in done]
-    try:
-        value = _value(text)
-    except CaptionError as error:
-        return fragments.panel("failed", "Not a caption", notes=[str(error)])
-    issues = [str(issue) for issue in caption.lint(value)]
+    issues = list(map(str, [*reading.faults, *reading.warnings]))
     if not issues and not mended:
-        return fragments.panel("done", "A sound caption", f"{len(caption.canonical(value)):,} characters")
+        return fragments.panel("done", "A sound caption", f"{len(reading.given):,} characters")
     return fragments.listed("failed" if issues else "idle", "The linter says", [*issues, *mended])

@@ -193,11 +193,17 @@ def test_what_can_be_mended_is() -> None:
         "high_level_description": "x",
         "compositional_deconstruction": {"background": "", "elements": [{"type": "obj", "desc": "a star"}]},
     }
-    assert "the caption: left out mood" in mended
+    assert "caption: left out mood, which was 'blue'" in mended
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [(" ", "nothing to expand"), (CAPTION, "structured already"), ("x" * 4001, "has 4001 characters")]
+    ("text", "message"),
+    [
+        (" ", "nothing to expand"),
+        (CAPTION, "structured already"),
+        (f"```json\n{CAPTION}\n```", "structured already"),
+        ("x" * 4001, "has 4001 characters"),
+    ],
 )
 def test_what_is_no_idea_is_refused_before_anything_is_loaded(encoder, text: str, message: str) -> None:
     with pytest.raises(RequestError, match=message):
