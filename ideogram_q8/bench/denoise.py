@@ -9,19 +9,20 @@ from __future__ import annotations
 
 import contextlib
 import gc
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
 
 from ideogram_q8.architecture import IDEOGRAM4, SIDE_MULTIPLE, TransformerConfig
 from ideogram_q8.bench import machine, meter, peer_linears, timing
-from ideogram_q8.bench.own import UNQUANTIZED
+from ideogram_q8.bench.operations import PRESET
 from ideogram_q8.bench.own import VARIANTS as OWN
 from ideogram_q8.bench.peers import PEERS
 from ideogram_q8.bench.random_weights import Pool
 from ideogram_q8.bench.results import (
     FORMAT_VERSION,
+    UNQUANTIZED,
     Arithmetic,
     DenoiseResult,
     DenoiseRow,
@@ -31,7 +32,7 @@ from ideogram_q8.bench.results import (
     Progress,
     now,
 )
-from ideogram_q8.bench.scene import PRESET, Built, Scene, Variant
+from ideogram_q8.bench.scene import Built, Scene, Variant
 from ideogram_q8.errors import IdeogramQ8Error, RequestError
 from ideogram_q8.kernels import workspace
 from ideogram_q8.memory import usage
@@ -39,6 +40,8 @@ from ideogram_q8.memory import usage
 VARIANTS: Mapping[str, Variant] = {variant.name: variant for variant in (*OWN, *PEERS)}
 CAP = 24 * 10**9
 """Bytes that a larger card is held to unless asked otherwise: those of the card that all of this is for."""
+NOT_REACHED = "not reached"
+"""The note of a variant that a run ended before."""
 _LARGEST_SIDE = 4096
 
 
@@ -64,11 +67,13 @@ def measure(
     device: torch.device,
     config: TransformerConfig = IDEOGRAM4,
     on_progress: OnProgress = lambda _: None,
+    keep: Callable[[DenoiseResult], None] = lambda _: None,
 ) -> DenoiseResult:
     """Ctrl-C ends it early: the result has what was measured.
 
     Args:
         config: but for its layers, of which `settings` has the number.
+        keep: called after each turn with the result so far, marked as interrupted, so that no later fault costs it.
 
     Raises:
         RequestError: an unknown variant, a size that is none, or a memory cap without CUDA.
@@ -84,29 +89,34 @@ def measure(
     found = {variant.name: _Measured() for variant in chosen}
     clocks: list[machine.Clocks] = []
     interrupted = False
+
+    def result() -> DenoiseResult:
+        return DenoiseResult(
+            FORMAT_VERSION,
+            "denoise",
+            started,
+            machine.machine(device),
+            peaks,
+            tuple(clocks),
+            settings,
+            scene.operations,
+            meter.name(device),
+            tuple(_rows(chosen, found)),
+            interrupted,
+        )
+
     try:
-        with _capped(device, settings.memory_cap):
+        with capped(device, settings.memory_cap):
             turns = [(variant, number) for number in range(settings.rounds) for variant in chosen]
             for i, (variant, number) in enumerate(turns):
                 on_progress(Progress(i, len(turns), f"{variant.name}, round {number + 1}"))
                 _turn(variant, scene, found[variant.name], clocks)
+                keep(replace(result(), interrupted=True))
             on_progress(Progress(len(turns), len(turns), ""))
     except KeyboardInterrupt:
         interrupted = True
     _release(device)
-    return DenoiseResult(
-        FORMAT_VERSION,
-        "denoise",
-        started,
-        machine.machine(device),
-        peaks,
-        tuple(clocks),
-        settings,
-        scene.operations,
-        meter.name(device),
-        tuple(_rows(chosen, found)),
-        interrupted,
-    )
+    return result()
 
 
 def default_cap(device: torch.device) -> int | None:
@@ -136,7 +146,7 @@ def _available(device: torch.device, cap: int | None) -> int:
 
 
 @contextlib.contextmanager
-def _capped(device: torch.device, cap: int | None) -> Iterator[None]:
+def capped(device: torch.device, cap: int | None) -> Iterator[None]:
     """torch refuses to allocate more than `cap` bytes of the device."""
     if cap is None:
         yield
@@ -158,6 +168,8 @@ def _turn(variant: Variant, scene: Scene, found: _Measured, clocks: list[machine
         _measure(variant, scene, found, clocks)
     except IdeogramQ8Error as error:
         found.failed, found.note = True, str(error)
+    except ModuleNotFoundError as error:
+        found.failed, found.note = True, f"{error.name} is not installed"
     except Exception as error:  # noqa: BLE001 (other people's programs, compilers and drivers; the row says what happened)
         found.failed, found.note = True, f"failed: {type(error).__name__}: {' '.join(str(error).split())}"[:300]
     _release(scene.device)
@@ -227,7 +239,7 @@ def _rows(chosen: Sequence[Variant], found: Mapping[str, _Measured]) -> Iterator
             predicted_bytes=measured.predicted,
             streamed=measured.streamed,
             error=_distance(measured.velocity, reference),
-            note=measured.note or ("" if measured.samples else "not reached"),
+            note=measured.note or ("" if measured.samples else NOT_REACHED),
         )
 
 

@@ -17,9 +17,8 @@ from typing import Literal
 
 from ideogram_q8.bench.cards import Card, known
 from ideogram_q8.bench.machine import Peaks
-from ideogram_q8.bench.operations import ATTENTION
+from ideogram_q8.bench.operations import ATTENTION, PRESET
 from ideogram_q8.bench.results import Arithmetic, DenoiseResult, DenoiseRow, LinearResult, Part, Result
-from ideogram_q8.bench.scene import PRESET
 from ideogram_q8.errors import RequestError
 
 REST = "rest"

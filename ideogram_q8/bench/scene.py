@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 import torch
 
-from ideogram_q8.architecture import PRESETS, SIDE_MULTIPLE, TransformerConfig
+from ideogram_q8.architecture import SIDE_MULTIPLE, TransformerConfig
 from ideogram_q8.bench import operations
+from ideogram_q8.bench.operations import PRESET
 from ideogram_q8.bench.random_weights import Pool
 from ideogram_q8.bench.results import Arithmetic, DenoiseSettings, Part
 from ideogram_q8.generation.sampling import sigmas, timesteps
 
-PRESET = PRESETS["quality-48"]
 GUIDANCE = 7.0
 """Of Ideogram 4's main steps."""
 
