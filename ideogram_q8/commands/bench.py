@@ -1,4 +1,4 @@
-"""`bench linear|denoise|load|quantize|project|tune`: how fast things are here, what the machine allows, what that says of a card."""
+"""`bench linear|denoise|load|quantize|project|tune|card`: how fast things are here, what the machine allows, what that says of a card."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ideogram_q8.architecture import IDEOGRAM4, MAX_TEXT_TOKENS, parse_size
 from ideogram_q8.bench.cards import CARDS
-from ideogram_q8.commands import bench_quantize, bench_tune
+from ideogram_q8.commands import bench_card, bench_quantize, bench_tune
 from ideogram_q8.commands.bench_output import add_output, check_output, finish, keeper, progress_bar, tell
 from ideogram_q8.commands.options import add_device
 from ideogram_q8.devices import DTYPES, check_device, default_dtype
@@ -44,6 +44,7 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     bench_quantize.add(actions)
     _add_project(actions)
     bench_tune.add(actions)
+    bench_card.add(actions)
 
 
 def _add_measuring(parser: argparse.ArgumentParser, purpose: str) -> None:
