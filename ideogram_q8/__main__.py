@@ -13,6 +13,7 @@
     python -m ideogram_q8 bench linear|denoise|load [--device cuda] [--out FILE]
     python -m ideogram_q8 bench project FILE --card rtx-3090
     python -m ideogram_q8 bench quantize SOURCE --scheme int8
+    python -m ideogram_q8 bench card --out DIR [--rehearse]
     python -m ideogram_q8 ablate SOURCE --stats FILE --out DIR
     python -m ideogram_q8 evaluate --reference PLACE --candidate PLACE ... --suite NAME --out DIR
     python -m ideogram_q8 evaluate merge DIR ... --out DIR

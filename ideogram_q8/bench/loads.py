@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -108,25 +108,35 @@ def measure(
     settings: LoadSettings,
     device: torch.device,
     on_progress: OnProgress = lambda _: None,
+    keep: Callable[[LoadResult], None] = lambda _: None,
 ) -> LoadResult:
-    """Ctrl-C ends it early: the result has what was measured. A place that cannot be loaded is a row that says why."""
+    """Ctrl-C ends it early: the result has what was measured. A place that cannot be loaded is a row that says why.
+
+    Args:
+        keep: called after each place with the result so far, marked as interrupted, so that no later fault costs it.
+    """
     started = now()
     rows: list[LoadRow] = []
     held: tuple[int, ...] = ()
     interrupted = False
+
+    def result() -> LoadResult:
+        # the folder of a random checkpoint is gone when the result is read
+        shown = [replace(row, place=Path(row.place).name) for row in rows] if settings.layers else rows
+        return LoadResult(FORMAT_VERSION, "load", started, machine.machine(device), settings, tuple(shown), held, interrupted)
+
     try:
         for i, place in enumerate(places):
             on_progress(Progress(i, len(places) + 1, place))
             rows.append(_row(place, settings, device))
+            keep(replace(result(), interrupted=True))
         on_progress(Progress(len(places), len(places) + 1, "switching"))
         switches, held = _switches([row.place for row in rows if row.cold is not None], settings, device)
         rows = [replace(row, switch=switches.get(row.place)) for row in rows]
         on_progress(Progress(len(places) + 1, len(places) + 1, ""))
     except KeyboardInterrupt:
         interrupted = True
-    if settings.layers:  # in a folder that is gone by now
-        rows = [replace(row, place=Path(row.place).name) for row in rows]
-    return LoadResult(FORMAT_VERSION, "load", started, machine.machine(device), settings, tuple(rows), held, interrupted)
+    return result()
 
 
 def _row(place: str, settings: LoadSettings, device: torch.device) -> LoadRow:

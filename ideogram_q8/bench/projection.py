@@ -16,9 +16,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ideogram_q8.bench.cards import Card, known
-from ideogram_q8.bench.linear.operations import ATTENTION
+from ideogram_q8.bench.linear.operations import ATTENTION, PRESET
 from ideogram_q8.bench.machine import Peaks
-from ideogram_q8.bench.picture.scene import PRESET
 from ideogram_q8.bench.results import Arithmetic, DenoiseResult, DenoiseRow, LinearResult, Part, Result
 from ideogram_q8.errors import RequestError
 

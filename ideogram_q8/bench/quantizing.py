@@ -72,10 +72,14 @@ def measure(
     device: str = "cpu",
     importance: Importance | None = None,
     ggml_library: Path | None = None,
+    on_rate: Callable[[str, float], None] = lambda _what, _rate: None,
 ) -> Measured:
     """Copies and quantizes `source` into a temporary folder in `folder`, whose disk is the one that is measured.
 
     Of a GGUF recipe, the rate of each block type's encoder on one core stands beside that of ggml's own C.
+
+    Args:
+        on_rate: called with each of the three rates, GB (10^9 bytes) of source a second, as soon as it is measured.
 
     Raises:
         IdeogramQ8Error: as `quantize`.
@@ -89,11 +93,14 @@ def measure(
     with disk_errors(folder), tempfile.TemporaryDirectory(prefix="bench-", dir=folder) as place:
         check_space(Path(place), size + HEADER_ALLOWANCE)
         cache = drop_from_cache(files)
-        copied = _seconds(lambda: _copy(files, Path(place) / "copy"))
+        copy_rate = size / _seconds(lambda: _copy(files, Path(place) / "copy")) / 1e9
+        on_rate("copy of the source", copy_rate)
         drop_from_cache(files)
         run = apart("quantized", _quantize, source, recipe, Path(place) / "out", device, importance)
+    rate = size / run.seconds / 1e9
+    on_rate(f"quantize to {recipe.variant}", rate)
     memory_rate = _memory_rate()
-    rate, copy_rate = size / run.seconds / 1e9, size / copied / 1e9
+    on_rate("one pass over memory", memory_rate)
     return Measured(
         variant=recipe.variant,
         device=device,

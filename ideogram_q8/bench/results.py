@@ -21,6 +21,8 @@ from ideogram_q8.formats.strict_json import check_version, decode, parse_json
 FORMAT_VERSION = 1
 _MOST_CHARACTERS = 1 << 24
 
+UNQUANTIZED = "unquantized"
+"""The variant that others' speed and error are relative to."""
 Arithmetic = Literal["float", "int8", "int8 scores"]
 """What products are computed in: the dtype of the activations, int8 with int32 sums, or half in each, as attention with int8 scores."""
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from ideogram_q8.bench.machine import Clocks, Machine, Peaks
-from ideogram_q8.bench.picture.own import UNQUANTIZED
 from ideogram_q8.bench.projection import ProjectedRow, Projection
-from ideogram_q8.bench.results import DenoiseResult, DenoiseRow, LinearResult, LinearRow, LoadResult, Result
+from ideogram_q8.bench.results import UNQUANTIZED, DenoiseResult, DenoiseRow, LinearResult, LinearRow, LoadResult, Result
 from ideogram_q8.bench.timing import Timing
 
 _NONE = "–"
@@ -97,7 +96,7 @@ def _linear_cells(row: LinearRow, peaks: Peaks) -> tuple[str, ...]:
         row.path,
         _time(row.timing),
         _NONE if rate is None else f"{rate / 1e12:.3g}",
-        _NONE if rate is None or peak is None else f"{100 * rate / peak:.0f} %",
+        _NONE if rate is None or peak is None else share(rate / peak),
         _NONE if row.error is None else f"{100 * row.error:.2g} %",
         row.note,
     )
@@ -147,8 +146,8 @@ def _part_cells(row: DenoiseRow, peaks: Peaks) -> tuple[str, ...]:
     cells = []
     for part in row.parts:
         peak = peaks.of(part.arithmetic)
-        share = "" if peak is None else f", {100 * part.operations / part.seconds / peak:.0f} %"
-        cells.append(f"{1e3 * part.seconds:.3g} ms{share}")
+        reached = "" if peak is None else f", {share(part.operations / part.seconds / peak)}"
+        cells.append(f"{1e3 * part.seconds:.3g} ms{reached}")
     assert row.timing is not None
     rest = row.timing.median - sum(part.seconds for part in row.parts)
     return (row.label, *cells, f"{1e3 * rest:.3g} ms")
@@ -183,9 +182,15 @@ def projection_table(found: Projection) -> str:
 
 
 def _projected_cells(row: ProjectedRow, steps: int) -> tuple[str, ...]:
-    shares = ", ".join(f"{share.kind} {100 * share.efficiency:.0f} %" for share in row.shares if share.efficiency is not None)
+    shares = ", ".join(f"{each.kind} {share(each.efficiency)}" for each in row.shares if each.efficiency is not None)
     picture = [f"{steps * row.projected:.3g} s"] if steps else []
     return (row.name, _seconds(row.measured), _seconds(row.projected), *picture, _seconds(row.floor), shares)
+
+
+def share(reached: float) -> str:
+    """A part of a peak in percent; no device exceeds its peak, so that more than all of it says how the peak was measured."""
+    percent = f"{100 * reached:.0f} %"
+    return percent if reached <= 1.0 else f"{percent}: the peak was measured under load"
 
 
 def _seconds(value: float) -> str:

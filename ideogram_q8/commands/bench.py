@@ -1,4 +1,4 @@
-"""`bench linear|denoise|load|quantize|project|tune`: how fast things are here, what the machine allows, what that says of a card."""
+"""`bench linear|denoise|load|quantize|project|tune|card`: how fast things are here, what the machine allows, what that says of a card."""
 
 from __future__ import annotations
 
@@ -7,18 +7,14 @@ import contextlib
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ideogram_q8.bench.cards import CARDS
-from ideogram_q8.commands import bench_quantize, bench_tune
-from ideogram_q8.commands.bench_output import add_output, check_output, finish, progress_bar, tell
+from ideogram_q8.commands import bench_card, bench_quantize, bench_tune
+from ideogram_q8.commands.bench_output import add_output, check_output, finish, keeper, progress_bar, tell
 from ideogram_q8.commands.options import add_device
 from ideogram_q8.errors import RequestError
 from ideogram_q8.machine.devices import DTYPES, check_device, default_dtype
 from ideogram_q8.model.architecture import IDEOGRAM4, MAX_TEXT_TOKENS, parse_size
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)
@@ -48,6 +44,7 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     bench_quantize.add(actions)
     _add_project(actions)
     bench_tune.add(actions)
+    bench_card.add(actions)
 
 
 def _add_measuring(parser: argparse.ArgumentParser, purpose: str) -> None:
@@ -95,7 +92,8 @@ def run_linear(arguments: argparse.Namespace) -> None:
         seed=_seed(arguments.seed),
     )
     with progress_bar("products") as show:
-        result = linears.measure(settings, torch.device(device), paths=OWN if arguments.no_peers else PATHS, on_progress=show)
+        paths = OWN if arguments.no_peers else PATHS
+        result = linears.measure(settings, torch.device(device), paths=paths, on_progress=show, keep=keeper(arguments))
     finish(arguments, result)
 
 
@@ -178,7 +176,7 @@ def run_denoise(arguments: argparse.Namespace) -> None:
         variants=tuple(denoise.VARIANTS) if arguments.variants is None else tuple(arguments.variants.split(",")),
     )
     with progress_bar("variants") as show:
-        result = denoise.measure(settings, torch.device(device), on_progress=show)
+        result = denoise.measure(settings, torch.device(device), on_progress=show, keep=keeper(arguments))
     finish(arguments, result)
 
 
@@ -231,7 +229,8 @@ def run_load(arguments: argparse.Namespace) -> None:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-", dir=arguments.folder)))
             source = loads.write_random(folder / "random", layers, settings.seed)
             places = loads.write_variants(folder, source, loads.SCHEMES)
-        result = loads.measure(places, settings, torch.device(device), on_progress=stack.enter_context(progress_bar("places")))
+        show = stack.enter_context(progress_bar("places"))
+        result = loads.measure(places, settings, torch.device(device), on_progress=show, keep=keeper(arguments))
     finish(arguments, result)
 
 

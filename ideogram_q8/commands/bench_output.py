@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 def add_output(parser: argparse.ArgumentParser) -> None:
     """`--json` and `--out`."""
     parser.add_argument("--json", action="store_true", help="print the line of JSON alone")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="keep that line in a .json file")
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="keep that line in a .json file, written anew after each measurement"
+    )
 
 
 def check_output(arguments: argparse.Namespace) -> None:
@@ -39,6 +41,17 @@ def progress_bar(unit: str) -> Iterator[Callable[[Progress], None]]:
             bar.update(progress.done - bar.n)
 
         yield show
+
+
+def keeper(arguments: argparse.Namespace) -> Callable[[Result], None]:
+    """What writes the result so far into the file of `--out`, if there is one, after each measurement."""
+    from ideogram_q8.bench import results
+
+    def keep(result: Result) -> None:
+        if arguments.out is not None:
+            results.write(arguments.out, results.to_json(result))
+
+    return keep
 
 
 def finish(arguments: argparse.Namespace, result: Result) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,7 +47,15 @@ def run(arguments: argparse.Namespace) -> None:
 
     source = open_source(arguments)
     recipe, importance = choose_recipe(arguments, source)
-    found = measure(source, recipe, arguments.folder, device=device, importance=importance, ggml_library=arguments.ggml)
+    found = measure(
+        source,
+        recipe,
+        arguments.folder,
+        device=device,
+        importance=importance,
+        ggml_library=arguments.ggml,
+        on_rate=lambda what, rate: print(f"{what}: {rate:.3f} GB/s", file=sys.stderr),
+    )
     tell(arguments, quantizing_table(found), json.dumps(asdict(found), ensure_ascii=False))
 
 

@@ -77,11 +77,16 @@ def run(arguments: argparse.Namespace) -> None:
         if not rotation or not (config.hidden_size % rotation or config.intermediate_size % rotation)
         for product in block_products(config, rows, device, dtype, rotation)
     }
-    entries = tune(list(products), arguments.seconds, lambda problem, entry: print(line(products[problem], problem, entry)))
+    entries = []
+    for problem, name in products.items():  # one at a time: each is kept before the next one is measured
+        (entry,) = tune([problem], arguments.seconds)
+        print(line(name, problem, entry))
+        entries.append(entry)
     place = torch.device(next(iter(products)).device)
-    overlaps = list(_overlaps(Setting(config, (width, height), arguments.text_tokens, place, dtype), arguments.seconds))
-    if overlaps:
-        table.write(place, (), tuple(overlaps))
+    overlaps = []
+    for overlap in _overlaps(Setting(config, (width, height), arguments.text_tokens, place, dtype), arguments.seconds):
+        table.write(place, (), (overlap,))
+        overlaps.append(overlap)
     print(table.note(place))
     found = {"machine": table.machine(place), "entries": entries, "overlaps": overlaps}
     print(json.dumps(found, ensure_ascii=False, default=asdict))

@@ -17,6 +17,7 @@ from ideogram_q8.bench.results import DenoiseSettings
 from ideogram_q8.errors import ResourceError
 from ideogram_q8.runtime.kernels.choosing import workspace
 from ideogram_q8.runtime.layers import fusing
+from ideogram_q8.runtime.memory import budget
 from tests.second_device import second_device
 from tests.synthetic import TINY
 
@@ -116,7 +117,7 @@ def card(monkeypatch):
 
 @pytest.mark.parametrize(("name", "index"), [("cuda", 1), ("cuda:0", 0)])
 def test_a_cap_is_set_and_lifted(name, index, card):
-    with pytest.raises(ValueError, match="stop"), denoise._capped(torch.device(name), 24 * 10**9):
+    with pytest.raises(ValueError, match="stop"), denoise.capped(torch.device(name), 24 * 10**9):
         raise ValueError("stop")
     assert card.caps == [(pytest.approx(0.3), index), (1.0, index)]
 
@@ -167,3 +168,14 @@ def test_comfy_computes_every_linear_of_a_block_and_no_mask(quick, monkeypatch):
     comfy.build(scene(CPU)).step(0)
     block = [(768, 256), (256, 256), (256, 256), (256, 256), (256, 256)]  # qkv, o, w1, w3, w2
     assert sorted(widths) == sorted((shape, True) for shape in block * 4)
+
+
+def test_what_the_host_has_no_room_for_is_not_streamed(monkeypatch):
+    """Pinned memory that is not there ends the process, or the computer's other programs."""
+    plan = budget.PLANS[-1]
+    needed = own._footprint(scene(CPU), own.networks(scene(CPU), own.forms(scene(CPU), "int8")), plan).host
+    monkeypatch.setattr(own.usage, "host_bytes", lambda: (1 << 40, needed, 0))
+    with pytest.raises(ResourceError, match=r"needs .* GB of host memory, .* GB are free"):
+        own.build(scene(CPU), "int8", plan=plan)
+    monkeypatch.setattr(own.usage, "host_bytes", lambda: (0, 0, 0))  # where there is no /proc, nobody knows
+    assert own.build(scene(CPU), "int8", plan=plan).streamed == plan.streamed

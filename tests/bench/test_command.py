@@ -14,6 +14,8 @@ from ideogram_q8.bench.linear import linears
 from ideogram_q8.bench.linear.linear_paths import OWN, PATHS
 from ideogram_q8.bench.picture import denoise
 from ideogram_q8.commands import bench
+from ideogram_q8.runtime.kernels.choosing import table, tuning
+from ideogram_q8.runtime.kernels.linear import int8
 from tests.bench import example
 
 ACTIONS = {"linear": linears, "denoise": denoise, "load": loads}
@@ -85,7 +87,7 @@ def test_a_cpus_projection_is_refused_in_one_line(tmp_path, capsys):
 def test_a_large_card_is_held_to_24_gb_unless_asked_otherwise(arguments, cap, monkeypatch, capsys):
     settings = []
 
-    def measured(found, device, on_progress):
+    def measured(found, device, on_progress, keep):
         settings.append(found)
         return RESULTS["denoise"]
 
@@ -117,3 +119,37 @@ def test_what_is_refused_is_one_line(arguments, message, capsys):
     assert main(["bench", *arguments]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and message in error and len(error.splitlines()) == 1
+
+
+def test_the_file_has_what_was_measured_by_then(action, monkeypatch, tmp_path):
+    """Whatever ends the program: here a fault of the last measurement."""
+
+    def measured(*arguments, keep, **others):
+        keep(RESULTS[action])
+        assert results.read(tmp_path / "kept.json") == RESULTS[action]
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(ACTIONS[action], "measure", measured)
+    with pytest.raises(ZeroDivisionError):
+        main(["bench", action, *ARGUMENTS[action], "--out", str(tmp_path / "kept.json")])
+    assert results.read(tmp_path / "kept.json") == RESULTS[action]
+
+
+def test_bench_tune_keeps_each_product_before_the_next_one(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    measured = []
+
+    def measure(problem, *_):
+        if len(measured) == 2:
+            raise ZeroDivisionError
+        measured.append(problem)
+        return table.Entry(problem.shape, {"exact float32 chunks": 1.0}, None)
+
+    monkeypatch.setattr(tuning, "measure", measure)
+    table.forget()
+    with pytest.raises(ZeroDivisionError):
+        main(["bench", "tune", "pocket", "--size", "128x128", "--text-tokens", "40"])
+    table.forget()
+    assert len(measured) == 2 and all(table.find(torch.device("cpu"), problem.shape) for problem in measured)
+    table.forget()
+    int8.choose.cache_clear()

@@ -220,3 +220,34 @@ def test_a_first_step_that_compiles_says_nothing_of_the_others(monkeypatch, quic
     monkeypatch.setattr(denoise, "VARIANTS", {"a": Variant("a", "a", "float", lambda _: built)})
     (row,) = denoise.measure(replace(SETTINGS, variants=("a",), steps=2, patience=0.0), CPU, TINY).rows
     assert steps == [0, 1, 2] and len(row.timing.samples) == 2 and row.note == "" and row.peak_bytes > 0
+
+
+def test_each_turn_is_kept_before_the_next_one(monkeypatch, quick):
+    """What ends the program later, as SIGTERM or a driver's fault, costs nothing that was measured."""
+    kept = []
+
+    def step(index):
+        order.append(len(kept))
+        return torch.zeros(1)
+
+    order: list[int] = []
+    monkeypatch.setattr(denoise, "VARIANTS", {name: a_variant(name, step) for name in "ab"})
+    settings = replace(SETTINGS, variants=("a", "b"), rounds=2)
+    found = denoise.measure(settings, CPU, TINY, keep=kept.append)
+    assert [[len(row.timing.samples) if row.timing else 0 for row in each.rows] for each in kept] == [
+        [1, 0],
+        [1, 1],
+        [2, 1],
+        [2, 2],
+    ]
+    assert all(each.interrupted for each in kept) and not found.interrupted
+    assert order == [0, 0, 1, 1, 2, 2, 3, 3] and from_json(to_json(kept[0])) == kept[0]
+
+
+def test_a_library_that_is_missing_is_named(monkeypatch, quick):
+    def step(index):
+        import a_library_that_nobody_has  # noqa: F401
+
+    monkeypatch.setattr(denoise, "VARIANTS", {"a": a_variant("a", step)})
+    (row,) = denoise.measure(replace(SETTINGS, variants=("a",)), CPU, TINY).rows
+    assert row.timing is None and row.note == "a_library_that_nobody_has is not installed"

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from ideogram_q8.bench import machine
 from ideogram_q8.bench.linear import linears as bench
 from ideogram_q8.bench.linear.linear_paths import PATHS, Path
 from ideogram_q8.bench.results import LinearSettings, from_json, to_json
@@ -106,3 +107,40 @@ def test_clocks_are_read_while_a_product_runs(monkeypatch):
     assert order == ["wait", "work", "work", "clocks", "wait"] and clocks == [example.CLOCKS[0]]
     bench._ask([absent, there], CPU, clocks)
     assert len(order) == 5
+
+
+def test_each_product_is_kept_before_the_next_one(quick):
+    kept = []
+    found = bench.measure(SETTINGS, CPU, TINY, PATHS[:1], keep=kept.append)
+    assert [[row.kind for row in each.rows] for each in kept] == [["attention.o"], ["attention.o", "input_proj"]]
+    assert all(each.interrupted for each in kept) and not found.interrupted
+
+
+def test_nothing_of_the_librarys_exceeds_the_peak(quick, monkeypatch):
+    """Where the peak was measured on a machine that was busy then: it is measured again, and raised to what the library reached."""
+    peaks = [
+        machine.Peaks("float32", machine.Peak(rate, "torch.mm"), machine.Peak(None, "needs CUDA"), 1.0) for rate in (1.0, 2.0)
+    ]
+    monkeypatch.setattr(bench.machine, "peaks", lambda *_: peaks.pop(0))
+    found = bench.measure(SETTINGS, CPU, TINY, PATHS[:1])
+    fastest = max(row.operations / row.timing.fastest for row in found.rows)
+    assert found.peaks.floating.rate == fastest and found.peaks.floating.by.startswith("not quantized, ") and not peaks
+
+
+def test_a_peak_is_raised_by_its_own_arithmetic_where_it_was_measured():
+    plain, int8, _ = example.linear().rows
+    rates = [row.operations / row.timing.fastest for row in (plain, int8)]
+    low = machine.Peaks("bfloat16", machine.Peak(1.0, "a"), machine.Peak(2.0, "b"), 1.0)
+    found = bench._raised(low, example.linear().rows)
+    assert [found.floating.rate, found.int8.rate] == rates and found.int8.by == "INT8, Triton, attention.o x 4096"
+    assert bench._raised(example.PEAKS, example.linear().rows) == example.PEAKS
+    without = machine.Peaks("bfloat16", machine.Peak(1e18, "a"), machine.Peak(None, "no VNNI"), 1.0)
+    assert bench._raised(without, example.linear().rows) == without
+
+
+def test_the_better_of_two_peaks_counts():
+    def of(floating, int8, rate):
+        return machine.Peaks("float32", machine.Peak(floating, f"f{floating}"), machine.Peak(int8, f"i{int8}"), rate)
+
+    assert machine.highest(of(3.0, None, 5.0), of(2.0, 7.0, 6.0)) == of(3.0, 7.0, 6.0)
+    assert machine.highest(of(3.0, None, 5.0), of(4.0, None, 4.0)) == of(4.0, None, 5.0)

@@ -27,8 +27,10 @@ def here(monkeypatch):
 def test_every_place_is_a_row(built, tmp_path, here):
     source = write_source(tmp_path / "source")
     places = [str(source), str(built["int8"]), str(built["q4_k_m"]), str(tmp_path / "nowhere")]
-    progress = []
-    found = loads.measure(places, SETTINGS, CPU, progress.append)
+    progress, kept = [], []
+    found = loads.measure(places, SETTINGS, CPU, progress.append, kept.append)
+    assert [[row.place for row in each.rows] for each in kept] == [places[:count] for count in (1, 2, 3, 4)]
+    assert all(each.interrupted for each in kept) and not found.interrupted
     assert [row.place for row in found.rows] == places
     *rows, missing = found.rows
     assert [row.variant for row in rows] == ["fp8", "int8", "q4_k_m"]

@@ -33,7 +33,10 @@ def test_the_last_line_is_json(tmp_path, capsys, in_this_process):
     (tmp_path / "disk").mkdir()
     arguments = ["bench", "quantize", str(source), "--scheme", "int8", "--folder", str(tmp_path / "disk")]
     assert main(arguments) == 0
-    lines = capsys.readouterr().out.splitlines()
+    printed = capsys.readouterr()
+    lines = printed.out.splitlines()
+    told = [line for line in printed.err.splitlines() if line.endswith(" GB/s")]  # as they are measured
+    assert [line.split(":")[0] for line in told] == ["copy of the source", "quantize to int8", "one pass over memory"]
     found = json.loads(lines[-1])
     files = list(source.rglob("*.safetensors"))
     assert found["source_bytes"] == sum(path.stat().st_size for path in files)

@@ -73,3 +73,8 @@ def test_what_is_no_result_is_refused(change, message, tmp_path):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(RequestError, match=r"cannot read .*none\.json"):
         results.read(tmp_path / "none.json")
+
+
+def test_more_than_the_peak_says_how_the_peak_was_measured():
+    assert tables.share(1.0) == "100 %" and tables.share(0.375) == "38 %"
+    assert tables.share(3.37) == "337 %: the peak was measured under load"

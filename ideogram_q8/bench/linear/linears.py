@@ -7,13 +7,13 @@ inputs have outliers, is for `ablate` to say.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from ideogram_q8.bench import machine, timing
 from ideogram_q8.bench.linear import operations, peer_linears
-from ideogram_q8.bench.linear.linear_paths import PATHS, Case, Path, Weight
+from ideogram_q8.bench.linear.linear_paths import OWN, PATHS, Case, Path, Weight
 from ideogram_q8.bench.linear.random_weights import Pool
 from ideogram_q8.bench.results import FORMAT_VERSION, LinearResult, LinearRow, LinearSettings, OnProgress, Progress, now
 from ideogram_q8.errors import IdeogramQ8Error, RequestError
@@ -60,8 +60,12 @@ def measure(
     config: TransformerConfig = IDEOGRAM4,
     paths: Sequence[Path] = PATHS,
     on_progress: OnProgress = lambda _: None,
+    keep: Callable[[LinearResult], None] = lambda _: None,
 ) -> LinearResult:
     """Ctrl-C ends it early: the result has what was measured.
+
+    Args:
+        keep: called after each product with the result so far, marked as interrupted, so that no later fault costs it.
 
     Raises:
         RequestError: an unknown kind of product.
@@ -74,26 +78,41 @@ def measure(
     rows: list[LinearRow] = []
     clocks: list[machine.Clocks] = []
     interrupted = False
+
+    def result() -> LinearResult:
+        where = machine.machine(device), _raised(peaks, rows), tuple(clocks)
+        return LinearResult(FORMAT_VERSION, "linear", started, *where, settings, tuple(rows), interrupted)
+
     try:
         for i, case in enumerate(chosen):
             label = f"{case.shape.kind} x {case.rows}"
             on_progress(Progress(i, len(chosen), label))
             rows += _measure_case(Weight(case, pool), paths, settings.rounds, clocks)
             _release(device)
+            keep(replace(result(), interrupted=True))
+        peaks = machine.highest(peaks, machine.peaks(device, dtype))  # what was busy at first may be idle now
         on_progress(Progress(len(chosen), len(chosen), ""))
     except KeyboardInterrupt:
         interrupted = True
-    return LinearResult(
-        FORMAT_VERSION,
-        "linear",
-        started,
-        machine.machine(device),
-        peaks,
-        tuple(clocks),
-        settings,
-        tuple(rows),
-        interrupted,
-    )
+    return result()
+
+
+def _raised(peaks: machine.Peaks, rows: Sequence[LinearRow]) -> machine.Peaks:
+    """`peaks`, where they were measured at least the fastest sample in `rows`: whatever was reached in a run, the device can do.
+
+    Of floats that of the library's own products, which are whole products of the weight as it is; of int8 that of every way.
+    """
+    plain = [row for row in rows if row.path == OWN[0].name]
+    integers = [row for row in rows if row.arithmetic == "int8"]
+    return replace(peaks, floating=_at_least(peaks.floating, plain), int8=_at_least(peaks.int8, integers))
+
+
+def _at_least(peak: machine.Peak, rows: Iterable[LinearRow]) -> machine.Peak:
+    reached = [
+        (row.operations / row.timing.fastest, f"{row.path}, {row.kind} x {row.rows}") for row in rows if row.timing is not None
+    ]
+    most = max(reached, default=(0.0, ""))
+    return peak if peak.rate is None or most[0] <= peak.rate else machine.Peak(*most)
 
 
 def _release(device: torch.device) -> None:

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ideogram_q8.model.architecture import TransformerConfig
+from ideogram_q8.model.architecture import PRESETS, TransformerConfig
 
+PRESET = PRESETS["quality-48"]
+"""Whose steps are measured, and make a picture."""
 ATTENTION = "attention"
 BLOCK_PRODUCTS = ("attention.qkv", "attention.o", "feed_forward.w1+w3", "feed_forward.w2")
 """The products of a block, as the loop computes them: Linears of one input are one."""

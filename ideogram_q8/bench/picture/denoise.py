@@ -9,21 +9,22 @@ from __future__ import annotations
 
 import contextlib
 import gc
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
 
 from ideogram_q8.bench import machine, timing
 from ideogram_q8.bench.linear import peer_linears
+from ideogram_q8.bench.linear.operations import PRESET
 from ideogram_q8.bench.linear.random_weights import Pool
 from ideogram_q8.bench.picture import meter
-from ideogram_q8.bench.picture.own import UNQUANTIZED
 from ideogram_q8.bench.picture.own import VARIANTS as OWN
 from ideogram_q8.bench.picture.peers import PEERS
-from ideogram_q8.bench.picture.scene import PRESET, Built, Scene, Variant
+from ideogram_q8.bench.picture.scene import Built, Scene, Variant
 from ideogram_q8.bench.results import (
     FORMAT_VERSION,
+    UNQUANTIZED,
     Arithmetic,
     DenoiseResult,
     DenoiseRow,
@@ -41,6 +42,8 @@ from ideogram_q8.runtime.memory import usage
 VARIANTS: Mapping[str, Variant] = {variant.name: variant for variant in (*OWN, *PEERS)}
 CAP = 24 * 10**9
 """Bytes that a larger card is held to unless asked otherwise: those of the card that all of this is for."""
+NOT_REACHED = "not reached"
+"""The note of a variant that a run ended before."""
 _LARGEST_SIDE = 4096
 
 
@@ -66,11 +69,13 @@ def measure(
     device: torch.device,
     config: TransformerConfig = IDEOGRAM4,
     on_progress: OnProgress = lambda _: None,
+    keep: Callable[[DenoiseResult], None] = lambda _: None,
 ) -> DenoiseResult:
     """Ctrl-C ends it early: the result has what was measured.
 
     Args:
         config: but for its layers, of which `settings` has the number.
+        keep: called after each turn with the result so far, marked as interrupted, so that no later fault costs it.
 
     Raises:
         RequestError: an unknown variant, a size that is none, or a memory cap without CUDA.
@@ -86,29 +91,34 @@ def measure(
     found = {variant.name: _Measured() for variant in chosen}
     clocks: list[machine.Clocks] = []
     interrupted = False
+
+    def result() -> DenoiseResult:
+        return DenoiseResult(
+            FORMAT_VERSION,
+            "denoise",
+            started,
+            machine.machine(device),
+            peaks,
+            tuple(clocks),
+            settings,
+            scene.operations,
+            meter.name(device),
+            tuple(_rows(chosen, found)),
+            interrupted,
+        )
+
     try:
-        with _capped(device, settings.memory_cap):
+        with capped(device, settings.memory_cap):
             turns = [(variant, number) for number in range(settings.rounds) for variant in chosen]
             for i, (variant, number) in enumerate(turns):
                 on_progress(Progress(i, len(turns), f"{variant.name}, round {number + 1}"))
                 _turn(variant, scene, found[variant.name], clocks)
+                keep(replace(result(), interrupted=True))
             on_progress(Progress(len(turns), len(turns), ""))
     except KeyboardInterrupt:
         interrupted = True
     _release(device)
-    return DenoiseResult(
-        FORMAT_VERSION,
-        "denoise",
-        started,
-        machine.machine(device),
-        peaks,
-        tuple(clocks),
-        settings,
-        scene.operations,
-        meter.name(device),
-        tuple(_rows(chosen, found)),
-        interrupted,
-    )
+    return result()
 
 
 def default_cap(device: torch.device) -> int | None:
@@ -138,7 +148,7 @@ def _available(device: torch.device, cap: int | None) -> int:
 
 
 @contextlib.contextmanager
-def _capped(device: torch.device, cap: int | None) -> Iterator[None]:
+def capped(device: torch.device, cap: int | None) -> Iterator[None]:
     """torch refuses to allocate more than `cap` bytes of the device."""
     if cap is None:
         yield
@@ -160,6 +170,8 @@ def _turn(variant: Variant, scene: Scene, found: _Measured, clocks: list[machine
         _measure(variant, scene, found, clocks)
     except IdeogramQ8Error as error:
         found.failed, found.note = True, str(error)
+    except ModuleNotFoundError as error:
+        found.failed, found.note = True, f"{error.name} is not installed"
     except Exception as error:  # noqa: BLE001 (other people's programs, compilers and drivers; the row says what happened)
         found.failed, found.note = True, f"failed: {type(error).__name__}: {' '.join(str(error).split())}"[:300]
     _release(scene.device)
@@ -229,7 +241,7 @@ def _rows(chosen: Sequence[Variant], found: Mapping[str, _Measured]) -> Iterator
             predicted_bytes=measured.predicted,
             streamed=measured.streamed,
             error=_distance(measured.velocity, reference),
-            note=measured.note or ("" if measured.samples else "not reached"),
+            note=measured.note or ("" if measured.samples else NOT_REACHED),
         )
 
 

@@ -13,7 +13,7 @@ from ideogram_q8.bench import timing
 from ideogram_q8.bench.linear import operations
 from ideogram_q8.bench.linear.random_weights import FP8, NF4, Form, RandomBranch
 from ideogram_q8.bench.picture.scene import Built, Scene, Variant, guided
-from ideogram_q8.bench.results import Arithmetic, Part
+from ideogram_q8.bench.results import UNQUANTIZED, Arithmetic, Part
 from ideogram_q8.errors import ResourceError
 from ideogram_q8.machine.devices import ATTENTIONS, COMPUTES
 from ideogram_q8.model.architecture import BRANCHES, Branch, linears
@@ -26,8 +26,8 @@ from ideogram_q8.runtime.kernels.linear.int8 import FEWEST_ROWS
 from ideogram_q8.runtime.layers import fusing
 from ideogram_q8.runtime.loading.networks import build_transformer
 from ideogram_q8.runtime.loading.streaming import stream_blocks
-from ideogram_q8.runtime.memory import budget
-from ideogram_q8.runtime.memory.budget import Encoder, Footprint, Networks
+from ideogram_q8.runtime.memory import budget, usage
+from ideogram_q8.runtime.memory.budget import Encoder, Footprint, Networks, Plan
 from ideogram_q8.runtime.text import encoding
 
 Forms = Mapping[str, Form]
@@ -72,32 +72,11 @@ def placement(scene: Scene, described: Networks) -> Footprint:
     return found
 
 
-def build(
-    scene: Scene,
-    scheme: str,
-    rotated: bool = False,
-    compute: str = COMPUTES[0],
-    attention: str = ATTENTIONS[0],
-    overlap: bool = False,
-) -> Built:
-    """A variant in memory.
-
-    Args:
-        overlap: both branches at once, as `Model.overlap`.
-
-    Raises:
-        ResourceError: it does not fit, or there are no two streams for it.
-    """
-    side = _side(scene.device) if overlap else None
-    chosen = forms(scene, scheme, rotated)
-    described = networks(scene, chosen, compute, attention)
-    footprint = placement(scene, described)
-    streamed = footprint.plan.streamed
-    if overlap and streamed:
-        raise ResourceError(
-            f"two streams need both branches on the device; it has room for them only with {streamed[0]} streamed"
-        )
-    transformers = {
+def transformers(
+    scene: Scene, chosen: Forms, compute: str = COMPUTES[0], streamed: tuple[Branch, ...] = ()
+) -> dict[Branch, Ideogram4Transformer2DModel]:
+    """Both branches with random weights: those that are to be `streamed` in host memory, the others on the scene's device."""
+    return {
         branch: build_transformer(
             RandomBranch(scene.pool, scene.config, branch, chosen),
             scene.config,
@@ -108,13 +87,45 @@ def build(
         )
         for branch in BRANCHES
     }
+
+
+def build(
+    scene: Scene,
+    scheme: str,
+    rotated: bool = False,
+    compute: str = COMPUTES[0],
+    attention: str = ATTENTIONS[0],
+    overlap: bool = False,
+    plan: Plan | None = None,
+) -> Built:
+    """A variant in memory.
+
+    Args:
+        overlap: both branches at once, as `Model.overlap`.
+        plan: what is streamed; None is the fastest plan that fits the scene's memory.
+
+    Raises:
+        ResourceError: it does not fit the device or, streamed, the computer, or there are no two streams for it.
+    """
+    side = _side(scene.device) if overlap else None
+    chosen = forms(scene, scheme, rotated)
+    described = networks(scene, chosen, compute, attention)
+    footprint = placement(scene, described) if plan is None else _footprint(scene, described, plan)
+    streamed = footprint.plan.streamed
+    if streamed:
+        check_host(footprint.host)
+    if overlap and streamed:
+        raise ResourceError(
+            f"two streams need both branches on the device; it has room for them only with {streamed[0]} streamed"
+        )
+    built = transformers(scene, chosen, compute, streamed)
     enter: dict[Branch, Callable[[int], None]] = {}
     if streamed:
-        enter = dict(zip(streamed, stream_blocks([transformers[branch] for branch in streamed], scene.device), strict=True))
-    projected = encoding.project(transformers["conditional"], scene.features)
+        enter = dict(zip(streamed, stream_blocks([built[branch] for branch in streamed], scene.device), strict=True))
+    projected = encoding.project(built["conditional"], scene.features)
 
     def denoiser(branch: Branch, text: torch.Tensor) -> Denoiser:
-        return Denoiser(transformers[branch], text, scene.grid, scene.t, enter.get(branch), attention)
+        return Denoiser(built[branch], text, scene.grid, scene.t, enter.get(branch), attention)
 
     conditional, unconditional = denoiser("conditional", projected), denoiser("unconditional", projected[:0])
 
@@ -124,11 +135,23 @@ def build(
     def parts() -> tuple[Part, ...]:
         if "conditional" in enter:
             enter["conditional"](0)
-        return measure_parts(scene, transformers["conditional"], chosen, compute, attention)
+        return measure_parts(scene, built["conditional"], chosen, compute, attention)
 
     note = f"{' and '.join(streamed)} streamed" if streamed else ""
     predicted = footprint.denoise + (_beside(scene, described) if overlap else 0)
     return Built(step, parts, predicted, streamed, note, _arithmetic_of_all(scene, chosen, compute))
+
+
+def check_host(needed: int) -> None:
+    """Raises ResourceError where pinning so many bytes would leave the computer less than a tenth of what it has free."""
+    available = usage.host_bytes()[1]
+    if available and needed > 0.9 * available:
+        raise ResourceError(f"needs {needed / 1e9:.1f} GB of host memory, {available / 1e9:.1f} GB are free")
+
+
+def _footprint(scene: Scene, described: Networks, plan: Plan) -> Footprint:
+    settings = scene.settings
+    return budget.footprint(described, plan, (settings.width, settings.height), settings.text_tokens, scene.device.type)
 
 
 def _beside(scene: Scene, described: Networks) -> int:
@@ -226,7 +249,6 @@ def _variant(
     )
 
 
-UNQUANTIZED = "unquantized"
 VARIANTS: tuple[Variant, ...] = (
     _variant(UNQUANTIZED, "weights in the activations' type", "bf16"),
     _variant(FP8, "FP8, weight only (the original)", FP8),

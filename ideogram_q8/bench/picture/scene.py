@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import torch
 
 from ideogram_q8.bench.linear import operations
+from ideogram_q8.bench.linear.operations import PRESET
 from ideogram_q8.bench.linear.random_weights import Pool
 from ideogram_q8.bench.results import Arithmetic, DenoiseSettings, Part
-from ideogram_q8.model.architecture import PRESETS, SIDE_MULTIPLE, TransformerConfig
+from ideogram_q8.model.architecture import SIDE_MULTIPLE, TransformerConfig
 from ideogram_q8.runtime.generation.sampling import sigmas, timesteps
 
-PRESET = PRESETS["quality-48"]
 GUIDANCE = 7.0
 """Of Ideogram 4's main steps."""
 
