@@ -30,7 +30,7 @@ FEWEST_ROWS = 32
 """On CUDA fewer rows need no integer product: reading the weight is what takes the time, and whole activations are more exact."""
 EXACT_ROWS = 1024
 """Rows that the definition multiplies together: so many that making float32 of the weight's codes costs little beside."""
-_SMALL_TRIAL = 64, 512, 64
+SMALL_TRIAL = 64, 512, 64
 """Rows, inputs and outputs: more than two steps deep for every tile."""
 _MOST_TRIAL_ROWS = 8192
 
@@ -170,7 +170,7 @@ def self_test(backend: Backend, problem: Problem) -> str | None:
     if backend.is_definition:
         return None
     asked = backend, problem.device, problem.dtype, (problem.step, problem.rotation)
-    reason = _tried(*asked, _SMALL_TRIAL)
+    reason = _tried(*asked, SMALL_TRIAL)
     if reason is None and problem.capability is not None:
         rows = min(table.bucket(problem.rows), _MOST_TRIAL_ROWS) - 1  # the last tile is never full
         reason = _tried(*asked, (rows, problem.inputs, problem.outputs))
