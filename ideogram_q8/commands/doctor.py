@@ -14,9 +14,6 @@ if TYPE_CHECKING:
 
     from ideogram_q8.memory.budget import Footprint, Networks
 
-CARDS = (12, 16, 24)
-"""GiB that cards are sold with."""
-
 
 def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Registers the verb."""
@@ -69,8 +66,8 @@ def _report(name: str, networks: Networks, size: tuple[int, int], text_tokens: i
     yield f"{name}, {size[0]}x{size[1]}, {str(networks.dtype).removeprefix('torch.')}, a caption of {text_tokens} tokens"
     here = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     yield _line(f"this {here.type}", networks, size, text_tokens, usage.room(here), here.type)
-    for card in CARDS:
-        yield _line(f"{card} GB card", networks, size, text_tokens, card * 2**30 - usage.RESERVED, "cuda")
+    for card in usage.CARDS:
+        yield _line(f"{card} GB card", networks, size, text_tokens, usage.room_of(card), "cuda")
     yield from _kernels(networks, size, text_tokens, here)
     yield f"  branches     {table.branches_note(here, inventory.pair(networks, size))}"
 

@@ -61,9 +61,17 @@ def trial(try_it: Callable[[], str | None]) -> str | None:
         return " ".join(f"{type(error).__name__}: {error}".split())[:300]
 
 
+_NO_MEMORY = ("out of memory", "alloc_failed", "memoryallocation", "allocate memory")
+"""In lower case, of CUDA's, Triton's and the host allocator's messages; names of cuBLAS's, cuDNN's, cuSOLVER's and CUDA's error codes
+(CUBLAS_STATUS_ALLOC_FAILED, cudaErrorMemoryAllocation); and torch's and the system's of main memory."""
+
+
 def lacks_memory(error: BaseException) -> bool:
     """Whether memory ran out, the device's or the computer's: torch says so by type, libraries beside it only in words."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "out of memory" in str(error).lower()
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError | OSError) and any(words in text for words in _NO_MEMORY)
 
 
 def tell(log: logging.Logger, subject: str, runs: str, refused: Sequence[tuple[str, str]], *, slower: bool) -> None:

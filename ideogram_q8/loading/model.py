@@ -147,7 +147,7 @@ class Model:
         if self.plan is not None and self.plan.encoder == "streamed":
             return None
         needed = 0 if self._text_encoder else self._encoder_bytes()
-        return None if needed > usage.available_bytes(self.device) else self.text_encoder
+        return None if needed > usage.room(self.device) else self.text_encoder
 
     def text_files(self) -> tuple[Path, ...]:
         """The files that text encoder and tokenizer are made from."""
@@ -175,7 +175,7 @@ class Model:
         if self.plan is not None and self.plan.encoder == "streamed":
             encoder = SLOTS * self._networks(encoder).encoder.layer
         weights = usage.Weights(transformers, encoder, vae)
-        available = usage.available_bytes(self.device) + transformers + vae + loaded
+        available = usage.room(self.device) + transformers + vae + loaded
         networks, size, kind = self._networks(encoder), (width, height), self.device.type
         apart = usage.predict(weights, budget.activations(networks, size, device=kind), available)
         usage.check(apart.peak_bytes, available, f"a picture of {width}x{height}", self.device)
@@ -260,7 +260,7 @@ def load(
     plan = plan or find_plan(AUTO, opened, opened.traits.default_size, place, dtype, compute, attention)
     streamed = () if plan is None else plan.streamed
     weights = usage.weight_bytes([path for branch in BRANCHES if branch not in streamed for path in readers[branch].files])
-    usage.check(weights, usage.available_bytes(place), f"variant {variant}", place)
+    usage.check(weights, usage.room(place), f"variant {variant}", place)
     homes = {branch: torch.device("cpu") if branch in streamed else place for branch in BRANCHES}
     model = Model(
         variant=variant,

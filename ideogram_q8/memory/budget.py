@@ -2,8 +2,7 @@
 
 A picture has three stages: the caption is encoded, latents are denoised, the picture is decoded. Plans say what of the networks stays
 on the device meanwhile; they are tried in order, fastest first. Host memory that a plan asks for is pinned, so it counts as well.
-What is left out: the libraries' own memory (0.3 to 0.6 GB of a CUDA device, for which `usage.RESERVED` is left), other programs, the
-allocator's slack. Branches are counted one after the other: both run at once only where there is room left (`Model.placement`).
+What is left out: the libraries' own memory and the allocator's slack, for which `usage.room` leaves some of a card; and other programs. Branches are counted one after the other: both run at once only where there is room left (`Model.placement`).
 """
 
 from __future__ import annotations

@@ -53,8 +53,14 @@ class Placement:
         return max(self.text_bytes, self.denoise_bytes, self.decode_bytes)
 
 
-RESERVED = 600_000_000
-"""Bytes of a card that are left to CUDA's libraries (their context, workspaces and code), and to a desktop: an assumption."""
+CARDS = {12: 12_600_000_000, 16: 16_800_000_000, 24: 25_300_000_000}
+"""Bytes that a card of so many GiB gives to programs, by what torch's own messages of 3060s, 4080s, 3090s and 4090s on Linux say (11.76,
+15.70, and 23.48 to 23.69 GiB in all)."""
+CONTEXT = 300_000_000
+"""Bytes of a card that CUDA's context and the code of its libraries take before the first tensor: 0.25 to 0.30 GiB in such messages."""
+RESERVED = 400_000_000
+"""Bytes of a card that no plan and no picture counts on: the allocator's slack (0.2 GB of INT8's weights), workspaces of cuDNN, cuBLAS
+and comfy-kitchen. An assumption; a desktop's own memory is missing from what a card has free already."""
 
 
 def weight_bytes(files: Iterable[Path], prefix: str = "", dtype: torch.dtype | None = None) -> int:
@@ -140,8 +146,13 @@ def available_bytes(device: torch.device) -> int:
 
 
 def room(device: torch.device) -> int:
-    """Bytes of a device that a plan may use: what is available, on a card less RESERVED."""
+    """Bytes of a device that a plan or a picture may use: what is available, on a card less RESERVED."""
     return available_bytes(device) - (RESERVED if device.type == "cuda" else 0)
+
+
+def room_of(card: int) -> int:
+    """`room` of a card that no program uses yet, one of CARDS."""
+    return CARDS[card] - CONTEXT - RESERVED
 
 
 def host_bytes() -> tuple[int, int, int]:
