@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable, Mapping
 
 import torch
@@ -22,7 +23,7 @@ from ideogram_q8.kernels.int8 import FEWEST_ROWS
 from ideogram_q8.layers import fusing
 from ideogram_q8.loading.networks import build_transformer
 from ideogram_q8.loading.streaming import stream_blocks
-from ideogram_q8.memory import budget
+from ideogram_q8.memory import budget, usage
 from ideogram_q8.memory.budget import Encoder, Footprint, Networks
 from ideogram_q8.numerics import nf4
 from ideogram_q8.numerics.rotation import GROUP
@@ -64,11 +65,13 @@ def placement(scene: Scene, described: Networks) -> Footprint:
     """
     settings, kind = scene.settings, scene.device.type
     size = settings.width, settings.height
-    found = budget.first_that_fits(described, size, scene.available, settings.text_tokens, kind)
-    if found is None:
+    host = usage.pinnable_bytes() if kind == "cuda" else sys.maxsize
+    choice = budget.choose_plan(described, size, scene.available, settings.text_tokens, kind, host)
+    if choice.fits is None:
         needed = budget.least(described, size, settings.text_tokens, kind).peak
-        raise ResourceError(f"needs {needed / 1e9:.1f} GB, {scene.available / 1e9:.1f} GB are free")
-    return found
+        lacks = "".join(f"; plan {each.plan.key} {budget.pins(each, host)}" for each in choice.short_of_host)
+        raise ResourceError(f"needs {needed / 1e9:.1f} GB, {scene.available / 1e9:.1f} GB are free{lacks}")
+    return choice.fits
 
 
 def build(

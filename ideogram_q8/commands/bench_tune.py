@@ -88,10 +88,9 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _overlaps(setting: Setting, seconds: float) -> Iterator[Overlap]:
     """Both branches of every variant, back to back and at once, said as they come; none on a device without streams."""
-    import torch
-
     from ideogram_q8.bench import overlapping
     from ideogram_q8.generation.denoising import side_of
+    from ideogram_q8.kernels.choice import lacks_memory
 
     side = side_of(setting.device)
     if side is None:
@@ -99,7 +98,9 @@ def _overlaps(setting: Setting, seconds: float) -> Iterator[Overlap]:
     for way in overlapping.WAYS:
         try:
             found = overlapping.measure(way, setting, side, seconds)
-        except torch.OutOfMemoryError:
+        except Exception as error:
+            if not lacks_memory(error):
+                raise
             print(f"both branches, {way}: no room to measure them at once")
             continue
         apart, overlapped = 1e3 * found.apart, 1e3 * found.overlapped

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
@@ -65,7 +66,8 @@ def _report(name: str, networks: Networks, size: tuple[int, int], text_tokens: i
 
     yield f"{name}, {size[0]}x{size[1]}, {str(networks.dtype).removeprefix('torch.')}, a caption of {text_tokens} tokens"
     here = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    yield _line(f"this {here.type}", networks, size, text_tokens, usage.room(here), here.type)
+    host = usage.pinnable_bytes() if here.type == "cuda" else sys.maxsize
+    yield _line(f"this {here.type}", networks, size, text_tokens, usage.room(here), here.type, host)
     for card in usage.CARDS:
         yield _line(f"{card} GB card", networks, size, text_tokens, usage.room_of(card), "cuda")
     yield from _kernels(networks, size, text_tokens, here)
@@ -112,15 +114,26 @@ def _triton_unless(reason: str | None) -> str:
     return "Triton" if reason is None else f"plain torch; Triton refused: {reason}"
 
 
-def _line(place: str, networks: Networks, size: tuple[int, int], text_tokens: int, available: int, device: str) -> str:
+def _line(
+    place: str,
+    networks: Networks,
+    size: tuple[int, int],
+    text_tokens: int,
+    available: int,
+    device: str,
+    host: int = sys.maxsize,
+) -> str:
+    """What fits a device with so many bytes, beside so many bytes of main memory that can be pinned."""
     from ideogram_q8.memory import budget
 
-    found = budget.first_that_fits(networks, size, available, text_tokens, device)
+    choice = budget.choose_plan(networks, size, available, text_tokens, device, host)
+    found, free = choice.fits, f"  {place:<12} {available / 1e9:5.1f} GB free"
+    lacks = "".join(f"; --plan {each.plan.key} is skipped: it {budget.pins(each, host)}" for each in choice.short_of_host)
     if found is not None:
         fits = "fits" if not found.plan.streamed else "fits with offload"
-        return f"  {place:<12} {available / 1e9:5.1f} GB free: {fits}, --plan {found.plan.key} ({found.plan.name}); {_stages(found)}"
+        return f"{free}: {fits}, --plan {found.plan.key} ({found.plan.name}); {_stages(found)}{lacks}"
     least = budget.least(networks, size, text_tokens, device)
-    return f"  {place:<12} {available / 1e9:5.1f} GB free: does not fit; --plan {least.plan.key} ({least.plan.name}) needs {_stages(least)}"
+    return f"{free}: does not fit; --plan {least.plan.key} ({least.plan.name}) needs {_stages(least)}{lacks}"
 
 
 def _stages(found: Footprint) -> str:

@@ -95,7 +95,7 @@ def decode(vae: AutoencoderKLFlux2, norm: Denormalization, latents: torch.Tensor
         _log.warning("%s ran out of memory while a picture was decoded: decoding goes on with less", vae.device)
         _give_back(vae.device)
     _log.warning("the picture is decoded on the CPU, which takes longer")
-    return to_image(run_decoder(_copy_on_cpu(vae), values.to("cpu", torch.float32))[0])
+    return to_image(run_decoder(copy_on_cpu(vae), values.to("cpu", torch.float32))[0])
 
 
 def _where_there_is_room(vae: AutoencoderKLFlux2, latents: torch.Tensor, strip: int) -> Image.Image | None:
@@ -116,8 +116,10 @@ def _give_back(device: torch.device) -> None:
         torch.cuda.empty_cache()
 
 
-def _copy_on_cpu(vae: AutoencoderKLFlux2) -> AutoencoderKLFlux2:
-    """The same VAE in float32 on the CPU; allocates nothing on the device."""
+def copy_on_cpu(vae: AutoencoderKLFlux2) -> AutoencoderKLFlux2:
+    """The same VAE in float32 on the CPU, itself where it is that already; allocates nothing on the device."""
+    if vae.device.type == "cpu" and vae.dtype == torch.float32:
+        return vae
     there: dict[int, object] = {}
     for each in (*vae.parameters(), *vae.buffers()):
         here = each.detach().to("cpu", torch.float32 if each.is_floating_point() else each.dtype)

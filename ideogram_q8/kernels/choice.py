@@ -9,6 +9,8 @@ from typing import Generic, Protocol, TypeVar
 
 import torch
 
+from ideogram_q8.errors import IdeogramQ8Error
+
 
 class Named(Protocol):
     """A back end."""
@@ -71,7 +73,7 @@ def lacks_memory(error: BaseException) -> bool:
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     text = str(error).lower()
-    return isinstance(error, RuntimeError | OSError) and any(words in text for words in _NO_MEMORY)
+    return not isinstance(error, IdeogramQ8Error) and any(words in text for words in _NO_MEMORY)
 
 
 def tell(log: logging.Logger, subject: str, runs: str, refused: Sequence[tuple[str, str]], *, slower: bool) -> None:

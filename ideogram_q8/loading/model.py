@@ -22,6 +22,7 @@ from ideogram_q8.artifact.gguf_build import GgufBuild
 from ideogram_q8.checkpoint import Source
 from ideogram_q8.components import LANGUAGE_MODEL, TextEncoderConfig
 from ideogram_q8.devices import ATTENTIONS, AUTO, COMPUTES
+from ideogram_q8.errors import ResourceError
 from ideogram_q8.generation.decoding import Denormalization, denormalization
 from ideogram_q8.generation.denoising import Side, side_of
 from ideogram_q8.generation.latent_norm import latent_norm
@@ -162,6 +163,19 @@ class Model:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
+    def device_bytes(self) -> int:
+        """Bytes of all networks that are on the device now."""
+        encoder = () if self._text_encoder is None else (self._text_encoder,)
+        return usage.module_bytes(*self.branches.values(), self.vae, *encoder, device=self.device)
+
+    def has_room(self, width: int, height: int) -> bool:
+        """Whether the device has room for a picture of this size as the model is placed."""
+        try:
+            self.placement(width, height)
+        except ResourceError:
+            return False
+        return True
+
     def placement(self, width: int, height: int) -> usage.Placement:
         """What a picture of this size takes; both branches at once only where that costs nothing else its room.
 
@@ -222,6 +236,7 @@ def load(
     compute: str = COMPUTES[0],
     attention: str = ATTENTIONS[0],
     plan: Plan | None = None,
+    size: tuple[int, int] | None = None,
 ) -> Model:
     """Loads `pocket`, a source folder or Hub id (variant fp8), an artifact folder, GGUF files, or what is open already.
 
@@ -230,7 +245,8 @@ def load(
         text_encoder: an artifact folder or a GGUF file to take the text encoder from, in place of the checkpoint.
         compute: one of COMPUTES, what Linears in ggml's blocks compute in; other builds have no choice.
         attention: one of ATTENTIONS. As of `compute`, "int8" changes pictures, and so the model's name and identity.
-        plan: what is streamed; None is, on CUDA, the first of `budget.PLANS` with room for a picture of the model's own size.
+        plan: what is streamed; None is, on CUDA, the first of `budget.PLANS` with room for a picture of `size`.
+        size: width and height of the largest picture to come; None is the model's own.
 
     Raises:
         SourceError, ArtifactError: the folder or one of its files is missing or not what it claims to be.
@@ -257,7 +273,9 @@ def load(
         digests += encoder.digests
     compute = compute if blocks or (encoder is not None and encoder.has_blocks) else COMPUTES[0]
     variant = variant_name(variant, attention, compute)
-    plan = plan or find_plan(AUTO, opened, opened.traits.default_size, place, dtype, compute, attention)
+    size = size or opened.traits.default_size
+    usage.keep_off_main_memory(place)
+    plan = plan or find_plan(AUTO, opened, size, place, dtype, compute, attention)
     streamed = () if plan is None else plan.streamed
     weights = usage.weight_bytes([path for branch in BRANCHES if branch not in streamed for path in readers[branch].files])
     usage.check(weights, usage.room(place), f"variant {variant}", place)
@@ -286,9 +304,9 @@ def load(
     if streamed:
         model.stream(streamed, place)
     schemes = {scheme for linears in model.schemes.values() for scheme in linears.values()}
-    products = model.products(opened.traits.default_size)
+    products = model.products(size)
     try_programs(config, place, dtype, products, schemes, int8_attention=attention == "int8")
     if model.side is not None and not streamed:
-        pair = inventory.pair(describe(opened, dtype, compute, attention), opened.traits.default_size)
+        pair = inventory.pair(describe(opened, dtype, compute, attention), size)
         _log.info("both branches: %s", table.branches_note(place, pair))
     return model

@@ -7,6 +7,7 @@ the text encoder may stay beside the transformers. Estimates leave out the inter
 from __future__ import annotations
 
 import json
+import platform
 import struct
 import sys
 from collections.abc import Iterable
@@ -61,6 +62,9 @@ CONTEXT = 300_000_000
 RESERVED = 400_000_000
 """Bytes of a card that no plan and no picture counts on: the allocator's slack (0.2 GB of INT8's weights), workspaces of cuDNN, cuBLAS
 and comfy-kitchen. An assumption; a desktop's own memory is missing from what a card has free already."""
+
+HOST_RESERVED = 1_000_000_000
+"""Bytes of main memory that stay unpinned, for the process itself and others: an assumption."""
 
 
 def weight_bytes(files: Iterable[Path], prefix: str = "", dtype: torch.dtype | None = None) -> int:
@@ -153,6 +157,31 @@ def room(device: torch.device) -> int:
 def room_of(card: int) -> int:
     """`room` of a card that no program uses yet, one of CARDS."""
     return CARDS[card] - CONTEXT - RESERVED
+
+
+def pinnable_bytes() -> int:
+    """Bytes of main memory that may be pinned for a card: what is available, less HOST_RESERVED; sys.maxsize where that is not known.
+
+    On Windows, and in WSL2, whose driver is that of Windows, at most half of the computer's memory can be pinned.
+    """
+    total, free, _ = host_bytes()
+    if not total:
+        return sys.maxsize
+    left = max(0, free - HOST_RESERVED)
+    return min(left, total // 2) if sys.platform == "win32" or "microsoft" in platform.release().lower() else left
+
+
+def keep_off_main_memory(device: torch.device) -> None:
+    """On Windows, makes torch raise OutOfMemoryError where a card is full.
+
+    NVIDIA's driver for Windows goes on in main memory otherwise ("CUDA - Sysmem Fallback Policy", on by default), and a picture takes 5
+    to 20 times as long. torch is held to what the card has free now, and what torch holds of the card already.
+    """
+    if sys.platform != "win32" or device.type != "cuda":
+        return
+    free, total = torch.cuda.mem_get_info(device)
+    index = torch.cuda.current_device() if device.index is None else device.index  # torch takes no card without a number here
+    torch.cuda.set_per_process_memory_fraction(min(1.0, (free + torch.cuda.memory_reserved(device)) / total), index)
 
 
 def host_bytes() -> tuple[int, int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,10 @@ import torch
 from ideogram_q8.__main__ import main
 from ideogram_q8.architecture import BRANCHES, IDEOGRAM4, MAX_TEXT_TOKENS, linears
 from ideogram_q8.checkpoint import open_source
+from ideogram_q8.commands import doctor
 from ideogram_q8.components import LANGUAGE_MODEL
 from ideogram_q8.devices import PLANS
-from ideogram_q8.errors import RequestError
+from ideogram_q8.errors import RequestError, ResourceError
 from ideogram_q8.generation import decoding
 from ideogram_q8.generation.denoising import Denoiser
 from ideogram_q8.generation.sampling import encode_caption
@@ -250,6 +252,51 @@ def test_auto_is_the_first_plan_with_room_for_the_picture(monkeypatch: pytest.Mo
     assert later is None or budget.PLANS.index(later) > 3
     assert find_plan("unconditional", opened, (128, 128), cuda, torch.float32) is budget.PLANS[3]
     assert find_plan("auto", opened, (128, 128), torch.device("cpu"), torch.float32) is None
+
+
+def test_auto_skips_what_main_memory_is_too_small_for_and_says_so(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    opened, cuda, size = open_weights("pocket"), torch.device("cuda"), (128, 128)
+    found = describe(opened, torch.float32)
+    needs = budget.footprint(found, budget.PLANS[3], size)
+    monkeypatch.setattr(usage, "available_bytes", lambda _: needs.peak + usage.RESERVED)
+    monkeypatch.setattr(usage, "pinnable_bytes", lambda: needs.host)
+    assert find_plan("auto", opened, size, cuda, torch.float32) is budget.PLANS[3] and not caplog.records
+    monkeypatch.setattr(usage, "pinnable_bytes", lambda: needs.host - 1)
+    assert find_plan("auto", opened, size, cuda, torch.float32) is None
+    assert caplog.messages[0] == "plan unconditional is skipped: it pins 0.0 GB of main memory, 0.0 GB can be"
+    with pytest.raises(ResourceError, match="--plan unconditional pins 0.0 GB of main memory, 0.0 GB can be; choose a smaller"):
+        find_plan("unconditional", opened, size, cuda, torch.float32)
+    assert find_plan("freed", opened, size, cuda, torch.float32) is budget.PLANS[1]
+    line = doctor._line("this cuda", found, size, MAX_TEXT_TOKENS, needs.peak, "cuda", needs.host - 1)
+    assert "does not fit" in line and "--plan unconditional is skipped: it pins 0.0 GB" in line
+
+
+def test_what_is_given_back_counts_as_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened, cuda = open_weights("pocket"), torch.device("cuda")
+    peak = budget.footprint(describe(opened, torch.float32), budget.PLANS[0], (128, 128)).peak
+    monkeypatch.setattr(usage, "available_bytes", lambda _: usage.RESERVED)
+    monkeypatch.setattr(usage, "pinnable_bytes", lambda: sys.maxsize)
+    assert find_plan("auto", opened, (128, 128), cuda, torch.float32, held=peak) is budget.PLANS[0]
+    assert find_plan("auto", opened, (128, 128), cuda, torch.float32) is None
+
+
+def test_a_picture_leaves_the_reserve(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A byte less than it takes beside the reserve, and it is refused: the VAE would run out after all the work."""
+    model = load("pocket")
+    needed = model.placement(128, 128)
+    model.device = torch.device("cuda")
+    held, free = (
+        sum(usage.module_bytes(each) for each in (*model.branches.values(), model.vae)),
+        max(needed.denoise_bytes, needed.decode_bytes, needed.text_bytes),
+    )
+    monkeypatch.setattr(usage, "module_bytes", lambda *modules, device=None: held if len(modules) > 1 else 0)
+    monkeypatch.setattr(usage, "predict", lambda *_: needed)
+    monkeypatch.setattr(model, "overlap", False)
+    for left, fits in ((0, True), (-1, False)):
+        monkeypatch.setattr(usage, "available_bytes", lambda _, left=left: free - held + usage.RESERVED + left)
+        assert model.has_room(128, 128) is fits
 
 
 def test_auto_leaves_what_doctor_leaves(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
