@@ -27,6 +27,7 @@ from ideogram_q8.bench.results import (
     DenoiseRow,
     DenoiseSettings,
     OnProgress,
+    OnResult,
     Part,
     Progress,
     now,
@@ -64,11 +65,13 @@ def measure(
     device: torch.device,
     config: TransformerConfig = IDEOGRAM4,
     on_progress: OnProgress = lambda _: None,
+    on_result: OnResult = lambda _: None,
 ) -> DenoiseResult:
     """Ctrl-C ends it early: the result has what was measured.
 
     Args:
         config: but for its layers, of which `settings` has the number.
+        on_result: called after each turn of a variant.
 
     Raises:
         RequestError: an unknown variant, a size that is none, or a memory cap without CUDA.
@@ -84,29 +87,34 @@ def measure(
     found = {variant.name: _Measured() for variant in chosen}
     clocks: list[machine.Clocks] = []
     interrupted = False
+
+    def result(interrupted: bool) -> DenoiseResult:
+        return DenoiseResult(
+            FORMAT_VERSION,
+            "denoise",
+            started,
+            machine.machine(device),
+            peaks,
+            tuple(clocks),
+            settings,
+            scene.operations,
+            meter.name(device),
+            tuple(_rows(chosen, found)),
+            interrupted,
+        )
+
     try:
         with _capped(device, settings.memory_cap):
             turns = [(variant, number) for number in range(settings.rounds) for variant in chosen]
             for i, (variant, number) in enumerate(turns):
                 on_progress(Progress(i, len(turns), f"{variant.name}, round {number + 1}"))
                 _turn(variant, scene, found[variant.name], clocks)
+                on_result(result(True))
             on_progress(Progress(len(turns), len(turns), ""))
     except KeyboardInterrupt:
         interrupted = True
     _release(device)
-    return DenoiseResult(
-        FORMAT_VERSION,
-        "denoise",
-        started,
-        machine.machine(device),
-        peaks,
-        tuple(clocks),
-        settings,
-        scene.operations,
-        meter.name(device),
-        tuple(_rows(chosen, found)),
-        interrupted,
-    )
+    return result(interrupted)
 
 
 def default_cap(device: torch.device) -> int | None:

@@ -15,7 +15,16 @@ from ideogram_q8.architecture import IDEOGRAM4, TransformerConfig
 from ideogram_q8.bench import machine, operations, peer_linears, timing
 from ideogram_q8.bench.linear_paths import PATHS, Case, Path, Weight
 from ideogram_q8.bench.random_weights import Pool
-from ideogram_q8.bench.results import FORMAT_VERSION, LinearResult, LinearRow, LinearSettings, OnProgress, Progress, now
+from ideogram_q8.bench.results import (
+    FORMAT_VERSION,
+    LinearResult,
+    LinearRow,
+    LinearSettings,
+    OnProgress,
+    OnResult,
+    Progress,
+    now,
+)
 from ideogram_q8.errors import IdeogramQ8Error, RequestError
 from ideogram_q8.kernels import workspace
 
@@ -59,8 +68,12 @@ def measure(
     config: TransformerConfig = IDEOGRAM4,
     paths: Sequence[Path] = PATHS,
     on_progress: OnProgress = lambda _: None,
+    on_result: OnResult = lambda _: None,
 ) -> LinearResult:
     """Ctrl-C ends it early: the result has what was measured.
+
+    Args:
+        on_result: called after each product.
 
     Raises:
         RequestError: an unknown kind of product.
@@ -73,26 +86,31 @@ def measure(
     rows: list[LinearRow] = []
     clocks: list[machine.Clocks] = []
     interrupted = False
+
+    def result(interrupted: bool) -> LinearResult:
+        return LinearResult(
+            FORMAT_VERSION,
+            "linear",
+            started,
+            machine.machine(device),
+            peaks,
+            tuple(clocks),
+            settings,
+            tuple(rows),
+            interrupted,
+        )
+
     try:
         for i, case in enumerate(chosen):
             label = f"{case.shape.kind} x {case.rows}"
             on_progress(Progress(i, len(chosen), label))
             rows += _measure_case(Weight(case, pool), paths, settings.rounds, clocks)
             _release(device)
+            on_result(result(True))
         on_progress(Progress(len(chosen), len(chosen), ""))
     except KeyboardInterrupt:
         interrupted = True
-    return LinearResult(
-        FORMAT_VERSION,
-        "linear",
-        started,
-        machine.machine(device),
-        peaks,
-        tuple(clocks),
-        settings,
-        tuple(rows),
-        interrupted,
-    )
+    return result(interrupted)
 
 
 def _release(device: torch.device) -> None:

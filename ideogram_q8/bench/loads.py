@@ -33,7 +33,7 @@ from ideogram_q8.bench import machine, timing
 from ideogram_q8.bench.processes import apart
 from ideogram_q8.bench.quantizing import drop_from_cache
 from ideogram_q8.bench.random_weights import FP8, Form, Pool, RandomBranch
-from ideogram_q8.bench.results import FORMAT_VERSION, LoadResult, LoadRow, LoadSettings, OnProgress, Progress, now
+from ideogram_q8.bench.results import FORMAT_VERSION, LoadResult, LoadRow, LoadSettings, OnProgress, OnResult, Progress, now
 from ideogram_q8.bench.timing import Timing
 from ideogram_q8.checkpoint import open_source
 from ideogram_q8.errors import IdeogramQ8Error
@@ -108,25 +108,34 @@ def measure(
     settings: LoadSettings,
     device: torch.device,
     on_progress: OnProgress = lambda _: None,
+    on_result: OnResult = lambda _: None,
 ) -> LoadResult:
-    """Ctrl-C ends it early: the result has what was measured. A place that cannot be loaded is a row that says why."""
+    """Ctrl-C ends it early: the result has what was measured. A place that cannot be loaded is a row that says why.
+
+    Args:
+        on_result: called after each place.
+    """
     started = now()
     rows: list[LoadRow] = []
     held: tuple[int, ...] = ()
     interrupted = False
+
+    def result(interrupted: bool) -> LoadResult:
+        shown = [replace(row, place=Path(row.place).name) for row in rows] if settings.layers else rows  # the folder goes
+        return LoadResult(FORMAT_VERSION, "load", started, machine.machine(device), settings, tuple(shown), held, interrupted)
+
     try:
         for i, place in enumerate(places):
             on_progress(Progress(i, len(places) + 1, place))
             rows.append(_row(place, settings, device))
+            on_result(result(True))
         on_progress(Progress(len(places), len(places) + 1, "switching"))
         switches, held = _switches([row.place for row in rows if row.cold is not None], settings, device)
         rows = [replace(row, switch=switches.get(row.place)) for row in rows]
         on_progress(Progress(len(places) + 1, len(places) + 1, ""))
     except KeyboardInterrupt:
         interrupted = True
-    if settings.layers:  # in a folder that is gone by now
-        rows = [replace(row, place=Path(row.place).name) for row in rows]
-    return LoadResult(FORMAT_VERSION, "load", started, machine.machine(device), settings, tuple(rows), held, interrupted)
+    return result(interrupted)
 
 
 def _row(place: str, settings: LoadSettings, device: torch.device) -> LoadRow:

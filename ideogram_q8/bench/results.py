@@ -211,6 +211,8 @@ _KINDS: dict[str, type[LinearResult] | type[DenoiseResult] | type[LoadResult]] =
     "denoise": DenoiseResult,
     "load": LoadResult,
 }
+OnResult = Callable[[Result], None]
+"""Called with what is known so far, each time that something was measured; such a result is `interrupted`."""
 
 
 def now() -> str:

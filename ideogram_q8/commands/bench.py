@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from ideogram_q8.architecture import IDEOGRAM4, MAX_TEXT_TOKENS, parse_size
 from ideogram_q8.bench.cards import CARDS
 from ideogram_q8.commands import bench_quantize, bench_tune
-from ideogram_q8.commands.bench_output import add_output, check_output, finish, progress_bar, tell
+from ideogram_q8.commands.bench_output import add_output, check_output, finish, keeping, progress_bar, tell
 from ideogram_q8.commands.options import add_device
 from ideogram_q8.devices import DTYPES, check_device, default_dtype
 from ideogram_q8.errors import RequestError
@@ -95,7 +95,8 @@ def run_linear(arguments: argparse.Namespace) -> None:
         seed=_seed(arguments.seed),
     )
     with progress_bar("products") as show:
-        result = linears.measure(settings, torch.device(device), paths=OWN if arguments.no_peers else PATHS, on_progress=show)
+        paths, keep = OWN if arguments.no_peers else PATHS, keeping(arguments)
+        result = linears.measure(settings, torch.device(device), paths=paths, on_progress=show, on_result=keep)
     finish(arguments, result)
 
 
@@ -178,7 +179,7 @@ def run_denoise(arguments: argparse.Namespace) -> None:
         variants=tuple(denoise.VARIANTS) if arguments.variants is None else tuple(arguments.variants.split(",")),
     )
     with progress_bar("variants") as show:
-        result = denoise.measure(settings, torch.device(device), on_progress=show)
+        result = denoise.measure(settings, torch.device(device), on_progress=show, on_result=keeping(arguments))
     finish(arguments, result)
 
 
@@ -231,7 +232,8 @@ def run_load(arguments: argparse.Namespace) -> None:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-", dir=arguments.folder)))
             source = loads.write_random(folder / "random", layers, settings.seed)
             places = loads.write_variants(folder, source, loads.SCHEMES)
-        result = loads.measure(places, settings, torch.device(device), on_progress=stack.enter_context(progress_bar("places")))
+        show = stack.enter_context(progress_bar("places"))
+        result = loads.measure(places, settings, torch.device(device), on_progress=show, on_result=keeping(arguments))
     finish(arguments, result)
 
 

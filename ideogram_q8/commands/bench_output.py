@@ -41,6 +41,17 @@ def progress_bar(unit: str) -> Iterator[Callable[[Progress], None]]:
         yield show
 
 
+def keeping(arguments: argparse.Namespace) -> Callable[[Result], None]:
+    """What keeps a result that is not finished where `--out` says so: a crash or SIGTERM then leaves what was measured."""
+    from ideogram_q8.bench import results
+
+    def keep(result: Result) -> None:
+        if arguments.out is not None:
+            results.write(arguments.out, results.to_json(result))
+
+    return keep
+
+
 def finish(arguments: argparse.Namespace, result: Result) -> None:
     """Prints and keeps a result. Raises KeyboardInterrupt where Ctrl-C ended it, so that the exit code says so."""
     from ideogram_q8.bench import results, tables

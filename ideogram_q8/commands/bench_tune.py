@@ -78,12 +78,13 @@ def run(arguments: argparse.Namespace) -> None:
     }
     entries = tune(list(products), arguments.seconds, lambda problem, entry: print(line(products[problem], problem, entry)))
     place = torch.device(next(iter(products)).device)
-    overlaps = list(_overlaps(Setting(config, (width, height), arguments.text_tokens, place, dtype), arguments.seconds))
-    if overlaps:
-        table.write(place, (), tuple(overlaps))
+    overlaps = []
+    for found in _overlaps(Setting(config, (width, height), arguments.text_tokens, place, dtype), arguments.seconds):
+        overlaps.append(found)
+        table.write(place, (), (found,))
     print(table.note(place))
-    found = {"machine": table.machine(place), "entries": entries, "overlaps": overlaps}
-    print(json.dumps(found, ensure_ascii=False, default=asdict))
+    measured = {"machine": table.machine(place), "entries": entries, "overlaps": overlaps}
+    print(json.dumps(measured, ensure_ascii=False, default=asdict))
 
 
 def _overlaps(setting: Setting, seconds: float) -> Iterator[Overlap]:

@@ -193,6 +193,16 @@ class Studio:
         return alone.model, alone.tokenizer
 
     @contextmanager
+    def unoccupied(self) -> Iterator[bool]:
+        """Whether no picture is painted; none will be within the context where none is."""
+        free = self._busy.acquire(blocking=False)
+        try:
+            yield free
+        finally:
+            if free:
+                self._busy.release()
+
+    @contextmanager
     def idle(self) -> Iterator[None]:
         """Keeps pictures from being painted within the context, and no model loaded. Raises RequestError: one is being painted."""
         if not self._busy.acquire(blocking=False):

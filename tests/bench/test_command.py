@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -40,6 +41,21 @@ def test_a_table_then_one_line_of_json(action, capsys, tmp_path):
     assert main(["bench", action, *ARGUMENTS[action], "--json"]) == code
     (line,) = capsys.readouterr().out.splitlines()
     assert results.from_json(line) == RESULTS[action]
+
+
+@pytest.mark.parametrize("name", ACTIONS)
+def test_what_dies_leaves_what_it_measured(name, monkeypatch, tmp_path):
+    """As after a driver's fault or SIGTERM: nothing runs after it."""
+    unfinished = replace(RESULTS[name], interrupted=True)
+
+    def dies(*_, on_result, **__):
+        on_result(unfinished)
+        raise RuntimeError("CUDA error: unspecified launch failure")
+
+    monkeypatch.setattr(ACTIONS[name], "measure", dies)
+    with pytest.raises(RuntimeError):
+        main(["bench", name, *ARGUMENTS[name], "--out", str(tmp_path / "kept.json")])
+    assert results.read(tmp_path / "kept.json") == unfinished
 
 
 @pytest.mark.parametrize(("given", "paths"), [([], PATHS), (["--no-peers"], OWN)])
@@ -83,7 +99,7 @@ def test_a_cpus_projection_is_refused_in_one_line(tmp_path, capsys):
 def test_a_large_card_is_held_to_24_gb_unless_asked_otherwise(arguments, cap, monkeypatch, capsys):
     settings = []
 
-    def measured(found, device, on_progress):
+    def measured(found, device, on_progress, on_result):
         settings.append(found)
         return RESULTS["denoise"]
 

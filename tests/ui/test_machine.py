@@ -80,6 +80,26 @@ def test_nothing_goes_while_a_picture_is_painted(studio: Studio) -> None:
     assert store(studio, "variants").files > 1
 
 
+def test_no_kernel_is_tried_beside_a_painting_model(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    def tried(*_: object) -> None:
+        raise AssertionError("tried beside a painting model")
+
+    with monkeypatch.context() as patch, studio._busy:
+        patch.setattr(machine, "block_products", tried)
+        (row,) = machine.kernels_of(studio, (64, 64))
+        assert "a picture is being painted" in row.runs
+    assert len(machine.kernels_of(studio, (64, 64))) >= 3 and not studio._busy.locked()
+
+
+def test_a_trial_without_room_beside_the_model_is_said(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: object) -> None:
+        raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
+
+    monkeypatch.setattr(machine.BlockProduct, "choose", full)
+    row = machine.kernels_of(studio, (64, 64))[0]
+    assert row.what.startswith("INT8 of") and row.runs.startswith("not tried yet: no memory") and row.refused == ()
+
+
 def test_how_both_branches_run_is_shown(studio: Studio) -> None:
     (found,) = (each for each in machine.kernels(studio.config, (64, 64), "cpu", torch.float32) if "branches" in each.what)
     assert (found.what, found.runs) == ("Both branches of INT8 run", "back to back: cpu has no streams")
