@@ -76,7 +76,7 @@ def _report(name: str, networks: Networks, size: tuple[int, int], text_tokens: i
 
 def _kernels(networks: Networks, size: tuple[int, int], text_tokens: int, device: torch.device) -> Iterator[str]:
     """What computes here, and why what is preferred does not: norms, and where there are any, ggml's blocks and W8A8 products."""
-    from ideogram_q8.kernels import expansion_refusal, norms_refusal
+    from ideogram_q8.kernels import expansion_refusal, norms_refusal, sdpa
     from ideogram_q8.memory import budget
     from ideogram_q8.numerics.ggml import BLOCKS
 
@@ -85,6 +85,7 @@ def _kernels(networks: Networks, size: tuple[int, int], text_tokens: int, device
         refusals[block] = expansion_refusal(block, device)
     for runs, names in _grouped((name, _triton_unless(reason)) for name, reason in refusals.items()):
         yield f"  here         {names}: {runs}"
+    yield f"  here         attention: {sdpa.chosen_on(device, networks.dtype, networks.config.attention_head_dim)}"
     if budget.has_w8a8(networks):
         yield from _int8_kernels(networks, size, text_tokens, device)
 

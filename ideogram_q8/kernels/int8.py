@@ -171,6 +171,8 @@ def preferred(problem: Problem) -> tuple[Backend, ...]:
 
     Until `bench tune` has measured: whose product is faster on a card is not known, what is read and written before it is.
     """
+    if problem.capability is None:
+        return BACKENDS
     values = problem.rows * problem.inputs
     moved = {
         backend.name: found.moved

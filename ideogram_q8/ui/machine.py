@@ -16,7 +16,7 @@ from ideogram_q8 import nvml, variants
 from ideogram_q8.architecture import BRANCHES, SIDE_MULTIPLE, TransformerConfig, linears
 from ideogram_q8.errors import RequestError
 from ideogram_q8.evaluation.measurement import hardware
-from ideogram_q8.kernels import BlockProduct, block_products, expansion_refusal, table
+from ideogram_q8.kernels import BlockProduct, block_products, expansion_refusal, sdpa, table
 from ideogram_q8.kernels.choice import lacks_memory
 from ideogram_q8.memory import inventory, usage
 from ideogram_q8.memory.budget import Encoder, Networks
@@ -114,7 +114,9 @@ def kernels(config: TransformerConfig, size: tuple[int, int], device: str, dtype
     blocks = Kernel(
         "GGUF blocks are expanded by", "plain torch" if reason else "Triton", (("Triton", reason),) if reason else ()
     )
-    return [*products, blocks, Kernel("Both branches of INT8 run", _branches(config, size, device, dtype), ())]
+    found_attention = sdpa.chosen_on(torch.device(device), dtype, config.attention_head_dim)
+    attention = Kernel("Attention is computed by", found_attention.runs, found_attention.refused)
+    return [*products, blocks, attention, Kernel("Both branches of INT8 run", _branches(config, size, device, dtype), ())]
 
 
 def _chosen(product: BlockProduct) -> tuple[str, tuple[tuple[str, str], ...]]:

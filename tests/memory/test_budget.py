@@ -356,6 +356,7 @@ def test_doctor_says_what_fits_and_how(capsys: pytest.CaptureFixture[str]) -> No
     assert "INT8 here    attention.qkv, attention.o, feed_forward.w1, w3, feed_forward.w2: " in out
     assert "comfy-kitchen refused: " in out and out.count("  measurements ") == 1  # not for the pocket, which is FP8
     assert "  here         norms: plain torch; Triton refused: needs CUDA" in out
+    assert out.count("  here         attention: torch's attention for CPUs") == 2
     assert main(["doctor", "q4_k_m"]) == 0
     assert "  here         norms, q4_k, q5_k, q6_k, q8_0: plain torch; Triton refused: needs CUDA" in capsys.readouterr().out
 

@@ -10,6 +10,7 @@ from filelock import FileLock
 
 from ideogram_q8 import variants
 from ideogram_q8.errors import RequestError
+from ideogram_q8.kernels import sdpa
 from ideogram_q8.text import caption_cache
 from ideogram_q8.ui import machine
 from ideogram_q8.ui.studio import Studio
@@ -98,6 +99,15 @@ def test_a_trial_without_room_beside_the_model_is_said(studio: Studio, monkeypat
     monkeypatch.setattr(machine.BlockProduct, "choose", full)
     row = machine.kernels_of(studio, (64, 64))[0]
     assert row.what.startswith("INT8 of") and row.runs.startswith("not tried yet: no memory") and row.refused == ()
+
+
+def test_the_attention_kernel_is_shown_with_what_it_costs(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    windows = sdpa.chosen((8, 6), "win32", False, torch.bfloat16, 256)
+    monkeypatch.setattr(sdpa, "chosen_on", lambda *_: windows)
+    (row,) = (each for each in machine.kernels_of(studio, (64, 64)) if "Attention" in each.what)
+    assert row.runs == "memory-efficient attention"
+    ((name, reason),) = row.refused
+    assert name == "flash attention" and "for Windows" in reason and "`--attention int8`" in reason
 
 
 def test_how_both_branches_run_is_shown(studio: Studio) -> None:
