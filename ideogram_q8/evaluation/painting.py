@@ -168,8 +168,8 @@ def work(folder: Path) -> None:
     started = time.perf_counter()
     dtype = getattr(torch, order.dtype)
     largest = max(((item.request.width, item.request.height) for item in order.items), key=math.prod)
-    how = {"compute": order.compute, "attention": order.attention}
-    model = load(order.location, device=order.device, dtype=dtype, size=largest, **how)
+    compute, attention = order.compute, order.attention
+    model = load(order.location, device=order.device, dtype=dtype, compute=compute, attention=attention, size=largest)
     model.captions = None  # a caption known from another run would spare the text encoder, its time and its memory
     if model.artifact_sha256 != order.artifact_sha256:
         raise ArtifactError(

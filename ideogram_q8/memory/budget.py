@@ -150,7 +150,7 @@ def choose_plan(
     host: int = sys.maxsize,
 ) -> Choice:
     """The first plan within `available` bytes of the device and `host` bytes of pinned main memory."""
-    skipped = []
+    skipped: list[Footprint] = []
     for plan in plans(device):
         found = footprint(networks, plan, size, text_tokens, device)
         if found.peak <= available and found.host <= host:
