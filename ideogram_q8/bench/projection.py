@@ -11,6 +11,7 @@ bandwidth.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -18,10 +19,15 @@ from typing import Literal
 from ideogram_q8.bench.cards import Card, known
 from ideogram_q8.bench.linear.operations import ATTENTION, PRESET
 from ideogram_q8.bench.machine import Peaks
-from ideogram_q8.bench.results import Arithmetic, DenoiseResult, DenoiseRow, LinearResult, Part, Result
+from ideogram_q8.bench.results import Arithmetic, DenoiseResult, DenoiseRow, DenoiseSettings, LinearResult, Part, Result
 from ideogram_q8.errors import RequestError
+from ideogram_q8.model.architecture import IDEOGRAM4, SIDE_MULTIPLE
+from ideogram_q8.numerics.rotation import GROUP
+from ideogram_q8.runtime.kernels.choosing import traffic
 
 REST = "rest"
+SUSTAINED = 0.85
+"""Of a card's public bandwidth, that long passes reach: 800 of 936 GB/s on an RTX 3090. An assumption."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,17 @@ class Projection:
     picture_steps: int
     rows: tuple[ProjectedRow, ...]
     assumptions: tuple[str, ...]
+    passes: tuple[Passes, ...] = ()
+
+
+@dataclass(frozen=True)
+class Passes:
+    """What a W8A8 step of Ideogram 4 moves between its products (`kernels.traffic`): bytes, launches, and seconds on the target."""
+
+    name: str
+    moved: int
+    launches: int
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -105,7 +122,21 @@ def project(result: Result, target: Card) -> Projection:
     carrier = Carrier(result.peaks, known(machine.name), target)
     rows = _products(result, carrier) if isinstance(result, LinearResult) else _steps(result, carrier)
     steps = PRESET.steps if isinstance(result, DenoiseResult) else 0
-    return Projection("project", target.name, machine.name, steps, tuple(rows), tuple(assumptions(carrier)))
+    passes = tuple(_passes(result.settings, target)) if isinstance(result, DenoiseResult) else ()
+    return Projection("project", target.name, machine.name, steps, tuple(rows), tuple(assumptions(carrier)), passes)
+
+
+def _passes(settings: DenoiseSettings, target: Card) -> Iterator[Passes]:
+    """Of all layers and both branches, by what computes the products; at SUSTAINED of the target's bandwidth."""
+    image = settings.width * settings.height // SIDE_MULTIPLE**2
+    for backend, rotation in itertools.product((traffic.KITCHEN, traffic.TRITON), (0, GROUP)):
+        branches = [
+            traffic.of_a_block(backend, rotation, IDEOGRAM4, tokens) for tokens in (image + settings.text_tokens, image)
+        ]
+        moved = IDEOGRAM4.num_layers * sum(each.moved for each in branches if each)
+        launches = IDEOGRAM4.num_layers * sum(each.launches for each in branches if each)
+        name = f"{backend}{', rotated' if rotation else ''}"
+        yield Passes(name, moved, launches, moved / (SUSTAINED * target.bytes_rate))
 
 
 def _products(result: LinearResult, carrier: Carrier) -> Iterator[ProjectedRow]:

@@ -178,7 +178,16 @@ def projection_table(found: Projection) -> str:
     picture = [f"{found.picture_steps} steps"] if found.picture_steps else []
     head = ("", f"measured on {found.measured_on}", f"on {found.card}", *picture, "at its public rates", "shares of the peak")
     rows = (_projected_cells(row, found.picture_steps) for row in found.rows)
-    return "\n".join([grid(head, rows), "", "assumed:", *(f"- {text}" for text in found.assumptions)])
+    return "\n".join([grid(head, rows), "", *_passes(found), "assumed:", *(f"- {text}" for text in found.assumptions)])
+
+
+def _passes(found: Projection) -> list[str]:
+    """Of a step, what lies between its W8A8 products; nothing where products alone were measured."""
+    if not found.passes:
+        return []
+    head = ("between the products of a W8A8 step, counted", "read and written", "launches", f"on {found.card}")
+    rows = ((each.name, f"{each.moved / 1e9:.1f} GB", f"{each.launches:,}", _seconds(each.seconds)) for each in found.passes)
+    return [grid(head, rows), ""]
 
 
 def _projected_cells(row: ProjectedRow, steps: int) -> tuple[str, ...]:

@@ -88,16 +88,15 @@ def run(arguments: argparse.Namespace) -> None:
         table.write(place, (), (overlap,))
         overlaps.append(overlap)
     print(table.note(place))
-    found = {"machine": table.machine(place), "entries": entries, "overlaps": overlaps}
-    print(json.dumps(found, ensure_ascii=False, default=asdict))
+    measured = {"machine": table.machine(place), "entries": entries, "overlaps": overlaps}
+    print(json.dumps(measured, ensure_ascii=False, default=asdict))
 
 
 def _overlaps(setting: Setting, seconds: float) -> Iterator[Overlap]:
     """Both branches of every variant, back to back and at once, said as they come; none on a device without streams."""
-    import torch
-
     from ideogram_q8.bench.picture import overlapping
     from ideogram_q8.runtime.generation.denoising import side_of
+    from ideogram_q8.runtime.kernels.choosing.choice import lacks_memory
 
     side = side_of(setting.device)
     if side is None:
@@ -105,7 +104,9 @@ def _overlaps(setting: Setting, seconds: float) -> Iterator[Overlap]:
     for way in overlapping.WAYS:
         try:
             found = overlapping.measure(way, setting, side, seconds)
-        except torch.OutOfMemoryError:
+        except Exception as error:
+            if not lacks_memory(error):
+                raise
             print(f"both branches, {way}: no room to measure them at once")
             continue
         apart, overlapped = 1e3 * found.apart, 1e3 * found.overlapped

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
@@ -13,9 +14,6 @@ if TYPE_CHECKING:
     import torch
 
     from ideogram_q8.runtime.memory.budget import Footprint, Networks
-
-CARDS = (12, 16, 24)
-"""GiB that cards are sold with."""
 
 
 def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -68,9 +66,10 @@ def _report(name: str, networks: Networks, size: tuple[int, int], text_tokens: i
 
     yield f"{name}, {size[0]}x{size[1]}, {str(networks.dtype).removeprefix('torch.')}, a caption of {text_tokens} tokens"
     here = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    yield _line(f"this {here.type}", networks, size, text_tokens, usage.room(here), here.type)
-    for card in CARDS:
-        yield _line(f"{card} GB card", networks, size, text_tokens, card * 2**30 - usage.RESERVED, "cuda")
+    host = usage.pinnable_bytes() if here.type == "cuda" else sys.maxsize
+    yield _line(f"this {here.type}", networks, size, text_tokens, usage.room(here), here.type, host)
+    for card in usage.CARDS:
+        yield _line(f"{card} GB card", networks, size, text_tokens, usage.room_of(card), "cuda")
     yield from _kernels(networks, size, text_tokens, here)
     yield f"  branches     {table.branches_note(here, inventory.pair(networks, size))}"
 
@@ -79,6 +78,7 @@ def _kernels(networks: Networks, size: tuple[int, int], text_tokens: int, device
     """What computes here, and why what is preferred does not: norms, and where there are any, ggml's blocks and W8A8 products."""
     from ideogram_q8.numerics.ggml import BLOCKS
     from ideogram_q8.runtime.kernels import expansion_refusal, norms_refusal
+    from ideogram_q8.runtime.kernels.attention import sdpa
     from ideogram_q8.runtime.memory import budget
 
     refusals = {"norms": norms_refusal(device, networks.config.hidden_size)}
@@ -86,6 +86,7 @@ def _kernels(networks: Networks, size: tuple[int, int], text_tokens: int, device
         refusals[block] = expansion_refusal(block, device)
     for runs, names in _grouped((name, _triton_unless(reason)) for name, reason in refusals.items()):
         yield f"  here         {names}: {runs}"
+    yield f"  here         attention: {sdpa.chosen_on(device, networks.dtype, networks.config.attention_head_dim)}"
     if budget.has_w8a8(networks):
         yield from _int8_kernels(networks, size, text_tokens, device)
 
@@ -117,15 +118,26 @@ def _triton_unless(reason: str | None) -> str:
     return "Triton" if reason is None else f"plain torch; Triton refused: {reason}"
 
 
-def _line(place: str, networks: Networks, size: tuple[int, int], text_tokens: int, available: int, device: str) -> str:
+def _line(
+    place: str,
+    networks: Networks,
+    size: tuple[int, int],
+    text_tokens: int,
+    available: int,
+    device: str,
+    host: int = sys.maxsize,
+) -> str:
+    """What fits a device with so many bytes, beside so many bytes of main memory that can be pinned."""
     from ideogram_q8.runtime.memory import budget
 
-    found = budget.first_that_fits(networks, size, available, text_tokens, device)
+    choice = budget.choose_plan(networks, size, available, text_tokens, device, host)
+    found, free = choice.fits, f"  {place:<12} {available / 1e9:5.1f} GB free"
+    lacks = "".join(f"; --plan {each.plan.key} is skipped: it {budget.pins(each, host)}" for each in choice.short_of_host)
     if found is not None:
         fits = "fits" if not found.plan.streamed else "fits with offload"
-        return f"  {place:<12} {available / 1e9:5.1f} GB free: {fits}, --plan {found.plan.key} ({found.plan.name}); {_stages(found)}"
+        return f"{free}: {fits}, --plan {found.plan.key} ({found.plan.name}); {_stages(found)}{lacks}"
     least = budget.least(networks, size, text_tokens, device)
-    return f"  {place:<12} {available / 1e9:5.1f} GB free: does not fit; --plan {least.plan.key} ({least.plan.name}) needs {_stages(least)}"
+    return f"{free}: does not fit; --plan {least.plan.key} ({least.plan.name}) needs {_stages(least)}{lacks}"
 
 
 def _stages(found: Footprint) -> str:

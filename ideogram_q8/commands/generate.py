@@ -81,7 +81,16 @@ def run(arguments: argparse.Namespace) -> None:
     compute, attention = arguments.compute, arguments.attention
     plan = find_plan(arguments.plan, opened, (width, height), torch.device(device), dtype, compute, attention)
     encoder = arguments.text_encoder
-    model = load(opened, device=device, dtype=dtype, text_encoder=encoder, compute=compute, attention=attention, plan=plan)
+    model = load(
+        opened,
+        device=device,
+        dtype=dtype,
+        text_encoder=encoder,
+        compute=compute,
+        attention=attention,
+        plan=plan,
+        size=(width, height),
+    )
     with tqdm(total=preset(request.preset).steps, unit="step", desc=model.variant, delay=BAR_DELAY) as bar:
         result = generate(model, request, on_step=lambda _: bar.update())
     write_png(arguments.out, result.image, metadata(result))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import secrets
 import subprocess
@@ -166,7 +167,9 @@ def work(folder: Path) -> None:
     order = _read(Order, folder / ORDER)
     started = time.perf_counter()
     dtype = getattr(torch, order.dtype)
-    model = load(order.location, device=order.device, dtype=dtype, compute=order.compute, attention=order.attention)
+    largest = max(((item.request.width, item.request.height) for item in order.items), key=math.prod)
+    compute, attention = order.compute, order.attention
+    model = load(order.location, device=order.device, dtype=dtype, compute=compute, attention=attention, size=largest)
     model.captions = None  # a caption known from another run would spare the text encoder, its time and its memory
     if model.artifact_sha256 != order.artifact_sha256:
         raise ArtifactError(

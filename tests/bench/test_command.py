@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -44,6 +45,21 @@ def test_a_table_then_one_line_of_json(action, capsys, tmp_path):
     assert main(["bench", action, *ARGUMENTS[action], "--json"]) == code
     (line,) = capsys.readouterr().out.splitlines()
     assert results.from_json(line) == RESULTS[action]
+
+
+@pytest.mark.parametrize("name", ACTIONS)
+def test_what_dies_leaves_what_it_measured(name, monkeypatch, tmp_path):
+    """As after a driver's fault or SIGTERM: nothing runs after it."""
+    unfinished = replace(RESULTS[name], interrupted=True)
+
+    def dies(*_, keep, **__):
+        keep(unfinished)
+        raise RuntimeError("CUDA error: unspecified launch failure")
+
+    monkeypatch.setattr(ACTIONS[name], "measure", dies)
+    with pytest.raises(RuntimeError):
+        main(["bench", name, *ARGUMENTS[name], "--out", str(tmp_path / "kept.json")])
+    assert results.read(tmp_path / "kept.json") == unfinished
 
 
 @pytest.mark.parametrize(("given", "paths"), [([], PATHS), (["--no-peers"], OWN)])

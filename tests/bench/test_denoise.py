@@ -190,6 +190,21 @@ def test_a_step_that_takes_too_long_is_the_only_one(monkeypatch, quick):
     assert steps == [0] and len(row.timing.samples) == 1 and row.note == "too slow for more than one step"
 
 
+def test_every_turn_is_told_as_it_ends(monkeypatch, quick):
+    """Each result so far is one that can be kept, and says that it is not finished."""
+    variants = {name: a_variant(name, lambda _: torch.zeros(1)) for name in "ab"}
+    monkeypatch.setattr(denoise, "VARIANTS", variants)
+    told = []
+    last = denoise.measure(replace(SETTINGS, variants=("a", "b"), rounds=2), CPU, TINY, keep=told.append)
+    assert [[0 if row.timing is None else len(row.timing.samples) for row in each.rows] for each in told] == [
+        [1, 0],
+        [1, 1],
+        [2, 1],
+        [2, 2],
+    ]
+    assert all(each.interrupted for each in told) and replace(told[-1], interrupted=False) == last
+
+
 def test_control_c_leaves_what_was_measured(monkeypatch, quick):
     def stop(index):
         raise KeyboardInterrupt

@@ -6,12 +6,15 @@ from dataclasses import replace
 
 import pytest
 
+from ideogram_q8.bench import tables
 from ideogram_q8.bench.cards import CARDS, Card
 from ideogram_q8.bench.machine import Peak, Peaks
 from ideogram_q8.bench.projection import REST, project
 from ideogram_q8.bench.results import Part
 from ideogram_q8.bench.timing import Timing
 from ideogram_q8.errors import RequestError
+from ideogram_q8.model.architecture import IDEOGRAM4
+from ideogram_q8.runtime.kernels.choosing import traffic
 from tests.bench import example
 
 TARGET = Card("Made up", "Made up", float_rate=100e12, int8_rate=400e12, bytes_rate=1000e9, half_rate=100e12)
@@ -28,6 +31,22 @@ def step(seconds: float = 0.01, parts: tuple[Part, ...] = example.PARTS):
 def test_a_card_half_as_fast_in_everything_takes_twice_as_long():
     for row in project(example.denoise(example.OTHER_CARD, PEAKS), TARGET).rows:
         assert row.projected == pytest.approx(2 * row.measured)
+
+
+def test_what_lies_between_the_products_is_counted():
+    """At 1024x1024 with 512 text tokens: 0.90 GB a conditional block where quantizers fold what comes before, else 1.52 GB."""
+    assert traffic.of_a_block("Triton", 0, IDEOGRAM4, 4608) == traffic.of_a_block("Triton", 256, IDEOGRAM4, 4608)
+    folded, apart = (traffic.of_a_block(backend, 0, IDEOGRAM4, 4608) for backend in ("Triton", "comfy-kitchen"))
+    assert (round(folded.moved / 1e9, 2), folded.launches) == (0.90, 8)
+    assert (round(apart.moved / 1e9, 2), apart.launches) == (1.52, 12)
+    assert traffic.of_a_block("comfy-kitchen", 256, IDEOGRAM4, 4608) == folded
+    assert traffic.of_a_block("torch._int_mm", 0, IDEOGRAM4, 4608) is None
+    found = {each.name: each for each in project(step(), CARDS["rtx-3090"]).passes}
+    assert list(found) == ["comfy-kitchen", "comfy-kitchen, rotated", "Triton", "Triton, rotated"]
+    assert found["Triton"].moved < 0.65 * found["comfy-kitchen"].moved
+    assert found["Triton"].launches == 2 * 34 * 8
+    shown = tables.projection_table(project(step(), CARDS["rtx-3090"]))
+    assert "| comfy-kitchen " in shown and "read and written" in shown
 
 
 def test_each_kind_of_work_is_carried_by_its_own_rate():

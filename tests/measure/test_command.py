@@ -27,7 +27,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
         return example.paint(measurement.dataclasses.replace(order, location=name))
 
     monkeypatch.setattr(measurement, "paint", paint)
-    monkeypatch.setattr(judging.Judges, "made", lambda device: example.JUDGES)
+    monkeypatch.setattr(judging.Judges, "made", {"cpu": example.JUDGES}.__getitem__)  # never on the card
     monkeypatch.setattr(suite, "get", lambda name: example.suite(COUNT))
 
 

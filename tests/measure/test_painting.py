@@ -65,6 +65,24 @@ def test_a_refusal_crosses_over(tmp_path: Path, changes: dict, refusal: str) -> 
     assert not (tmp_path / "pictures").exists()
 
 
+def test_a_model_is_placed_for_the_largest_picture_of_its_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+
+    def load(*_: object, size: tuple[int, int], **__: object) -> None:
+        asked.append(size)
+        raise RequestError("enough")
+
+    items = tuple(
+        Item(str(i), dataclasses.replace(REQUESTS[0], width=w, height=h), None)
+        for i, (w, h) in enumerate([(64, 80), (128, 96)])
+    )
+    (tmp_path / painting.ORDER).write_text(json.dumps(dataclasses.asdict(order(tmp_path, items=items))), encoding="utf-8")
+    monkeypatch.setattr(painting, "load", load)
+    with pytest.raises(RequestError, match="enough"):
+        painting.work(tmp_path)
+    assert asked == [(128, 96)]
+
+
 def test_an_order_that_is_not_one_is_refused(tmp_path: Path) -> None:
     (tmp_path / painting.ORDER).write_text("{}", encoding="utf-8")
     with pytest.raises(ArtifactError, match=r"order\.json: key 'location' is missing"):

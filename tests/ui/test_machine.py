@@ -10,6 +10,7 @@ from filelock import FileLock
 
 from ideogram_q8.builds import variants
 from ideogram_q8.errors import RequestError
+from ideogram_q8.runtime.kernels.attention import sdpa
 from ideogram_q8.runtime.text import caption_cache
 from ideogram_q8.ui.engine import machine
 from ideogram_q8.ui.engine.studio import Studio
@@ -78,6 +79,35 @@ def test_nothing_goes_while_a_picture_is_painted(studio: Studio) -> None:
     with studio.idle(), pytest.raises(RequestError, match="being painted"):
         machine.clean(studio, "variants", "me")
     assert store(studio, "variants").files > 1
+
+
+def test_no_kernel_is_tried_beside_a_painting_model(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    def tried(*_: object) -> None:
+        raise AssertionError("tried beside a painting model")
+
+    with monkeypatch.context() as patch, studio._busy:
+        patch.setattr(machine, "block_products", tried)
+        (row,) = machine.kernels_of(studio, (64, 64))
+        assert "a picture is being painted" in row.runs
+    assert len(machine.kernels_of(studio, (64, 64))) >= 3 and not studio._busy.locked()
+
+
+def test_a_trial_without_room_beside_the_model_is_said(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: object) -> None:
+        raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
+
+    monkeypatch.setattr(machine.BlockProduct, "choose", full)
+    row = machine.kernels_of(studio, (64, 64))[0]
+    assert row.what.startswith("INT8 of") and row.runs.startswith("not tried yet: no memory") and row.refused == ()
+
+
+def test_the_attention_kernel_is_shown_with_what_it_costs(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    windows = sdpa.chosen((8, 6), "win32", False, torch.bfloat16, 256)
+    monkeypatch.setattr(sdpa, "chosen_on", lambda *_: windows)
+    (row,) = (each for each in machine.kernels_of(studio, (64, 64)) if "Attention" in each.what)
+    assert row.runs == "memory-efficient attention"
+    ((name, reason),) = row.refused
+    assert name == "flash attention" and "for Windows" in reason and "`--attention int8`" in reason
 
 
 def test_how_both_branches_run_is_shown(studio: Studio) -> None:

@@ -16,7 +16,10 @@ from ideogram_q8.errors import RequestError, ResourceError
 from ideogram_q8.formats.png import read_metadata
 from ideogram_q8.runtime.generation import sampling
 from ideogram_q8.runtime.generation.sampling import Request
-from ideogram_q8.runtime.memory import budget
+from ideogram_q8.runtime.loading import model as model_module
+from ideogram_q8.runtime.loading import planning
+from ideogram_q8.runtime.loading.model import Model
+from ideogram_q8.runtime.memory import budget, usage
 from ideogram_q8.ui.engine.events import Building, Loading, Painting, Picture
 from ideogram_q8.ui.engine.fitting import fit
 from ideogram_q8.ui.engine.studio import Studio
@@ -102,7 +105,18 @@ def test_outputs_folder_is_made(tmp_path: Path) -> None:
     assert (tmp_path / "new" / "outputs").is_dir()
 
 
-@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError()])
+NO_MEMORY = [
+    torch.OutOfMemoryError("CUDA out of memory"),
+    MemoryError(),
+    RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+    RuntimeError("Triton Error [CUDA]: out of memory"),
+    RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported"),
+    RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 17179869184 bytes."),
+]
+
+
+@pytest.mark.parametrize("error", NO_MEMORY, ids=lambda error: f"{type(error).__name__} {error}"[:60])
 def test_out_of_memory_is_explained_and_the_next_picture_is_painted(
     studio: Studio, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
@@ -124,6 +138,96 @@ def test_out_of_memory_is_explained_and_the_next_picture_is_painted(
     assert studio.loaded_variant is None
     *_, picture = studio.paint("int8", REQUEST)
     assert isinstance(picture, Picture) and picture.path.is_file()
+
+
+def test_what_lacks_no_memory_is_a_defect(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(sampling, "generate", fails)
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        list(studio.paint("int8", REQUEST))
+
+
+@pytest.mark.parametrize("error", NO_MEMORY, ids=lambda error: f"{type(error).__name__} {error}"[:60])
+def test_a_turn_explains_it_too(studio: Studio, error: Exception) -> None:
+    with pytest.raises(ResourceError, match="cpu ran out of memory"), studio.turn(lambda _: None):
+        raise error
+
+
+@pytest.fixture
+def card(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """A card with room for pictures of 64x80 with everything resident, for larger ones only with both branches streamed.
+
+    Gives the sizes that models are loaded for; they run on the CPU.
+    """
+    loaded: list[tuple[int, int]] = []
+    plain_load, plain_placement = model_module.load, Model.placement
+
+    def load(opened: object, *, size: tuple[int, int], device: str, **how: object) -> Model:
+        loaded.append(size)
+        model = plain_load(opened, size=size, **how)
+        model.plan = planning.find_plan("auto", opened, size, torch.device("cuda"), torch.float32)
+        return model
+
+    def find_plan(_key: str, _opened: object, size: tuple[int, int], *_: object, **__: object) -> budget.Plan | None:
+        return {(64, 80): budget.PLANS[0], (128, 128): budget.PLANS[4], (256, 256): None}[size]
+
+    def placement(model: Model, width: int, height: int) -> usage.Placement:
+        if (width, height) != (64, 80) and (model.plan is not budget.PLANS[4] or (width, height) == (256, 256)):
+            raise ResourceError(f"cuda has 1.0 GB free, a picture of {width}x{height} needs about 2.0 GB")
+        return plain_placement(model, width, height)
+
+    monkeypatch.setattr(model_module, "load", load)
+    monkeypatch.setattr(planning, "find_plan", find_plan)
+    monkeypatch.setattr(Model, "placement", placement)
+    studio._drop()
+    return loaded
+
+
+def sized(width: int, height: int) -> Request:
+    return dataclasses.replace(REQUEST, width=width, height=height, preset="custom-2-g3")
+
+
+def test_a_model_is_placed_anew_where_a_larger_picture_needs_it(studio: Studio, card: list[tuple[int, int]]) -> None:
+    """And stays so for smaller ones; where no plan has room, nothing is loaded to no end."""
+    for size in ((64, 80), (64, 80), (128, 128), (64, 80)):
+        *_, picture = studio.paint("int8", sized(*size))
+        assert isinstance(picture, Picture)
+    assert card == [(64, 80), (128, 128)]
+    assert studio._model is not None and studio._model.plan is budget.PLANS[4]
+    with pytest.raises(ResourceError, match="a picture of 256x256 needs"):
+        list(studio.paint("int8", sized(256, 256)))
+    assert card == [(64, 80), (128, 128)]
+    studio._drop()
+
+
+def test_the_first_picture_decides_where_a_model_is_placed(studio: Studio, card: list[tuple[int, int]]) -> None:
+    *_, picture = studio.paint("int8", sized(128, 128))
+    assert isinstance(picture, Picture) and card == [(128, 128)]
+    studio._drop()
+
+
+def test_what_is_streamed_is_not_given_back_to_the_card(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = model_module.load("pocket", plan=budget.plan_named("both", "cuda"))
+    whole = model.device_bytes()
+    assert whole == usage.module_bytes(*model.branches.values(), model.vae)
+    model.vae.to("meta")  # any other device
+    assert model.device_bytes() < whole
+
+
+def test_a_plan_that_main_memory_is_too_small_for_is_named(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    base, size = studio._base(), (256, 256)
+    streamed = budget.footprint(base, budget.PLANS[3], size)
+    monkeypatch.setattr(usage, "pinnable_bytes", lambda: streamed.host - 1)
+    found = fit(base, "fp8", None, size, streamed.peak, "cuda")
+    assert found.plan is None
+    assert str(found).startswith("does not fit: ") and "(unconditional branch and text encoder streamed pins 0.0 GB" in str(
+        found
+    )
+    monkeypatch.setattr(usage, "pinnable_bytes", lambda: streamed.host)
+    fitting = fit(base, "fp8", None, size, streamed.peak, "cuda")
+    assert str(fitting) == "fits with offload: unconditional branch and text encoder streamed"
 
 
 def test_what_fits_is_known_before_anything_is_built(studio: Studio) -> None:

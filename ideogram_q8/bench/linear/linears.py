@@ -15,7 +15,15 @@ from ideogram_q8.bench import machine, timing
 from ideogram_q8.bench.linear import operations, peer_linears
 from ideogram_q8.bench.linear.linear_paths import OWN, PATHS, Case, Path, Weight
 from ideogram_q8.bench.linear.random_weights import Pool
-from ideogram_q8.bench.results import FORMAT_VERSION, LinearResult, LinearRow, LinearSettings, OnProgress, Progress, now
+from ideogram_q8.bench.results import (
+    FORMAT_VERSION,
+    LinearResult,
+    LinearRow,
+    LinearSettings,
+    OnProgress,
+    Progress,
+    now,
+)
 from ideogram_q8.errors import IdeogramQ8Error, RequestError
 from ideogram_q8.model.architecture import IDEOGRAM4, TransformerConfig
 from ideogram_q8.runtime.kernels.choosing import workspace

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable, Mapping
 
 import torch
@@ -65,11 +66,13 @@ def placement(scene: Scene, described: Networks) -> Footprint:
     """
     settings, kind = scene.settings, scene.device.type
     size = settings.width, settings.height
-    found = budget.first_that_fits(described, size, scene.available, settings.text_tokens, kind)
-    if found is None:
+    host = usage.pinnable_bytes() if kind == "cuda" else sys.maxsize
+    choice = budget.choose_plan(described, size, scene.available, settings.text_tokens, kind, host)
+    if choice.fits is None:
         needed = budget.least(described, size, settings.text_tokens, kind).peak
-        raise ResourceError(f"needs {needed / 1e9:.1f} GB, {scene.available / 1e9:.1f} GB are free")
-    return found
+        lacks = "".join(f"; plan {each.plan.key} {budget.pins(each, host)}" for each in choice.short_of_host)
+        raise ResourceError(f"needs {needed / 1e9:.1f} GB, {scene.available / 1e9:.1f} GB are free{lacks}")
+    return choice.fits
 
 
 def transformers(

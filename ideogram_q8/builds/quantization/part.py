@@ -26,7 +26,9 @@ from ideogram_q8.recipes.importance import Importance
 from ideogram_q8.sources import Checkpoint
 
 _PIECE = 1 << 20
-"""Elements of a tensor that are read, computed and written together: what fits in the processor's cache."""
+"""Elements of a tensor that are read, computed and written together on a CPU: what fits in its cache."""
+_PIECE_ELSEWHERE = 1 << 24
+"""The same on a card, where a search is some 3,500 launches whatever the piece: as many as `numerics.ggml` encodes at a time."""
 _HALF_MAX = 65504.0
 _MODEL_TYPES: Mapping[PartName, str] = {"conditional": "ideogram4_cond", "unconditional": "ideogram4_uncond"}
 """What Comfy-Org's files say, and musubi-tuner reads."""
@@ -125,7 +127,7 @@ class PartJob:
         """What is left of a file, in its order."""
         for name in self.names(file):
             rows, *others = self.reader.shape(name)
-            step = max(1, _PIECE // math.prod(others))
+            step = max(1, (_PIECE if self.device == "cpu" else _PIECE_ELSEWHERE) // math.prod(others))
             for start in range(0, rows if name not in done else 0, step):
                 yield Piece(name, start, min(start + step, rows), start + step >= rows)
 

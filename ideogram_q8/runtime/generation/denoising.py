@@ -16,7 +16,7 @@ from typing import Protocol
 
 import torch
 from diffusers import Ideogram4Transformer2DModel
-from diffusers.models.transformers.transformer_ideogram4 import Ideogram4Attention, Ideogram4TransformerBlock
+from diffusers.models.transformers.transformer_ideogram4 import Ideogram4Attention, Ideogram4MRoPE, Ideogram4TransformerBlock
 from torch import nn
 from torch.nn import functional
 
@@ -195,10 +195,29 @@ def velocities(
 def _rotary(
     transformer: Ideogram4Transformer2DModel, positions: torch.Tensor, dtype: torch.dtype
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cosines and sines [1, tokens, 1, head_dim]; the first half of the sines is negative, so that no half need be negated."""
-    cos, sin = transformer.rotary_emb(positions)
+    """Cosines and sines [1, tokens, 1, head_dim]; the first half of the sines is negative, so that no half need be negated.
+
+    diffusers' `Ideogram4MRoPE` multiplies positions and frequencies by a matrix product, which TF32 may round (NVIDIA's containers turn
+    TF32 on): positions from 65536 on would all be multiples of 64. Here each angle is one product of two float32 numbers.
+    """
+    cos, sin = _angles(transformer.rotary_emb, positions)
     sin[..., : sin.shape[-1] // 2].neg_()
     return cos.to(dtype).unsqueeze(2), sin.to(dtype).unsqueeze(2)
+
+
+def _angles(rotary: Ideogram4MRoPE, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """`Ideogram4MRoPE.forward` (transformer_ideogram4.py, 0.42.1): int64 [1, tokens, 3] -> cosines and sines float32 [1, tokens, head_dim].
+
+    Frequency j belongs to row or column of a token where j % 3 is 1 or 2 and j is below thrice their share, else to its first position.
+    """
+    frequencies = rotary.inv_freq.to(torch.float32)
+    each = positions.to(torch.float32)[..., None] * frequencies  # [1, tokens, 3, head_dim / 2]
+    angles = each[:, :, 0].clone()
+    for axis in (1, 2):
+        mine = slice(axis, 3 * rotary.mrope_section[axis], 3)
+        angles[..., mine] = each[:, :, axis, mine]
+    angles = torch.cat((angles, angles), dim=-1)
+    return angles.cos(), angles.sin()
 
 
 def _run_block(

@@ -28,7 +28,8 @@ from ideogram_q8.formats.stored import StoredTensor, read_header
 from ideogram_q8.formats.text import read_json
 from ideogram_q8.hub import client as hub
 from ideogram_q8.model.architecture import PATCH, SIDE_MULTIPLE
-from ideogram_q8.runtime.generation.decoding import Denormalization, Grid, of_vae, run_decoder, to_image, unpack
+from ideogram_q8.runtime.generation.decoding import Denormalization, Grid, copy_on_cpu, of_vae, run_decoder, to_image, unpack
+from ideogram_q8.runtime.kernels.choosing.choice import lacks_memory
 
 REPOSITORY, FILE = "madebyollin/taef2", "taef2.safetensors"
 _FOLDER_FILE = "diffusion_pytorch_model.safetensors"
@@ -60,19 +61,22 @@ class LinearDecoder:
     @classmethod
     @torch.no_grad()
     def fit(cls, vae: AutoencoderKLFlux2, norm: Denormalization, pictures: int = 12, grid: Grid = (4, 4)) -> LinearDecoder:
-        """Decodes `pictures` random latents, smooth ones and rough ones, and fits their pixels (fixed seed)."""
+        """Decodes `pictures` random latents, smooth ones and rough ones, and fits their pixels (fixed seed).
+
+        On the CPU in float32: a card is full of a model by then, and would need cuSOLVER and its workspace for this alone.
+        """
+        here, norm_here = copy_on_cpu(vae), Denormalization(norm.scale.cpu(), norm.shift.cpu())
         generator = torch.Generator("cpu").manual_seed(0)
         channels = vae.config.latent_channels * PATCH**2
         coarse = torch.randn((pictures, channels, 2, 2), generator=generator)
         smooth = functional.interpolate(coarse, grid, mode="bilinear", align_corners=False)
         rough = torch.randn(smooth.shape, generator=generator) * torch.linspace(0.1, 0.8, pictures).reshape(-1, 1, 1, 1)
-        tokens = (smooth + rough).flatten(2).transpose(1, 2).to(vae.device)
-        values = unpack(norm, tokens, grid)
-        pixels = run_decoder(vae, values.to(vae.dtype)).to(torch.float32)
+        values = unpack(norm_here, (smooth + rough).flatten(2).transpose(1, 2), grid)
+        pixels = run_decoder(here, values)
         side = pixels.shape[-1] // values.shape[-1]
         blocks = functional.pixel_unshuffle(pixels, side)
         weight = torch.linalg.lstsq(_with_one(_rows(values)), _rows(blocks)).solution
-        return cls(norm, weight, side)
+        return cls(norm, weight.to(norm.scale.device), side)
 
     def __call__(self, latents: torch.Tensor, grid: Grid) -> Image.Image:
         """The preview of tokens float32 [1, rows * columns, 4 C], at the picture's full size."""
@@ -249,18 +253,39 @@ class Preview:
     def __init__(self, vae: AutoencoderKLFlux2, norm: Denormalization, tiny: TinyDecoder | None, said: str) -> None:
         self.vae, self.norm, self.tiny, self.said = vae, norm, tiny, said
         self._linear: LinearDecoder | None = None
+        self._failed = False
 
-    def __call__(self, latents: torch.Tensor, grid: Grid) -> Image.Image:
-        """The preview of tokens float32 [1, rows * columns, 4 C], at the picture's full size. A preview never costs the picture."""
+    def __call__(self, latents: torch.Tensor, grid: Grid) -> Image.Image | None:
+        """The preview of tokens float32 [1, rows * columns, 4 C], at the picture's full size.
+
+        A preview never costs the picture: where the tiny decoder fails, the linear one shows the steps, and where that fails, nothing.
+        """
         if (tiny := self.tiny) is not None:
             try:
                 return tiny(latents, grid)
-            except torch.OutOfMemoryError:
-                self.tiny, self.said = None, f"linear: no memory for {tiny.name} beside the model"
-                _log.warning("previews are %s", self.said)
-        if self._linear is None:
-            self._linear = LinearDecoder.fit(self.vae, self.norm)
-        return self._linear(latents, grid)
+            except Exception as error:  # noqa: BLE001 (whatever it is, the picture does not need it)
+                self.tiny = None
+                self._say(f"linear: {_why(error, f'{tiny.name} beside the model')}")
+        if self._failed:
+            return None
+        try:
+            if self._linear is None:
+                self._linear = LinearDecoder.fit(self.vae, self.norm)
+            return self._linear(latents, grid)
+        except Exception as error:  # noqa: BLE001 (the same)
+            self._failed = True
+            self._say(f"not shown: {_why(error, 'them')}")
+            return None
+
+    def _say(self, said: str) -> None:
+        self.said = said
+        _log.warning("previews are %s", said)
+
+
+def _why(error: Exception, what: str) -> str:
+    if lacks_memory(error):
+        return f"no memory for {what}"
+    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
 
 
 def choose_preview(

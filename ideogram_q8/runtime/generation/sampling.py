@@ -90,8 +90,8 @@ class Step:
         """The model's guess of the end, float32 [1, tokens, channels]: all of what is left of the way at this velocity."""
         return torch.add(self.latents, self.velocity, alpha=self.next_sigma)
 
-    def preview(self) -> Image.Image:
-        """What the picture will be like, at full size, for a small part of a step's price."""
+    def preview(self) -> Image.Image | None:
+        """What the picture will be like, at full size, for a small part of a step's price; None where nothing can show it."""
         return self.model.preview(self.clean, self.request.grid)
 
 

@@ -19,6 +19,7 @@ from transformers import PreTrainedTokenizerBase, Qwen3VLTextModel
 from ideogram_q8.builds import Artifact
 from ideogram_q8.builds.gguf_build import GgufBuild
 from ideogram_q8.builds.opening import Build, open_text_encoder_build, open_weights, origin
+from ideogram_q8.errors import ResourceError
 from ideogram_q8.formats.manifest import identity, variant_name
 from ideogram_q8.machine.devices import ATTENTIONS, AUTO, COMPUTES
 from ideogram_q8.model.architecture import BRANCHES, SIDE_MULTIPLE, Branch, Traits, TransformerConfig
@@ -148,7 +149,7 @@ class Model:
         if self.plan is not None and self.plan.encoder == "streamed":
             return None
         needed = 0 if self._text_encoder else self._encoder_bytes()
-        return None if needed > usage.available_bytes(self.device) else self.text_encoder
+        return None if needed > usage.room(self.device) else self.text_encoder
 
     def text_files(self) -> tuple[Path, ...]:
         """The files that text encoder and tokenizer are made from."""
@@ -163,6 +164,19 @@ class Model:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
+    def device_bytes(self) -> int:
+        """Bytes of all networks that are on the device now."""
+        encoder = () if self._text_encoder is None else (self._text_encoder,)
+        return usage.module_bytes(*self.branches.values(), self.vae, *encoder, device=self.device)
+
+    def has_room(self, width: int, height: int) -> bool:
+        """Whether the device has room for a picture of this size as the model is placed."""
+        try:
+            self.placement(width, height)
+        except ResourceError:
+            return False
+        return True
+
     def placement(self, width: int, height: int) -> usage.Placement:
         """What a picture of this size takes; both branches at once only where that costs nothing else its room.
 
@@ -176,7 +190,7 @@ class Model:
         if self.plan is not None and self.plan.encoder == "streamed":
             encoder = SLOTS * self._networks(encoder).encoder.layer
         weights = usage.Weights(transformers, encoder, vae)
-        available = usage.available_bytes(self.device) + transformers + vae + loaded
+        available = usage.room(self.device) + transformers + vae + loaded
         networks, size, kind = self._networks(encoder), (width, height), self.device.type
         apart = usage.predict(weights, budget.activations(networks, size, device=kind), available)
         usage.check(apart.peak_bytes, available, f"a picture of {width}x{height}", self.device)
@@ -223,6 +237,7 @@ def load(
     compute: str = COMPUTES[0],
     attention: str = ATTENTIONS[0],
     plan: Plan | None = None,
+    size: tuple[int, int] | None = None,
 ) -> Model:
     """Loads `pocket`, a source folder or Hub id (variant fp8), an artifact folder, GGUF files, or what is open already.
 
@@ -231,7 +246,8 @@ def load(
         text_encoder: an artifact folder or a GGUF file to take the text encoder from, in place of the checkpoint.
         compute: one of COMPUTES, what Linears in ggml's blocks compute in; other builds have no choice.
         attention: one of ATTENTIONS. As of `compute`, "int8" changes pictures, and so the model's name and identity.
-        plan: what is streamed; None is, on CUDA, the first of `budget.PLANS` with room for a picture of the model's own size.
+        plan: what is streamed; None is, on CUDA, the first of `budget.PLANS` with room for a picture of `size`.
+        size: width and height of the largest picture to come; None is the model's own.
 
     Raises:
         SourceError, ArtifactError: the folder or one of its files is missing or not what it claims to be.
@@ -258,10 +274,12 @@ def load(
         digests += encoder.digests
     compute = compute if blocks or (encoder is not None and encoder.has_blocks) else COMPUTES[0]
     variant = variant_name(variant, attention, compute)
-    plan = plan or find_plan(AUTO, opened, opened.traits.default_size, place, dtype, compute, attention)
+    size = size or opened.traits.default_size
+    usage.keep_off_main_memory(place)
+    plan = plan or find_plan(AUTO, opened, size, place, dtype, compute, attention)
     streamed = () if plan is None else plan.streamed
     weights = usage.weight_bytes([path for branch in BRANCHES if branch not in streamed for path in readers[branch].files])
-    usage.check(weights, usage.available_bytes(place), f"variant {variant}", place)
+    usage.check(weights, usage.room(place), f"variant {variant}", place)
     homes = {branch: torch.device("cpu") if branch in streamed else place for branch in BRANCHES}
     model = Model(
         variant=variant,
@@ -287,9 +305,9 @@ def load(
     if streamed:
         model.stream(streamed, place)
     schemes = {scheme for linears in model.schemes.values() for scheme in linears.values()}
-    products = model.products(opened.traits.default_size)
+    products = model.products(size)
     try_programs(config, place, dtype, products, schemes, int8_attention=attention == "int8")
     if model.side is not None and not streamed:
-        pair = inventory.pair(describe(opened, dtype, compute, attention), opened.traits.default_size)
+        pair = inventory.pair(describe(opened, dtype, compute, attention), size)
         _log.info("both branches: %s", table.branches_note(place, pair))
     return model

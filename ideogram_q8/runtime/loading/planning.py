@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 
 import torch
 
 from ideogram_q8.builds import Artifact
 from ideogram_q8.builds.opening import Build, origin
+from ideogram_q8.errors import ResourceError
 from ideogram_q8.machine.devices import ATTENTIONS, AUTO, COMPUTES
 from ideogram_q8.runtime.memory import budget, inventory, usage
 from ideogram_q8.runtime.memory.budget import Plan
 from ideogram_q8.sources import Source
+
+_log = logging.getLogger(__name__)
 
 
 def find_plan(
@@ -22,18 +26,34 @@ def find_plan(
     dtype: torch.dtype,
     compute: str = COMPUTES[0],
     attention: str = ATTENTIONS[0],
+    held: int = 0,
 ) -> Plan | None:
     """The plan that a person asks for by its key; `auto` is the first with room for pictures of `size` on a CUDA device, or None.
 
+    Faster plans that `auto` skips because they pin more main memory than there is are named in the log.
+
+    Args:
+        held: bytes of the device that will be given back before anything is loaded.
+
     Raises:
         RequestError: there is no such plan for this kind of device.
+        ResourceError: the plan that was asked for pins more main memory than there is.
     """
-    if key != AUTO:
-        return budget.plan_named(key, device.type)
+    chosen = None if key == AUTO else budget.plan_named(key, device.type)
     if device.type != "cuda":
-        return None
-    fits = budget.first_that_fits(describe(opened, dtype, compute, attention), size, usage.room(device))
-    return None if fits is None else fits.plan
+        return chosen
+    networks, host = describe(opened, dtype, compute, attention), usage.pinnable_bytes()
+    if chosen is not None:
+        asked = budget.footprint(networks, chosen, size)
+        if asked.host > host:
+            raise ResourceError(
+                f"--plan {key} {budget.pins(asked, host)}; choose a smaller variant, a plan that streams less, or close other programs"
+            )
+        return chosen
+    found = budget.choose_plan(networks, size, usage.room(device) + held, host=host)
+    for each in found.short_of_host:
+        _log.warning("plan %s is skipped: it %s", each.plan.key, budget.pins(each, host))
+    return None if found.fits is None else found.fits.plan
 
 
 def describe(

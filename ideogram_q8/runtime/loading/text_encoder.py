@@ -53,6 +53,6 @@ def load_text_encoder(
     """
     place, (reader, config) = torch.device(device), encoder_weights(source.folder, build)
     weights = usage.weight_bytes(reader.files, LANGUAGE_MODEL)
-    usage.check(weights, usage.available_bytes(place), "the text encoder", place)
+    usage.check(weights, usage.room(place), "the text encoder", place)
     tokenizer = load_tokenizer(source.folder / "tokenizer")
     return TextEncoder(build_text_encoder(reader, config, place, dtype, compute), tokenizer, config)

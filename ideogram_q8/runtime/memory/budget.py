@@ -2,13 +2,14 @@
 
 A picture has three stages: the caption is encoded, latents are denoised, the picture is decoded. Plans say what of the networks stays
 on the device meanwhile; they are tried in order, fastest first. Host memory that a plan asks for is pinned, so it counts as well.
-What is left out: the libraries' own memory (0.3 to 0.6 GB of a CUDA device, for which `usage.RESERVED` is left), other programs, the
-allocator's slack. Branches are counted one after the other: both run at once only where there is room left (`Model.placement`).
+What is left out: the libraries' own memory and the allocator's slack, for which `usage.room` leaves some of a card; and other programs.
+Branches are counted one after the other: both run at once only where there is room left (`Model.placement`).
 """
 
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -132,12 +133,43 @@ def footprint(
     )
 
 
+@dataclass(frozen=True)
+class Choice:
+    """The first plan that fits, None where none does; and faster ones that the device has room for, but not the host."""
+
+    fits: Footprint | None
+    short_of_host: tuple[Footprint, ...]
+
+
+def choose_plan(
+    networks: Networks,
+    size: tuple[int, int],
+    available: int,
+    text_tokens: int = MAX_TEXT_TOKENS,
+    device: str = "cuda",
+    host: int = sys.maxsize,
+) -> Choice:
+    """The first plan within `available` bytes of the device and `host` bytes of pinned main memory."""
+    skipped: list[Footprint] = []
+    for plan in plans(device):
+        found = footprint(networks, plan, size, text_tokens, device)
+        if found.peak <= available and found.host <= host:
+            return Choice(found, tuple(skipped))
+        if found.peak <= available:
+            skipped.append(found)
+    return Choice(None, tuple(skipped))
+
+
+def pins(found: Footprint, host: int) -> str:
+    """What a plan pins of main memory, and what can be pinned: in words."""
+    return f"pins {found.host / 1e9:.1f} GB of main memory, {host / 1e9:.1f} GB can be"
+
+
 def first_that_fits(
     networks: Networks, size: tuple[int, int], available: int, text_tokens: int = MAX_TEXT_TOKENS, device: str = "cuda"
 ) -> Footprint | None:
     """The footprint of the first plan within `available` bytes of the device; None where none is."""
-    found = (footprint(networks, plan, size, text_tokens, device) for plan in plans(device))
-    return next((each for each in found if each.peak <= available), None)
+    return choose_plan(networks, size, available, text_tokens, device).fits
 
 
 def least(networks: Networks, size: tuple[int, int], text_tokens: int = MAX_TEXT_TOKENS, device: str = "cuda") -> Footprint:

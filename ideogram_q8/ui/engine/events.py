@@ -59,7 +59,7 @@ class Painting:
     total: int
     seconds_per_step: float
     seconds_left: float
-    preview: Image.Image
+    preview: Image.Image | None
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,23 +13,28 @@ from ideogram_q8.builds.gguf_build import is_gguf, open_transformers
 from ideogram_q8.builds.reader import read_manifest
 from ideogram_q8.model.architecture import BRANCHES, Branch, TransformerConfig
 from ideogram_q8.recipes import Recipe, choose
-from ideogram_q8.runtime.memory import budget, inventory
+from ideogram_q8.runtime.memory import budget, inventory, usage
 from ideogram_q8.runtime.memory.budget import Networks
 
 
 @dataclass(frozen=True)
 class Fit:
-    """Peak bytes of a picture under the first plan that fits, or the thriftiest; `plan` is None where none fits."""
+    """Peak bytes of a picture under the first plan that fits, or the thriftiest; `plan` is None where none fits.
+
+    `short_of_host` is what faster plans lack of main memory, in words.
+    """
 
     needed: int
     available: int
     plan: str | None
     offloads: bool
+    short_of_host: str = ""
 
     def __str__(self) -> str:
+        lacks = f" ({self.short_of_host})" if self.short_of_host else ""
         if self.plan is None:
-            return f"does not fit: {self.available / 1e9:.1f} GB free"
-        return f"fits with offload: {self.plan}" if self.offloads else "fits"
+            return f"does not fit: {self.available / 1e9:.1f} GB free{lacks}"
+        return f"fits with offload: {self.plan}{lacks}" if self.offloads else f"fits{lacks}"
 
 
 def fit(base: Networks, variant: str, given: str | None, size: tuple[int, int], available: int, device: str) -> Fit:
@@ -40,10 +46,14 @@ def fit(base: Networks, variant: str, given: str | None, size: tuple[int, int], 
         available: bytes of the device.
     """
     networks = dataclasses.replace(base, schemes=_schemes(base, variant, given))
-    found = budget.first_that_fits(networks, size, available, device=device)
+    host = usage.pinnable_bytes() if device == "cuda" else sys.maxsize
+    choice = budget.choose_plan(networks, size, available, device=device, host=host)
+    lacks = "; ".join(f"{each.plan.name} {budget.pins(each, host)}" for each in choice.short_of_host)
+    found = choice.fits
     if found is None:
-        return Fit(budget.least(networks, size, device=device).peak, available, None, offloads=True)
-    return Fit(found.peak, available, found.plan.name, offloads=bool(found.plan.streamed) or found.plan.encoder == "streamed")
+        return Fit(budget.least(networks, size, device=device).peak, available, None, offloads=True, short_of_host=lacks)
+    offloads = bool(found.plan.streamed) or found.plan.encoder == "streamed"
+    return Fit(found.peak, available, found.plan.name, offloads, lacks)
 
 
 def _schemes(base: Networks, variant: str, given: str | None) -> Mapping[Branch, Mapping[str, str]]:

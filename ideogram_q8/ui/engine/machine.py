@@ -17,8 +17,10 @@ from ideogram_q8.errors import RequestError
 from ideogram_q8.machine import nvml
 from ideogram_q8.measure.measurement import hardware
 from ideogram_q8.model.architecture import BRANCHES, SIDE_MULTIPLE, TransformerConfig, linears
-from ideogram_q8.runtime.kernels import block_products, expansion_refusal
+from ideogram_q8.runtime.kernels import BlockProduct, block_products, expansion_refusal
+from ideogram_q8.runtime.kernels.attention import sdpa
 from ideogram_q8.runtime.kernels.choosing import table
+from ideogram_q8.runtime.kernels.choosing.choice import lacks_memory
 from ideogram_q8.runtime.memory import inventory, usage
 from ideogram_q8.runtime.memory.budget import Encoder, Networks
 from ideogram_q8.runtime.text import caption_cache
@@ -91,19 +93,44 @@ def gauges(device: str) -> list[Gauge]:
     return [card, Gauge("of it, this program's tensors", torch.cuda.memory_allocated(device), card_total), *rows]
 
 
+def kernels_of(studio: Studio, size: tuple[int, int]) -> list[Kernel]:
+    """`kernels` for what a studio runs; while a picture is painted, a row that says why there are none.
+
+    Back ends are tried when they are chosen, which takes up to 0.9 GB for a picture of 2048x2048: more than a painting model leaves.
+    """
+    with studio.unoccupied() as free:
+        if free:
+            return kernels(studio.config, size, studio.device, getattr(torch, studio.dtype))
+    return [
+        Kernel("Kernels", "a picture is being painted, and trying kernels needs the device: open this tab again after it", ())
+    ]
+
+
 def kernels(config: TransformerConfig, size: tuple[int, int], device: str, dtype: torch.dtype) -> list[Kernel]:
     """What computes a picture of `size` (width, height): the W8A8 products of a block, how ggml's blocks are expanded, and whether both
     branches run at once."""
     found: dict[tuple[str, tuple[tuple[str, str], ...]], list[str]] = {}
     for product in block_products(config, size[0] * size[1] // SIDE_MULTIPLE**2, device, dtype):
-        choice = product.choose()
-        found.setdefault((choice.backend.name, choice.refused), []).append(product.name)
+        found.setdefault(_chosen(product), []).append(product.name)
     products = [Kernel(f"INT8 of {', '.join(names)}", runs, refused) for (runs, refused), names in found.items()]
     reason = expansion_refusal("q4_k", torch.device(device))
     blocks = Kernel(
         "GGUF blocks are expanded by", "plain torch" if reason else "Triton", (("Triton", reason),) if reason else ()
     )
-    return [*products, blocks, Kernel("Both branches of INT8 run", _branches(config, size, device, dtype), ())]
+    found_attention = sdpa.chosen_on(torch.device(device), dtype, config.attention_head_dim)
+    attention = Kernel("Attention is computed by", found_attention.runs, found_attention.refused)
+    return [*products, blocks, attention, Kernel("Both branches of INT8 run", _branches(config, size, device, dtype), ())]
+
+
+def _chosen(product: BlockProduct) -> tuple[str, tuple[tuple[str, str], ...]]:
+    """The name of the back end that computes a product, and what was refused; beside a model that fills the card there may be neither."""
+    try:
+        choice = product.choose()
+    except Exception as error:
+        if not lacks_memory(error):
+            raise
+        return "not tried yet: no memory for it beside the model that is loaded", ()
+    return choice.backend.name, choice.refused
 
 
 def _branches(config: TransformerConfig, size: tuple[int, int], device: str, dtype: torch.dtype) -> str:

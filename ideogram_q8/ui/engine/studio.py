@@ -23,7 +23,9 @@ import torch
 from ideogram_q8.builds.variants import Variant
 from ideogram_q8.errors import RequestError, ResourceError
 from ideogram_q8.formats.png import write_png
+from ideogram_q8.machine.devices import AUTO
 from ideogram_q8.model.architecture import IDEOGRAM4, Traits, TransformerConfig
+from ideogram_q8.runtime.kernels.choosing.choice import lacks_memory
 from ideogram_q8.runtime.memory import usage
 from ideogram_q8.sources import open_source, open_text_encoder
 from ideogram_q8.ui.engine.events import Event, Loading, Picture, StepTracker
@@ -116,9 +118,11 @@ class Studio:
 
     def available(self) -> int:
         """Bytes that a plan may use of the device, those of the one that is loaded included."""
-        model = self._model
-        held = 0 if model is None else usage.module_bytes(*model.branches.values(), model.vae)
-        return usage.room(torch.device(self.device)) + held
+        return usage.room(torch.device(self.device)) + self._held()
+
+    def _held(self) -> int:
+        """Bytes of the device that the loaded model gives back when it is dropped."""
+        return 0 if self._model is None else self._model.device_bytes()
 
     def fit(self, variant: Variant, size: tuple[int, int]) -> Fit | None:
         """What a picture of `size` (width, height) takes, and whether the device has it; None while that is not known."""
@@ -170,7 +174,9 @@ class Studio:
         with self._busy:
             try:
                 yield self._until_closed(emit)
-            except (torch.OutOfMemoryError, MemoryError) as error:
+            except Exception as error:
+                if not lacks_memory(error):
+                    raise
                 traceback.clear_frames(error.__traceback__)
                 self._drop()
                 raise ResourceError(f"{self.device} ran out of memory; close other programs") from error
@@ -185,6 +191,16 @@ class Studio:
         self._drop()
         alone = load_text_encoder(open_text_encoder(self.stock.whole_source()), self.device, getattr(torch, self.dtype))
         return alone.model, alone.tokenizer
+
+    @contextmanager
+    def unoccupied(self) -> Iterator[bool]:
+        """Whether no picture is painted; none will be within the context where none is."""
+        free = self._busy.acquire(blocking=False)
+        try:
+            yield free
+        finally:
+            if free:
+                self._busy.release()
 
     @contextmanager
     def idle(self) -> Iterator[None]:
@@ -222,7 +238,9 @@ class Studio:
 
         try:
             result, tracked = self._compute(variant, request, emit)
-        except (torch.OutOfMemoryError, MemoryError) as error:
+        except Exception as error:
+            if not lacks_memory(error):
+                raise
             traceback.clear_frames(error.__traceback__)  # where it failed, the model is still a local variable
             self._drop()
             raise self._no_memory(variant, request) from error
@@ -238,7 +256,7 @@ class Studio:
         """The picture, and the peak of each stage before its decoding. Everything else it knows ends with it, also when it fails."""
         from ideogram_q8.runtime.generation import sampling
 
-        model = self._load(variant, emit)
+        model = self._load(variant, (request.width, request.height), emit)
         tracker = StepTracker(variant, model, emit)
         tracker.encode(request)
         return sampling.generate(model, request, on_step=tracker), tracker.stages
@@ -266,16 +284,28 @@ class Studio:
             f"{self.available() / 1e9:.1f} GB are free; {choice}, or close other programs"
         )
 
-    def _load(self, variant: str, emit: Emit[Event]) -> Model:
+    def _load(self, variant: str, size: tuple[int, int], emit: Emit[Event]) -> Model:
+        """The variant, placed so that it has room for a picture of `size`; it is loaded anew where another plan has.
+
+        A model stays placed as the largest picture needed it: going back costs a load, and what is streamed is mostly hidden.
+        """
+        from ideogram_q8.builds.opening import open_weights
         from ideogram_q8.runtime.loading.model import load
+        from ideogram_q8.runtime.loading.planning import find_plan
 
-        if self._model is not None and self._model_variant == variant:
-            return self._model
-
+        model = self._model if self._model_variant == variant else None
+        if model is not None and model.has_room(*size):
+            return model
         location, source = self.stock.location(variant, emit)
+        opened, dtype = open_weights(location, source=source), getattr(torch, self.dtype)
+        if model is not None:
+            plan = find_plan(AUTO, opened, size, torch.device(self.device), dtype, held=self._held())
+            if plan in (None, model.plan):
+                return model  # which says what is missing when it is to paint
         emit(Loading(variant))
+        del model
         self._drop()
-        model = load(location, source=source, device=self.device, dtype=getattr(torch, self.dtype))
+        model = load(opened, device=self.device, dtype=dtype, size=size)
         model.preview_decoder = self.preview_decoder
         self._model, self._model_variant = model, variant
         return self._model

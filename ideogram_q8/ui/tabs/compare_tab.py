@@ -156,7 +156,7 @@ def _paint_all(
 def _show(parts: _Parts, label: str, event: Work) -> tuple[str, dict[object, object]]:
     """How far a picture is, in words and on the page."""
     update: dict[object, object] = {parts.status: fragments.progress(event, label)}
-    if isinstance(event, Painting):
+    if isinstance(event, Painting) and event.preview is not None:
         update[parts.preview] = gr.update(value=event.preview, visible=True)
     return f"{fragments.where(event)} of {label}", update
 

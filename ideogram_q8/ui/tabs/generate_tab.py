@@ -178,7 +178,7 @@ def _generate(
 def _show(parts: _Parts, label: str, event: Work) -> tuple[str, dict[object, object]]:
     """How far a picture is, in words and on the page."""
     update: dict[object, object] = {parts.status: fragments.progress(event, label)}
-    if isinstance(event, Painting):
+    if isinstance(event, Painting) and event.preview is not None:
         update[parts.picture] = event.preview
     return fragments.where(event), update
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
-import torch
 
 from ideogram_q8.errors import RequestError
 from ideogram_q8.ui.engine.studio import Studio, warm_up
@@ -53,8 +52,7 @@ def build_machine_tab(desk: Desk, tabs: gr.Tabs, tab: gr.Tab, *, everything: boo
 
     def open_tab(width: float, height: float, owner: str | None, request: gr.Request) -> dict[object, object]:
         machine = _machine()
-        config, dtype = studio.config, getattr(torch, studio.dtype)
-        found = machine.kernels(config, (int(width), int(height)), studio.device, dtype)
+        found = machine.kernels_of(studio, (int(width), int(height)))
         return {
             parts.facts: gauges.facts(
                 machine.facts(studio.device) | {"Previews": studio.preview or "chosen with the first picture"}

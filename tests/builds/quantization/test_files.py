@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 
 import gguf
@@ -12,8 +13,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from ideogram_q8.builds import open_artifact
-from ideogram_q8.builds.layout import file_name
+from ideogram_q8.builds.layout import Packaging, file_name
 from ideogram_q8.builds.quantization import Progress, quantize
+from ideogram_q8.builds.quantization.part import PartJob
 from ideogram_q8.errors import ArtifactError
 from ideogram_q8.formats.manifest import Manifest
 from ideogram_q8.model.architecture import BRANCHES, linears
@@ -98,6 +100,24 @@ def test_pieces_do_not_show_in_the_files(source, tmp_path, monkeypatch):
     whole = quantize(source, recipe, tmp_path / "whole")
     monkeypatch.setattr("ideogram_q8.builds.quantization.part._PIECE", 20_000)
     assert quantize(source, recipe, tmp_path / "pieces").artifact_sha256 == whole.artifact_sha256
+
+
+def test_a_card_is_given_larger_pieces(source, monkeypatch):
+    """A launch costs a card what a piece of a processor's size takes to compute."""
+    recipe = choose("q4_k_s", source.config)
+    counts = {}
+    monkeypatch.setattr("ideogram_q8.builds.quantization.part._PIECE", 1000)
+    monkeypatch.setattr("ideogram_q8.builds.quantization.part._PIECE_ELSEWHERE", 50_000)
+    for device in ("cpu", "cuda"):
+        job = PartJob(source, recipe, "conditional", "cpu", None, Packaging())
+        monkeypatch.setattr(job, "device", device)
+        pieces = [piece for file in job.files for piece in job.pieces(file, {})]
+        counts[device] = len(pieces)
+        largest = 1000 if device == "cpu" else 50_000
+        for piece in pieces:
+            shape = source.branch("conditional").shape(piece.name)
+            assert piece.stop - piece.start == 1 or (piece.stop - piece.start) * math.prod(shape[1:]) <= largest
+    assert counts["cuda"] < counts["cpu"] / 4
 
 
 def mixed_recipe() -> Recipe:

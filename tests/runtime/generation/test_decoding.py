@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 import hashlib
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKLFlux2
+from torch.nn import functional
 
 from ideogram_q8.model import latent_norm
 from ideogram_q8.model.architecture import IDEOGRAM4, IDEOGRAM4_TRAITS
@@ -18,6 +20,7 @@ from ideogram_q8.runtime.generation.decoding import decode, denormalization, of_
 from ideogram_q8.runtime.generation.preview import LinearDecoder
 from ideogram_q8.runtime.loading.networks import load_vae
 from tests.runtime.generation.example import tiny_vae
+from tests.second_device import NAME, second_device
 from tests.synthetic import TINY, TINY_TRAITS
 
 
@@ -50,7 +53,7 @@ def test_a_picture_has_sixteen_pixels_a_token(vae: AutoencoderKLFlux2) -> None:
 def test_a_linear_decoder_is_imitated_exactly(vae: AutoencoderKLFlux2, monkeypatch: pytest.MonkeyPatch) -> None:
     """A decoder that shows channel 0 as red and the negative of channel 1 as blue, in 8x8 blocks."""
 
-    def shown(_: AutoencoderKLFlux2, values: torch.Tensor) -> torch.Tensor:
+    def shown(_: AutoencoderKLFlux2, values: torch.Tensor, *_strip: int) -> torch.Tensor:
         planes = torch.stack([values[:, 0] / 20, torch.zeros_like(values[:, 0]), 0.1 - values[:, 1] / 20], 1)
         return planes.repeat_interleave(8, -1).repeat_interleave(8, -2)
 
@@ -87,6 +90,57 @@ def test_strips_have_no_seams(
     latents = torch.randn(1, 4, *size, generator=torch.Generator().manual_seed(3))
     expected = large_vae.decode(latents, return_dict=False)[0]
     assert (run_decoder(large_vae, latents) - expected).abs().max() < 1e-4 * expected.abs().max()
+
+
+MESSAGES = [
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.00 GiB"),
+    RuntimeError("CUDA error: out of memory"),
+    RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+    RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+]
+
+
+@pytest.mark.parametrize("error", MESSAGES, ids=[type(each).__name__ + str(each)[-20:] for each in MESSAGES])
+@pytest.mark.parametrize("most", [3000, 0], ids=["smaller strips", "the CPU"])
+def test_a_picture_outlives_a_decoder_that_runs_out_of_memory(
+    large_vae: AutoencoderKLFlux2,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    most: int,
+    error: Exception,
+) -> None:
+    """A device that has no room for convolutions of more than `most` values; whatever words say so."""
+    plain, norm, grid = functional.conv2d, of_vae(large_vae), (6, 5)
+    tokens = torch.randn(1, 30, 16, generator=torch.Generator().manual_seed(3))
+    expected = decode(large_vae, norm, tokens, grid)
+
+    def convolve(x: torch.Tensor, *rest: Any) -> torch.Tensor:
+        if x.device.type == NAME and x.numel() > most:
+            raise error
+        return plain(x, *rest)
+
+    monkeypatch.setattr(decoding, "_STRIP_ELSEWHERE", 30_000)
+    with second_device() as far:
+        there = copy.deepcopy(large_vae).to(far)
+        norm_there = decoding.Denormalization(norm.scale.to(far), norm.shift.to(far))
+        monkeypatch.setattr(functional, "conv2d", convolve)
+        found = decode(there, norm_there, tokens.to(far), grid)
+        assert {each.device.type for each in there.parameters()} == {NAME}
+    difference = np.abs(np.asarray(found, dtype=int) - np.asarray(expected, dtype=int))
+    assert difference.max() <= 1
+    assert ("decoded on the CPU" in caplog.text) == (most == 0)
+    assert "far:0 ran out of memory while a picture was decoded" in caplog.text
+
+
+def test_other_faults_of_the_decoder_are_not_hidden(large_vae: AutoencoderKLFlux2, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: Any) -> torch.Tensor:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(functional, "conv2d", fails)
+    with second_device() as far, pytest.raises(RuntimeError, match="illegal memory access"):
+        there = copy.deepcopy(large_vae).to(far)
+        norm = of_vae(large_vae)
+        decode(there, decoding.Denormalization(norm.scale.to(far), norm.shift.to(far)), torch.zeros(1, 6, 16).to(far), (2, 3))
 
 
 def test_bfloat16_strips_round_like_bfloat16(large_vae: AutoencoderKLFlux2, monkeypatch: pytest.MonkeyPatch) -> None:

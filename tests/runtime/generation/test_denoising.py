@@ -19,6 +19,7 @@ from ideogram_q8.pocket.data import held_out_scenes
 from ideogram_q8.pocket.tokenizer import caption_text
 from ideogram_q8.policies.convrot import convrot
 from ideogram_q8.recipes import choose
+from ideogram_q8.runtime.generation import denoising
 from ideogram_q8.runtime.generation.denoising import Denoiser, Product, position_ids
 from ideogram_q8.runtime.kernels import BlockProduct, Prologue, block_products, int8_linear
 from ideogram_q8.runtime.kernels import choose as choose_backend
@@ -60,6 +61,27 @@ def coarse_stock() -> Ideogram4Transformer2DModel:
         parameter.data = parameter.data.to(torch.bfloat16)
     assert torch.equal(transformer.rotary_emb.inv_freq, frequencies)  # float32, as `from_pretrained` keeps it
     return transformer
+
+
+def tf32(values: torch.Tensor) -> torch.Tensor:
+    """With the 10 bits after the first that TF32 keeps."""
+    return (values.float().contiguous().view(torch.int32) & ~0x1FFF).view(torch.float32)
+
+
+@pytest.mark.parametrize("coarse", [False, True], ids=["float32", "TF32"])
+def test_rotary_angles_are_the_stock_ones_whatever_products_round_to(
+    stock: Ideogram4Transformer2DModel, monkeypatch: pytest.MonkeyPatch, coarse: bool
+) -> None:
+    positions = position_ids(7, (40, 9))
+    expected = stock.rotary_emb(positions)
+    if coarse:
+        plain = torch.Tensor.__matmul__
+        monkeypatch.setattr(torch.Tensor, "__matmul__", lambda a, b: plain(tf32(a), tf32(b)))
+        assert not torch.equal(stock.rotary_emb(positions)[0], expected[0])
+    cos, sin = (each[:, :, 0] for each in denoising._rotary(stock, positions, torch.float32))
+    assert torch.equal(cos, expected[0])
+    half = sin.shape[-1] // 2
+    assert torch.equal(torch.cat([-sin[..., :half], sin[..., half:]], -1), expected[1])
 
 
 @torch.no_grad()

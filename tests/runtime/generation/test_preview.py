@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import json
 import logging
@@ -21,10 +22,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from ideogram_q8.errors import SourceError
 from ideogram_q8.model.architecture import IDEOGRAM4, IDEOGRAM4_TRAITS, linears
 from ideogram_q8.runtime.generation import preview
-from ideogram_q8.runtime.generation.decoding import denormalization, of_vae, to_image, unpack
+from ideogram_q8.runtime.generation.decoding import Denormalization, denormalization, of_vae, to_image, unpack
 from ideogram_q8.runtime.generation.preview import LinearDecoder, choose_preview, find, load_tiny
 from ideogram_q8.runtime.loading.model import load
 from tests.runtime.generation.example import tiny_vae
+from tests.second_device import second_device
 from tests.synthetic import Tensors
 
 GRID = (3, 4)
@@ -231,6 +233,46 @@ def test_without_memory_for_it_the_linear_preview_goes_on(vae: AutoencoderKLFlux
     assert linear.said == "linear: the checkpoint has no taef2.safetensors, nor has the Hub's cache madebyollin/taef2"
     assert alike(shown(TOKENS, GRID), linear(TOKENS, GRID))
     assert shown.said == "linear: no memory for taef2.safetensors beside the model"
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            RuntimeError("cusolver error: CUSOLVER_STATUS_ALLOC_FAILED, when calling `cusolverDnCreate(handle)`"),
+            "no memory for them",
+        ),
+        (RuntimeError("CUDA driver error: invalid argument"), "RuntimeError: CUDA driver error: invalid argument"),
+    ],
+)
+def test_a_preview_that_fails_is_not_shown_and_not_tried_again(
+    vae: AutoencoderKLFlux2, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
+) -> None:
+    tried = []
+
+    def fails(*_: object) -> None:
+        tried.append(1)
+        raise error
+
+    monkeypatch.setattr(torch.linalg, "lstsq", fails)
+    shown = choose_preview(vae, of_vae(vae), normalised=True, folder=tmp_path / "nowhere")
+    assert shown(TOKENS, GRID) is None and shown(TOKENS, GRID) is None
+    assert len(tried) == 1 and shown.said == f"not shown: {said}"
+
+
+def test_the_linear_preview_is_fitted_on_the_cpu_in_float32(vae: AutoencoderKLFlux2, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the model is in: a card that is full of it is asked for nothing but the picture's own preview."""
+    inner, seen = preview.run_decoder, []
+    monkeypatch.setattr(preview, "run_decoder", lambda *given: seen.append(given) or inner(*given))
+    expected = LinearDecoder.fit(vae, of_vae(vae))
+    with second_device() as far:
+        there = copy.deepcopy(vae).to(far)
+        norm = of_vae(vae)
+        found = LinearDecoder.fit(there, Denormalization(norm.scale.to(far), norm.shift.to(far)))
+        assert found.weight.device.type == far.type
+        torch.testing.assert_close(found.weight.cpu(), expected.weight, rtol=1e-3, atol=1e-4)
+    for used, values in seen:
+        assert (used.device.type, used.dtype, values.device.type, values.dtype) == ("cpu", torch.float32) * 2
 
 
 def test_it_is_found_beside_the_checkpoint_or_in_the_hubs_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

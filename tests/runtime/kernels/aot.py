@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
 import triton
@@ -135,22 +136,39 @@ def row_quantizer(target: int, width: int) -> MachineCode:
 
 
 def _over_rows(
-    target: int, program: triton.runtime.JITFunction, pointers: Mapping[str, str], numbers: Mapping[str, str], width: int
+    target: int,
+    program: triton.runtime.JITFunction,
+    pointers: Mapping[str, str],
+    numbers: Mapping[str, str],
+    width: int,
+    turn: Mapping[str, int] = MappingProxyType({}),
 ) -> MachineCode:
     block = triton_rows.row_block(width)
     types = {**pointers, "width": "i32", **numbers}
-    return compile_for(target, program, types, {"BLOCK": block}, (*pointers, "width"), num_warps=triton_rows.row_warps(block))
+    constants = {"BLOCK": block, **turn}
+    return compile_for(target, program, types, constants, (*pointers, "width"), num_warps=triton_rows.row_warps(block))
 
 
-def norm_quantizer(target: int, width: int) -> MachineCode:
+def _turn(rotated: bool) -> Mapping[str, int]:
+    return {"GROUP": 256, "STAGES": 4} if rotated else {"GROUP": 1, "STAGES": 0}
+
+
+def rotating_quantizer(target: int, width: int) -> MachineCode:
+    """`rotate_and_quantize` of bfloat16."""
+    pointers = {"x": "*bf16", "codes": "*i8", "scale": "*fp32"}
+    return _over_rows(target, rows.rotate_and_quantize, pointers, {}, width, _turn(True))
+
+
+def norm_quantizer(target: int, width: int, rotated: bool) -> MachineCode:
     """`normalize_and_quantize` of bfloat16."""
     pointers = {"x": "*bf16", "factor": "*bf16", "codes": "*i8", "scale": "*fp32"}
-    return _over_rows(target, rows.normalize_and_quantize, pointers, {"eps": "fp32"}, width)
+    return _over_rows(target, rows.normalize_and_quantize, pointers, {"eps": "fp32"}, width, _turn(rotated))
 
 
-def gate_quantizer(target: int, width: int) -> MachineCode:
+def gate_quantizer(target: int, width: int, rotated: bool) -> MachineCode:
     """`gate_and_quantize` of bfloat16."""
-    return _over_rows(target, rows.gate_and_quantize, {"x": "*bf16", "codes": "*i8", "scale": "*fp32"}, {}, width)
+    pointers = {"x": "*bf16", "codes": "*i8", "scale": "*fp32"}
+    return _over_rows(target, rows.gate_and_quantize, pointers, {}, width, _turn(rotated))
 
 
 def residual(target: int, width: int) -> MachineCode:
@@ -238,8 +256,11 @@ def programs(target: int) -> Iterator[Program]:
             for tiles in triton_int8.CONFIGURATIONS[target // 10]
         ),
         *(("codes", f"rows of {width} to int8", row_quantizer, (width,)) for width in (4608, 12288)),
-        ("rows", "norm and rows of 4608 to int8", norm_quantizer, (4608,)),
-        ("rows", "SwiGLU and rows of 12288 to int8", gate_quantizer, (12288,)),
+        ("rows", "norm and rows of 4608 to int8", norm_quantizer, (4608, False)),
+        ("rows", "SwiGLU and rows of 12288 to int8", gate_quantizer, (12288, False)),
+        ("rows", "rotation and rows of 4608 to int8", rotating_quantizer, (4608,)),
+        ("rows", "norm, rotation and rows of 4608 to int8", norm_quantizer, (4608, True)),
+        ("rows", "SwiGLU, rotation and rows of 12288 to int8", gate_quantizer, (12288, True)),
         ("rows", "norm, gate and residual of 4608", residual, (4608,)),
         ("rows", "norm and positions of 18 heads of 256", heads, (18, 256)),
         ("step", "guidance and Euler step", guided_step, ()),

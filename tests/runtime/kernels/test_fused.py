@@ -69,6 +69,13 @@ def test_without_cuda_plain_torch_does_it() -> None:
     assert fused.refusal(torch.device("cuda"), too_wide) == f"takes rows of at most 16384 values, got {too_wide}"
 
 
+def placed_as_triton_rounds(x: torch.Tensor, factor: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, eps: float) -> None:
+    """Product and sum rounded one after the other; torch's `addcmul_` fuses them in float32 on most CPUs."""
+    normal = functional.rms_norm(x, factor.shape, factor, eps)
+    turned = normal.roll(x.shape[-1] // 2, -1).float() * sin[:, None].float()
+    x.copy_((normal * cos[:, None]).float() + turned)
+
+
 def test_a_triton_that_fails_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     def no_compiler(*_: object) -> None:
         raise RuntimeError("no C compiler")
@@ -85,11 +92,7 @@ def test_a_triton_that_fails_is_refused(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(triton_rows, "guided_step", lambda x, *_: (x, x))
     fused._broken.cache_clear()
     assert "place_heads is not its definition" in str(fused._broken(torch.device("cpu")))
-    monkeypatch.setattr(
-        triton_rows,
-        "place_heads",
-        lambda x, factor, cos, sin, eps: place_heads(x[None], factor, cos[:, None], sin[:, None], eps),
-    )
+    monkeypatch.setattr(triton_rows, "place_heads", placed_as_triton_rounds)
     fused._broken.cache_clear()
     assert "guided_step is not its definition" in str(fused._broken(torch.device("cpu")))
     monkeypatch.setattr(triton_rows, "guided_step", guided_step)

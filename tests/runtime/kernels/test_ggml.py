@@ -114,10 +114,10 @@ def test_a_full_card_is_no_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
 
     kernel._triton_refuses.cache_clear()
     monkeypatch.setattr(kernel.importlib.util, "find_spec", lambda name: name)
-    monkeypatch.setattr(kernel, "_wrong", full)
+    monkeypatch.setattr(kernel, "wrong", full)
     with pytest.raises(torch.OutOfMemoryError):
         kernel._triton_refuses("q4_k", torch.device("cpu"))
-    monkeypatch.setattr(kernel, "_wrong", lambda *_: None)
+    monkeypatch.setattr(kernel, "wrong", lambda *_: None)
     assert kernel._triton_refuses("q4_k", torch.device("cpu")) is None
     kernel._triton_refuses.cache_clear()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,9 +27,11 @@ from ideogram_q8.runtime.kernels import (
     row_scale,
 )
 from ideogram_q8.runtime.kernels.choosing import table
+from ideogram_q8.runtime.kernels.choosing.scratch import scratch_bytes
 from ideogram_q8.runtime.kernels.linear import cpu, kitchen, tiles
 from ideogram_q8.runtime.kernels.linear import int8 as kernel
 from ideogram_q8.runtime.kernels.linear.int8 import Linear
+from tests import live_bytes
 
 
 @pytest.fixture(autouse=True)
@@ -137,6 +140,40 @@ def test_the_choice_says_why_others_were_refused(asked: Problem, name: str, reas
     assert [refused for refused, _ in choice.refused] == order[: order.index(name)]
     for refused, reason in reasons.items():
         assert reason in dict(choice.refused)[refused]
+
+
+@pytest.mark.usefixtures("_everything_installed")
+@pytest.mark.parametrize(
+    ("step", "rotation", "name"),
+    [
+        ("", 0, "comfy-kitchen"),
+        ("rms_norm", 0, "Triton"),
+        ("swiglu", 0, "Triton"),
+        ("rms_norm", 256, "comfy-kitchen"),
+        ("swiglu", 256, "comfy-kitchen"),
+    ],
+)
+def test_until_it_is_measured_the_fewest_bytes_before_the_product_come_first(step: str, rotation: int, name: str) -> None:
+    """comfy-kitchen folds prologues of rotated rows only; where both move as much, it stays first. Without Triton it runs anyway."""
+    asked = replace(problem(), step=step, rotation=rotation)
+    assert chosen(asked).backend.name == name
+    choose.cache_clear()
+    assert chosen(asked, "Triton").backend.name == "comfy-kitchen"
+    assert sorted(each.name for each in kernel.preferred(asked)) == sorted(each.name for each in BACKENDS)
+    assert kernel.preferred(asked)[-1] is BACKENDS[-1]
+
+
+@pytest.mark.parametrize("rotation", [0, 256])
+@pytest.mark.parametrize("rows", [40, 1500])
+def test_int_mm_takes_what_was_predicted_at_most(rows: int, rotation: int) -> None:
+    """And is the definition, in parts of any size. Small codes, which no CPU saturates."""
+    x, (outputs, inputs) = torch.randn(rows, 512, generator=torch.Generator().manual_seed(1)).bfloat16(), (256, 512)
+    codes = torch.randint(-60, 61, (outputs, inputs), generator=torch.Generator().manual_seed(2), dtype=torch.int8)
+    scale, before = torch.full((outputs, 1), 0.01), Prologue(rotation=rotation)
+    exact, parted = (next(each for each in BACKENDS if each.name == name) for name in ("exact float32 chunks", "torch._int_mm"))
+    assert torch.equal(parted.linear(x, codes, scale, None, before), exact.linear(x, codes, scale, None, before))
+    peak = live_bytes.peak(lambda: parted.linear(x, codes, scale, None, before))
+    assert peak - 2 * rows * outputs <= scratch_bytes("w8a8", rows, outputs, inputs, torch.bfloat16, "cuda")
 
 
 @pytest.mark.usefixtures("_everything_installed")

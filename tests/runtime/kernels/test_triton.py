@@ -20,7 +20,7 @@ pytest.importorskip("triton", reason="pip install triton (on Linux; tests/requir
 def test_programs_obey_their_laws(interpret: str) -> None:
     here = Path(__file__).parent
     environment = {**os.environ, "TRITON_INTERPRET": interpret}
-    laws = [str(here / name) for name in ("triton_laws.py", "triton_attention_laws.py")]
+    laws = [str(here / name) for name in ("triton_laws.py", "triton_attention_laws.py", "triton_trial_laws.py")]
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-x", *laws]
     run = subprocess.run(command, env=environment, cwd=here.parents[2], capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stdout[-6000:] + run.stderr[-2000:]

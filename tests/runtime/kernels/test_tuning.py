@@ -73,6 +73,21 @@ def test_the_fastest_runs_and_the_others_say_why_not(backends: tuple[Backend, ..
     assert "1 products measured on" in table.note(CPU)
 
 
+def test_each_product_is_kept_as_it_is_measured(backends: tuple[Backend, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever ends the program after it."""
+
+    def measure(asked: Problem, *_: object) -> table.Entry:
+        if asked.step:
+            raise KeyboardInterrupt
+        return measured({"slow": 3.0, "fast": 2.0}, asked)
+
+    monkeypatch.setattr(tuning, "measure", measure)
+    assert choose(problem()).backend.name == "slow"
+    with pytest.raises(KeyboardInterrupt):
+        tuning.tune([problem(), problem(step="swiglu")])
+    assert choose(problem()).backend.name == "fast" and choose(problem(step="swiglu")).backend.name == "slow"
+
+
 def test_a_measurement_is_for_its_rows_shape_and_prologue(backends: tuple[Backend, ...]) -> None:
     table.write(CPU, (measured({"slow": 3.0, "fast": 2.0}),))
     choose.cache_clear()

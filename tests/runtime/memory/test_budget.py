@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from ideogram_q8.__main__ import main
 from ideogram_q8.builds.opening import open_weights
 from ideogram_q8.builds.quantization import quantize
 from ideogram_q8.commands import doctor
-from ideogram_q8.errors import RequestError
+from ideogram_q8.errors import RequestError, ResourceError
 from ideogram_q8.machine.devices import PLANS
 from ideogram_q8.model.architecture import BRANCHES, IDEOGRAM4, MAX_TEXT_TOKENS, linears
 from ideogram_q8.model.components import LANGUAGE_MODEL
@@ -187,9 +188,10 @@ def test_ideogram4_has_the_published_sizes() -> None:
 
 @pytest.mark.parametrize(("variant", "side", "gigabytes"), [("int8", 1024, 23.0), ("int8", 2048, 25.1), ("q4_k_s", 1024, 13.0)])
 def test_the_aims_for_a_24_gb_card_hold_on_paper(variant: str, side: int, gigabytes: float) -> None:
-    """With 512 text tokens and both branches resident; a card of 24 GiB has 25.77 GB."""
+    """With 512 text tokens and both branches resident, on a card that nothing else uses."""
     found = budget.footprint(inventory.of_ideogram4(variant), budget.PLANS[2], (side, side), 512)
     assert found.peak <= gigabytes * GB
+    assert found.peak <= usage.room_of(24)
 
 
 def test_plans_take_less_one_after_the_other() -> None:
@@ -253,11 +255,56 @@ def test_auto_is_the_first_plan_with_room_for_the_picture(monkeypatch: pytest.Mo
     assert find_plan("auto", opened, (128, 128), torch.device("cpu"), torch.float32) is None
 
 
+def test_auto_skips_what_main_memory_is_too_small_for_and_says_so(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    opened, cuda, size = open_weights("pocket"), torch.device("cuda"), (128, 128)
+    found = describe(opened, torch.float32)
+    needs = budget.footprint(found, budget.PLANS[3], size)
+    monkeypatch.setattr(usage, "available_bytes", lambda _: needs.peak + usage.RESERVED)
+    monkeypatch.setattr(usage, "pinnable_bytes", lambda: needs.host)
+    assert find_plan("auto", opened, size, cuda, torch.float32) is budget.PLANS[3] and not caplog.records
+    monkeypatch.setattr(usage, "pinnable_bytes", lambda: needs.host - 1)
+    assert find_plan("auto", opened, size, cuda, torch.float32) is None
+    assert caplog.messages[0] == "plan unconditional is skipped: it pins 0.0 GB of main memory, 0.0 GB can be"
+    with pytest.raises(ResourceError, match="--plan unconditional pins 0.0 GB of main memory, 0.0 GB can be; choose a smaller"):
+        find_plan("unconditional", opened, size, cuda, torch.float32)
+    assert find_plan("freed", opened, size, cuda, torch.float32) is budget.PLANS[1]
+    line = doctor._line("this cuda", found, size, MAX_TEXT_TOKENS, needs.peak, "cuda", needs.host - 1)
+    assert "does not fit" in line and "--plan unconditional is skipped: it pins 0.0 GB" in line
+
+
+def test_what_is_given_back_counts_as_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened, cuda = open_weights("pocket"), torch.device("cuda")
+    peak = budget.footprint(describe(opened, torch.float32), budget.PLANS[0], (128, 128)).peak
+    monkeypatch.setattr(usage, "available_bytes", lambda _: usage.RESERVED)
+    monkeypatch.setattr(usage, "pinnable_bytes", lambda: sys.maxsize)
+    assert find_plan("auto", opened, (128, 128), cuda, torch.float32, held=peak) is budget.PLANS[0]
+    assert find_plan("auto", opened, (128, 128), cuda, torch.float32) is None
+
+
+def test_a_picture_leaves_the_reserve(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A byte less than it takes beside the reserve, and it is refused: the VAE would run out after all the work."""
+    model = load("pocket")
+    needed = model.placement(128, 128)
+    model.device = torch.device("cuda")
+    held, free = (
+        sum(usage.module_bytes(each) for each in (*model.branches.values(), model.vae)),
+        max(needed.denoise_bytes, needed.decode_bytes, needed.text_bytes),
+    )
+    monkeypatch.setattr(usage, "module_bytes", lambda *modules, device=None: held if len(modules) > 1 else 0)
+    monkeypatch.setattr(usage, "predict", lambda *_: needed)
+    monkeypatch.setattr(model, "overlap", False)
+    for left, fits in ((0, True), (-1, False)):
+        monkeypatch.setattr(usage, "available_bytes", lambda _, left=left: free - held + usage.RESERVED + left)
+        assert model.has_room(128, 128) is fits
+
+
 def test_auto_leaves_what_doctor_leaves(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """One byte less than a plan takes beside the libraries, and both choose the next."""
     opened, cuda = open_weights("pocket"), torch.device("cuda")
     exact = budget.footprint(describe(opened, torch.bfloat16), budget.PLANS[2], (128, 128)).peak + usage.RESERVED
-    monkeypatch.setattr(doctor, "CARDS", (exact / 2**30, (exact - 1) / 2**30))
+    monkeypatch.setattr(usage, "CARDS", {24: exact + usage.CONTEXT, 16: exact - 1 + usage.CONTEXT})
     assert main(["doctor", "pocket"]) == 0
     first, second = (line for line in capsys.readouterr().out.splitlines() if " card " in line)
     for size, line in ((exact, first), (exact - 1, second)):
@@ -302,14 +349,15 @@ def test_doctor_says_what_fits_and_how(capsys: pytest.CaptureFixture[str]) -> No
     assert main(["doctor", "int8", "pocket", "--text-tokens", "512"]) == 0
     out = capsys.readouterr().out
     assert "int8, 1024x1024, bfloat16, a caption of 512 tokens" in out
-    assert "24 GB card    25.2 GB free: fits, --plan encoder (text encoder streamed); text 20.25 GB" in out
-    assert "12 GB card    12.3 GB free: fits with offload, --plan both (both branches and text encoder streamed);" in out
+    assert "24 GB card    24.6 GB free: fits, --plan encoder (text encoder streamed); text 20.25 GB" in out
+    assert "12 GB card    11.9 GB free: fits with offload, --plan both (both branches and text encoder streamed);" in out
     assert "pocket, 128x128" in out and out.count("--plan resident (all resident)") >= 4
     assert out.count("  branches     back to back: cpu has no streams") == 2
     assert "--attention int8 here: plain torch; comfy-kitchen refused: " in out
     assert "INT8 here    attention.qkv, attention.o, feed_forward.w1, w3, feed_forward.w2: " in out
     assert "comfy-kitchen refused: " in out and out.count("  measurements ") == 1  # not for the pocket, which is FP8
     assert "  here         norms: plain torch; Triton refused: needs CUDA" in out
+    assert out.count("  here         attention: torch's attention for CPUs") == 2
     assert main(["doctor", "q4_k_m"]) == 0
     assert "  here         norms, q4_k, q5_k, q6_k, q8_0: plain torch; Triton refused: needs CUDA" in capsys.readouterr().out
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,51 @@ def test_what_cannot_fit_is_refused() -> None:
     usage.check(needed, 48 * GB, "a picture", cuda)
     with pytest.raises(ResourceError, match=r"cuda has 10\.0 GB free, a picture needs about \d+\.\d GB: choose a smaller"):
         usage.check(needed, 10 * GB, "a picture", cuda)
+
+
+@pytest.mark.parametrize(
+    ("platform", "release", "total", "free", "expected"),
+    [
+        ("linux", "6.8.0-generic", 32, 20, 19),
+        ("linux", "5.15.153.1-microsoft-standard-WSL2", 32, 20, 16),
+        ("win32", "11", 32, 30, 16),
+        ("win32", "11", 32, 10, 9),
+        ("linux", "6.8.0-generic", 16, 0.5, 0),
+    ],
+)
+def test_main_memory_that_can_be_pinned(
+    monkeypatch: pytest.MonkeyPatch, platform: str, release: str, total: float, free: float, expected: float
+) -> None:
+    monkeypatch.setattr(usage.sys, "platform", platform)
+    monkeypatch.setattr(usage.platform, "release", lambda: release)
+    monkeypatch.setattr(usage, "host_bytes", lambda: (total * GB, free * GB, 0))
+    assert usage.pinnable_bytes() == expected * GB
+    monkeypatch.setattr(usage, "host_bytes", lambda: (0, 0, 0))
+    assert usage.pinnable_bytes() == sys.maxsize  # not known
+
+
+@pytest.mark.parametrize(("platform", "expected"), [("win32", [(0.75, 0)]), ("linux", [])])
+def test_windows_does_not_go_on_in_main_memory(
+    monkeypatch: pytest.MonkeyPatch, platform: str, expected: list[tuple[float, int]]
+) -> None:
+    """A card of 24 GB of which others hold 6, and torch 2 already."""
+    given: list[tuple[float, int]] = []
+    monkeypatch.setattr(usage.sys, "platform", platform)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (16 * GB, 24 * GB))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: 2 * GB)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda fraction, index: given.append((fraction, index)))
+    usage.keep_off_main_memory(torch.device("cuda"))
+    usage.keep_off_main_memory(torch.device("cpu"))
+    assert given == expected
+
+
+def test_a_card_of_24_gib_has_less_than_that() -> None:
+    """As torch's messages have it of RTX 3090s and 4090s: 23.48 to 23.69 GiB, of which the context takes 0.25 to 0.30."""
+    for gib, (least, most) in {24: (23.48, 23.69), 16: (15.6, 15.99), 12: (11.7, 11.99)}.items():
+        assert least * 2**30 <= usage.CARDS[gib] <= most * 2**30
+        assert usage.room_of(gib) == usage.CARDS[gib] - usage.CONTEXT - usage.RESERVED
+    assert 0.25 * 2**30 <= usage.CONTEXT <= 0.30 * 2**30
 
 
 def test_the_peak_follows_what_is_allocated() -> None:

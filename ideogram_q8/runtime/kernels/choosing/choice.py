@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sysconfig
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 import torch
+
+from ideogram_q8.errors import IdeogramQ8Error
 
 
 class Named(Protocol):
@@ -18,6 +23,8 @@ class Named(Protocol):
 
 
 Way = TypeVar("Way", bound=Named)
+_PYTHON_H = Path(sysconfig.get_paths(scheme="posix_prefix")["include"]) / "Python.h"
+"""Where Triton has its C compiler look for it on Linux."""
 
 
 @dataclass(frozen=True)
@@ -58,12 +65,39 @@ def trial(try_it: Callable[[], str | None]) -> str | None:
     except Exception as error:
         if lacks_memory(error):
             raise
-        return " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        return lacks_compiler(error) or " ".join(f"{type(error).__name__}: {error}".split())[:300]
+
+
+INSTALL_COMPILER = "install one with Python's headers: `apt install gcc python3-dev`, `dnf install gcc python3-devel`"
+
+
+def lacks_compiler(error: BaseException) -> str | None:
+    """What to install where Triton could not build its launcher, else None.
+
+    Triton compiles a file of C with gcc or clang, against Python.h and libcuda, when it is first used (runtime/build.py, 3.7): without a
+    compiler it raises RuntimeError; a compiler that fails raises CalledProcessError, its own lines on standard error.
+    """
+    if isinstance(error, RuntimeError) and "Failed to find C compiler" in str(error):
+        return f"Triton needs a C compiler, and finds no gcc and no clang; {INSTALL_COMPILER}"
+    if not isinstance(error, subprocess.CalledProcessError):
+        return None
+    command = error.cmd if isinstance(error.cmd, str) else " ".join(map(str, error.cmd))
+    if not _PYTHON_H.is_file():
+        return f"Triton's C compiler ({command.split()[0]}) finds no {_PYTHON_H}; {INSTALL_COMPILER}"
+    return f"Triton's C compiler failed, and what it printed says why: {command}"[:300]
+
+
+_NO_MEMORY = ("out of memory", "alloc_failed", "memoryallocation", "allocate memory")
+"""In lower case, of CUDA's, Triton's and the host allocator's messages; names of cuBLAS's, cuDNN's, cuSOLVER's and CUDA's error codes
+(CUBLAS_STATUS_ALLOC_FAILED, cudaErrorMemoryAllocation); and torch's and the system's of main memory."""
 
 
 def lacks_memory(error: BaseException) -> bool:
     """Whether memory ran out, the device's or the computer's: torch says so by type, libraries beside it only in words."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "out of memory" in str(error).lower()
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    text = str(error).lower()
+    return not isinstance(error, IdeogramQ8Error) and any(words in text for words in _NO_MEMORY)
 
 
 def tell(log: logging.Logger, subject: str, runs: str, refused: Sequence[tuple[str, str]], *, slower: bool) -> None:

@@ -10,7 +10,7 @@ from ideogram_q8.numerics.ggml import BLOCKS
 from ideogram_q8.numerics.int8 import EXACT_WIDTH
 from ideogram_q8.runtime.kernels.linear import cpu, tiles
 from ideogram_q8.runtime.kernels.linear.ggml import PIECE
-from ideogram_q8.runtime.kernels.linear.int8 import EXACT_ROWS
+from ideogram_q8.runtime.kernels.linear.int8 import EXACT_ROWS, INT_MM_ROWS
 from ideogram_q8.runtime.kernels.linear.nf4 import PIECE as NF4_PIECE
 
 _NF4_DECODING = 14
@@ -39,9 +39,12 @@ def scratch_bytes(
 
 
 def _int8_scratch(rows: int, outputs: int, inputs: int, dtype: torch.dtype, device: str) -> int:
-    """Codes of the activations, sums as int32, and on a CPU what its back end makes of a piece of the rows."""
+    """Codes of the activations and sums as int32, or what a back end in plain torch makes of a piece of the rows."""
     if device != "cpu":
-        return rows * inputs + rows * outputs * 4
+        part = min(rows, INT_MM_ROWS)
+        rotating = part * inputs * (4 * 4 + dtype.itemsize)  # float32: the groups, and three of a stage; and the rows before
+        scaling = part * (inputs + outputs * (8 + dtype.itemsize))  # sums, and scaled in float32
+        return max(rows * inputs + rows * outputs * 4, rotating, scaling)
     exact = cpu.refuses(device) is not None
     rows = min(rows, EXACT_ROWS if exact else cpu.ROWS)
     quantizing = rows * inputs * (1 + 8 + dtype.itemsize)  # codes; quotients, what is quantized, and it normalized in float32

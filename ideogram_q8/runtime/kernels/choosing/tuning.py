@@ -36,7 +36,7 @@ def tune(
     on_entry: Callable[[Problem, table.Entry], None] = lambda _problem, _entry: None,
     backends: Sequence[Backend] = BACKENDS,
 ) -> tuple[table.Entry, ...]:
-    """Measures `problems`, all on one device, keeps the entries in the cache (`table.write`), and makes `choose` follow them.
+    """Measures `problems`, all on one device, keeps each entry in the cache as it is measured (`table.write`), and makes `choose` follow.
 
     Args:
         seconds: for each back end of a problem, about.
@@ -52,12 +52,14 @@ def tune(
     few = min(problem.rows for problem in problems)
     if few < FEWEST_ROWS:
         raise RequestError(f"got {few} rows; expected at least {FEWEST_ROWS}, for fewer are not quantized")
-    entries = []
-    for problem in problems:
-        entries.append(measure(problem, seconds, backends))
-        on_entry(problem, entries[-1])
-    table.write(torch.device(places.pop()), tuple(entries))
-    choose.cache_clear()
+    entries, place = [], torch.device(places.pop())
+    try:
+        for problem in problems:
+            entries.append(measure(problem, seconds, backends))
+            table.write(place, (entries[-1],))
+            on_entry(problem, entries[-1])
+    finally:
+        choose.cache_clear()
     return tuple(entries)
 
 

@@ -109,19 +109,20 @@ def expansion_refusal(block: str, device: torch.device) -> str | None:
 def _triton_refuses(block: str, device: torch.device) -> str | None:
     """Why this block type is not expanded by Triton on a GPU, or None; logged. Compiles and tries the program once."""
     reason = (
-        trial(lambda: _wrong(ggml.BLOCKS[block], device)) if importlib.util.find_spec("triton") else "Triton is not installed"
+        trial(lambda: wrong(ggml.BLOCKS[block], device)) if importlib.util.find_spec("triton") else "Triton is not installed"
     )
     tell_triton(_log, f"expanding {block} on {device}", reason)
     return reason
 
 
-def _wrong(block: Block, device: torch.device) -> str | None:
+def wrong(block: Block, device: torch.device, dtype: torch.dtype = torch.bfloat16) -> str | None:
+    """What Triton's expansion of a block type to `dtype` and to int8 codes is not, or None."""
     data = ggml.encode(torch.linspace(-1, 1, 7 * 512).sin().reshape(7, 512), block).to(device)
     expected = ggml.decode(data, block)
     scale = row_scale(data, block)
     codes = torch.empty(expected.shape, dtype=torch.int8, device=device)
-    rounded = torch.empty(expected.shape, dtype=torch.bfloat16, device=device)
+    rounded = torch.empty(expected.shape, dtype=dtype, device=device)
     triton_ggml.expand(data, block, rounded)
     triton_ggml.expand(data, block, codes, scale)
-    same = torch.equal(rounded, expected.bfloat16()) and torch.equal(codes, int8.quantize_per_channel(expected)[0])
+    same = torch.equal(rounded, expected.to(dtype)) and torch.equal(codes, int8.quantize_per_channel(expected)[0])
     return None if same else "its values are not those of the definition"

@@ -2,8 +2,8 @@
 
 Back ends differ in speed, and comfy-kitchen in some codes of the activations by one (`kitchen` says how many, and what it costs: 0.3 dB
 of 38 at most). Each states what it refuses as data, and is tried on numbers whose results are known, on CUDA in the shape that it is for;
-`choose` takes the one that was measured to be the fastest on this device (`tuning`), else the first that neither refuses nor is
-wrong, and keeps the reasons of the others.
+`choose` takes the one that was measured to be the fastest on this device (`tuning`), else the first in the order of `preferred` that
+neither refuses nor is wrong, and keeps the reasons of the others.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 
 from ideogram_q8.numerics import int8
-from ideogram_q8.runtime.kernels.choosing import table
+from ideogram_q8.runtime.kernels.choosing import table, traffic
 from ideogram_q8.runtime.kernels.choosing.choice import Choice, first, placed, tell, trial
 from ideogram_q8.runtime.kernels.choosing.operators import linear_operator
 from ideogram_q8.runtime.kernels.linear import cpu, kitchen, known, tiles, triton_int8
@@ -31,7 +31,9 @@ FEWEST_ROWS = 32
 """On CUDA fewer rows need no integer product: reading the weight is what takes the time, and whole activations are more exact."""
 EXACT_ROWS = 1024
 """Rows that the definition multiplies together: so many that making float32 of the weight's codes costs little beside."""
-_SMALL_TRIAL = 64, 512, 64
+INT_MM_ROWS = 512
+"""Rows that torch._int_mm multiplies together: so many that what is made of them on the way takes less than sums of all rows would."""
+SMALL_TRIAL = 64, 512, 64
 """Rows, inputs and outputs: more than two steps deep for every tile."""
 _MOST_TRIAL_ROWS = 8192
 
@@ -76,8 +78,13 @@ class Backend:
 def _int_mm_linear(
     x: torch.Tensor, codes: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor | None, before: Prologue
 ) -> torch.Tensor:
-    rows, row_scale = int8.quantize_per_token(before.apply(x))
-    return scaled(torch._int_mm(rows, codes.t()), row_scale, scale, bias, x.dtype)
+    """By INT_MM_ROWS rows or fewer, all parts of about one size: its prologue, quantizer and epilogue are passes of float32."""
+    y = x.new_empty(len(x), len(codes))
+    parts = -(-len(x) // INT_MM_ROWS)
+    for part, out in zip(x.tensor_split(parts), y.tensor_split(parts), strict=True):
+        rows, row_scale = int8.quantize_per_token(before.apply(part))
+        out.copy_(scaled(torch._int_mm(rows, codes.t()), row_scale, scale, bias, x.dtype))
+    return y
 
 
 def _exact_linear(
@@ -157,7 +164,24 @@ BACKENDS: tuple[Backend, ...] = (
     Backend("dequantize", _dequantize_linear, _dequantize_refuses, is_definition=True),
     Backend("exact float32 chunks", _exact_linear, lambda _: None, is_definition=True),
 )
-"""In order of preference; the last refuses nothing."""
+"""In order of preference, but for `preferred`; the last refuses nothing."""
+
+
+def preferred(problem: Problem) -> tuple[Backend, ...]:
+    """BACKENDS, where those whose passes before the product are known (`traffic`) have that order among them: the fewest bytes first.
+
+    Until `bench tune` has measured: whose product is faster on a card is not known, what is read and written before it is.
+    """
+    if problem.capability is None:
+        return BACKENDS
+    values = problem.rows * problem.inputs
+    moved = {
+        backend.name: found.moved
+        for backend in BACKENDS
+        if (found := traffic.before_product(backend.name, problem.step, problem.rotation, values, problem.dtype.itemsize))
+    }
+    ranked = iter(sorted((backend for backend in BACKENDS if backend.name in moved), key=lambda backend: moved[backend.name]))
+    return tuple(next(ranked) if backend.name in moved else backend for backend in BACKENDS)
 
 
 def self_test(backend: Backend, problem: Problem) -> str | None:
@@ -171,7 +195,7 @@ def self_test(backend: Backend, problem: Problem) -> str | None:
     if backend.is_definition:
         return None
     asked = backend, problem.device, problem.dtype, (problem.step, problem.rotation)
-    reason = _tried(*asked, _SMALL_TRIAL)
+    reason = _tried(*asked, SMALL_TRIAL)
     if reason is None and problem.capability is not None:
         rows = min(table.bucket(problem.rows), _MOST_TRIAL_ROWS) - 1  # the last tile is never full
         reason = _tried(*asked, (rows, problem.inputs, problem.outputs))
@@ -199,7 +223,7 @@ def choose(problem: Problem, test: Callable[[Backend, Problem], str | None] = se
             return reason
         return _slower(entry, backend.name)
 
-    choice = first(BACKENDS, reason_against)
+    choice = first(preferred(problem), reason_against)
     _tell_once(problem, choice, tuple(broken))
     return choice
 

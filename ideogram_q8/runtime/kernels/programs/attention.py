@@ -32,7 +32,7 @@ def _reversed(digits):
 
 
 @triton.jit
-def _rotated(values, ROWS: tl.constexpr, WIDTH: tl.constexpr, GROUP: tl.constexpr, STAGES: tl.constexpr):
+def rotated(values, ROWS: tl.constexpr, WIDTH: tl.constexpr, GROUP: tl.constexpr, STAGES: tl.constexpr):
     """`numerics.rotation.rotate_` of float32 [ROWS, WIDTH]: the same bits, for its sums are exact in any order."""
     groups = tl.reshape(values, (ROWS * WIDTH // GROUP, GROUP))
     peak = tl.max(tl.abs(groups), 1)
@@ -78,7 +78,7 @@ def quantize_heads(
     if HAS_MEAN:
         values -= tl.load(mean + head * WIDTH + column)[None, :]
     if STAGES > 0:
-        values = _rotated(values, ROWS, WIDTH, GROUP, STAGES)
+        values = rotated(values, ROWS, WIDTH, GROUP, STAGES)
     step = tl.div_rn(tl.max(tl.abs(values), 1), tl.full((ROWS,), 127.0, tl.float32))
     step = tl.where(step == 0.0, 1.0, step)
     out = head.to(tl.int64) * tokens + row

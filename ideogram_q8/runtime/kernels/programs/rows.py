@@ -14,6 +14,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from ideogram_q8.runtime.kernels.programs.attention import rotated
 from ideogram_q8.runtime.kernels.programs.blocks import to_codes
 
 
@@ -32,6 +33,15 @@ def _normalized(x, factor, there, column, width, eps, values):
 
 
 @triton.jit
+def _turned(values, like, BLOCK: tl.constexpr, GROUP: tl.constexpr, STAGES: tl.constexpr):
+    """`numerics.rotation.rotate` of a row of BLOCK float32 values, by groups of GROUP; the row as it is where STAGES is 0."""
+    if STAGES > 0:
+        values = tl.reshape(rotated(tl.reshape(values, (1, BLOCK)), 1, BLOCK, GROUP, STAGES), (BLOCK,))
+        values = _rounded(values, like)
+    return values
+
+
+@triton.jit
 def _store_codes(codes, scale, row, column, there, width, values):
     step = tl.div_rn(tl.max(tl.abs(values), 0), tl.full((), 127.0, tl.float32))
     step = tl.where(step == 0.0, 1.0, step)
@@ -40,25 +50,42 @@ def _store_codes(codes, scale, row, column, there, width, values):
 
 
 @triton.jit
-def normalize_and_quantize(x, factor, codes, scale, width, eps, BLOCK: tl.constexpr):
-    """One row a program: float [rows, width], factor [width] -> codes and amax / 127 of the normalized row. width <= BLOCK."""
+def rotate_and_quantize(x, codes, scale, width, BLOCK: tl.constexpr, GROUP: tl.constexpr, STAGES: tl.constexpr):
+    """One row a program: float [rows, width] -> codes and amax / 127 of the rotated row. width <= BLOCK, a multiple of GROUP."""
     row = tl.program_id(0).to(tl.int64)
     column = tl.arange(0, BLOCK)
     there = column < width
     values = tl.load(x + row * width + column, mask=there, other=0.0).to(tl.float32)
-    _store_codes(codes, scale, row, column, there, width, _normalized(x, factor, there, column, width, eps, values))
+    _store_codes(codes, scale, row, column, there, width, _turned(values, x, BLOCK, GROUP, STAGES))
 
 
 @triton.jit
-def gate_and_quantize(x, codes, scale, width, BLOCK: tl.constexpr):
-    """One row a program: float [rows, 2 * width] = [gate | up] -> codes and amax / 127 of silu(gate) * up. width <= BLOCK."""
+def normalize_and_quantize(x, factor, codes, scale, width, eps, BLOCK: tl.constexpr, GROUP: tl.constexpr, STAGES: tl.constexpr):
+    """One row a program: float [rows, width], factor [width] -> codes and amax / 127 of the normalized row, rotated where STAGES is not 0.
+
+    width <= BLOCK, where it is rotated a multiple of GROUP.
+    """
+    row = tl.program_id(0).to(tl.int64)
+    column = tl.arange(0, BLOCK)
+    there = column < width
+    values = tl.load(x + row * width + column, mask=there, other=0.0).to(tl.float32)
+    normal = _normalized(x, factor, there, column, width, eps, values)
+    _store_codes(codes, scale, row, column, there, width, _turned(normal, x, BLOCK, GROUP, STAGES))
+
+
+@triton.jit
+def gate_and_quantize(x, codes, scale, width, BLOCK: tl.constexpr, GROUP: tl.constexpr, STAGES: tl.constexpr):
+    """One row a program: float [rows, 2 * width] = [gate | up] -> codes and amax / 127 of silu(gate) * up, rotated where STAGES is not 0.
+
+    width <= BLOCK, where it is rotated a multiple of GROUP.
+    """
     row = tl.program_id(0).to(tl.int64)
     column = tl.arange(0, BLOCK)
     there = column < width
     gate = tl.load(x + row * 2 * width + column, mask=there, other=0.0).to(tl.float32)
     up = tl.load(x + row * 2 * width + width + column, mask=there, other=0.0).to(tl.float32)
     gated = _rounded(tl.div_rn(gate, 1.0 + tl.exp(-gate)), x)
-    _store_codes(codes, scale, row, column, there, width, _rounded(gated * up, x))
+    _store_codes(codes, scale, row, column, there, width, _turned(_rounded(gated * up, x), x, BLOCK, GROUP, STAGES))
 
 
 @triton.jit

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from ideogram_q8.numerics.rotation import stages
 from ideogram_q8.runtime.kernels.linear.prologue import Prologue
 
 LARGEST_WIDTH = 16384
@@ -28,23 +29,24 @@ def row_warps(block: int) -> int:
 def quantize(x: torch.Tensor, before: Prologue) -> tuple[torch.Tensor, torch.Tensor]:
     """Float [M, K], [M, 2 K] for SwiGLU, K <= LARGEST_WIDTH -> (codes int8 [M, K], scale float32 [M, 1]) of `before.apply(x)`.
 
-    Without a rotation, in one pass; rotated rows are made first.
+    In one pass over the rows, whatever is done to them first.
     """
     from ideogram_q8.runtime.kernels.programs import rows, w8a8
 
-    if before.rotation:
-        x, before = before.apply(x), Prologue()
     x = x.contiguous()
     width = x.shape[1] // (2 if before.step == "swiglu" else 1)
     codes = torch.empty(len(x), width, dtype=torch.int8, device=x.device)
     scale = torch.empty(len(x), 1, dtype=torch.float32, device=x.device)
     block = row_block(width)
     how = {"BLOCK": block, "num_warps": row_warps(block), "enable_fp_fusion": False}
+    turn = {"GROUP": before.rotation or 1, "STAGES": stages(before.rotation) if before.rotation else 0}
     if before.step == "rms_norm":
         assert before.factor is not None
-        rows.normalize_and_quantize[(len(x),)](x, before.factor.contiguous(), codes, scale, width, before.eps, **how)
+        rows.normalize_and_quantize[(len(x),)](x, before.factor.contiguous(), codes, scale, width, before.eps, **how, **turn)
     elif before.step == "swiglu":
-        rows.gate_and_quantize[(len(x),)](x, codes, scale, width, **how)
+        rows.gate_and_quantize[(len(x),)](x, codes, scale, width, **how, **turn)
+    elif before.rotation:
+        rows.rotate_and_quantize[(len(x),)](x, codes, scale, width, **how, **turn)
     else:
         w8a8.quantize_rows[(len(x),)](x, codes, scale, width, **how)
     return codes, scale
