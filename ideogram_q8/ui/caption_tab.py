@@ -14,7 +14,7 @@ import gradio as gr
 from ideogram_q8 import caption
 from ideogram_q8.caption import ELEMENT_PALETTE_MAX, STYLE_PALETTE_MAX
 from ideogram_q8.caption.repair import repair
-from ideogram_q8.errors import CaptionError
+from ideogram_q8.errors import CaptionError, RequestError
 from ideogram_q8.ui import boxes, draft, fragments, palette
 from ideogram_q8.ui.boxes import build_boxes, canvas
 from ideogram_q8.ui.controls import PRIVATE
@@ -95,6 +95,9 @@ def build_caption_tab(desk: Desk, tab: gr.Tab) -> None:
     _connect_elements(form, parts)
 
     def use_template(name: str, width: float, height: float) -> dict[object, object]:
+        with friendly_errors():
+            if name not in TEMPLATES:
+                raise RequestError("there is no such template; choose one of the list")
         found = TEMPLATES[name]
         return _shown(parts, found, 0 if found.elements else -1, (width, height)) | _written(form, parts, found)
 

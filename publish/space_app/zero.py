@@ -61,7 +61,7 @@ def painter(models: dict[str, Model]) -> Callable[[str, str, float, str], str]:
             request.check(model.traits)
             result = generate(model, request)
         except IdeogramQ8Error as error:
-            raise gr.Error(str(error)) from error
+            raise gr.Error(str(error), print_exception=False) from error
         path = outputs / f"{name}-{preset}-{int(seed)}-{os.urandom(4).hex()}.png"
         write_png(path, result.image, metadata(result))
         return str(path)
@@ -80,13 +80,17 @@ def check_visitor(token: str | None) -> None:
     if base is None:
         return
     if token is None:
-        raise gr.Error("log in first: the terms of the weights are accepted by each visitor")
+        raise gr.Error("log in first: the terms of the weights are accepted by each visitor", print_exception=False)
     try:
         HfApi().auth_check(base, token=token)
     except (errors.GatedRepoError, errors.RepositoryNotFoundError):
-        raise gr.Error(f"accept the terms at https://huggingface.co/{base} first, then try again") from None
+        raise gr.Error(
+            f"accept the terms at https://huggingface.co/{base} first, then try again", print_exception=False
+        ) from None
     except (OSError, errors.HTTPError):  # type: ignore[attr-defined]  # of the httpx that the installed version uses
-        raise gr.Error("the Hub does not say whether you have accepted the terms; try again in a minute") from None
+        raise gr.Error(
+            "the Hub does not say whether you have accepted the terms; try again in a minute", print_exception=False
+        ) from None
 
 
 def build_page(models: dict[str, Model]) -> gr.Blocks:
