@@ -34,7 +34,7 @@ OPEN_ROUTES = re.compile(
     r"/|/healthz|/login(/.*)?|/logout|/config/?|/theme\.css|/robots\.txt|/favicon\.ico|/manifest\.json|/pwa_icon(/.*)?"
     r"|/(static|assets|svelte)/.*"
     rf"|{API}/(user|login_check|app_id|info|startup-events|cancel|reset|upload)/?"
-    rf"|{API}/(openapi\.json|theme\.css|upload_progress|mcp(/.*)?|queue/(join|data|status)|(call|run|api|heartbeat)/.*)"
+    rf"|{API}/(openapi\.json|theme\.css|upload_progress|mcp(/.*)?|queue/(join|data)|(call|run|api|heartbeat)/.*)"
     rf"|{API}/file=(?!https?:).*",
     re.DOTALL,
 )

@@ -122,6 +122,8 @@ class Page(gr.Blocks):
             found: list[Any] = await super().preprocess_data(block_fn, checked, state, explicit_call)
         except RequestError as error:
             raise refusal(error) from error
+        except gr.Error:
+            raise
         except (ValueError, TypeError, KeyError, OSError) as error:  # what Gradio makes of values that it does not expect
             raise refusal(RequestError("an argument is not of the kind that this endpoint takes")) from error
         return found
