@@ -89,7 +89,9 @@ def _switch(_component: Any, name: str, value: object) -> bool:
     return bool(value)
 
 
-def _choice(_component: Any, name: str, value: object) -> object:
+def _choice(component: Any, name: str, value: object) -> object:
+    if value is None and component.value is not None:
+        raise RequestError(f"{name} is not chosen; choose one")
     if value is None or (type(value) is int and abs(value) <= LARGEST_NUMBER):
         return value
     return _text(None, name, value, MAX_NAME)

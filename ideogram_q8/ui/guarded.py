@@ -1,25 +1,30 @@
-"""Gradio's server with this app's doors and limits around it: what `Blocks.launch(_app=...)` takes."""
+"""Gradio's server and page with this app's doors, limits and checks around them: `Page(...)`, and what its `launch(_app=...)` takes."""
 
 from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
+import gradio as gr
 from fastapi.exceptions import RequestValidationError
-from gradio.exceptions import ComponentProcessingError
+from gradio.route_utils import FnIndexInferError
 from gradio.routes import App, ORJSONResponse
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp
 
+from ideogram_q8.errors import RequestError
+from ideogram_q8.ui import arguments
 from ideogram_q8.ui.doors import Doors, Names
+from ideogram_q8.ui.form import refusal
 from ideogram_q8.ui.limits import Limits, Refusals
 from ideogram_q8.ui.line import Sessions
 
 _NOT_UNDERSTOOD = (
     RequestValidationError,
-    ComponentProcessingError,
+    FnIndexInferError,
     ValueError,
     TypeError,
     KeyError,
@@ -49,6 +54,38 @@ class GuardedApp(App):
         """Outermost, before anything of Gradio's reads a request: `Doors`, then `Limits`."""
         self.user_middleware.append(Middleware(Refusals))
         return Doors(Limits(super().build_middleware_stack(), self.uploads), lambda: self.names)
+
+
+class Page(gr.Blocks):
+    """Gradio's page, whose endpoints see only what `arguments` lets through."""
+
+    async def preprocess_data(self, block_fn: Any, inputs: list[Any], state: Any, explicit_call: bool = False) -> list[Any]:
+        """Raises gr.Error: too few or many values, or one that is not as its endpoint takes it."""
+        expected = len(block_fn.inputs)
+        if len(inputs) != expected:
+            raise refusal(RequestError(f"got {len(inputs)} arguments; expected {expected}"))
+        try:
+            checked = [arguments.check(block, value) for block, value in zip(block_fn.inputs, inputs, strict=True)]
+            found: list[Any] = await super().preprocess_data(block_fn, checked, state, explicit_call)
+        except RequestError as error:
+            raise refusal(error) from error
+        except gr.Error as error:
+            error.print_exception = False  # a visitor's mistake is none of the server's
+            raise
+        except (ValueError, TypeError, KeyError, OSError) as error:  # what Gradio makes of values that it does not expect
+            raise refusal(RequestError("an argument is not of the kind that this endpoint takes")) from error
+        return found
+
+    async def process_api(self, block_fn: Any, inputs: list[Any], *rest: Any, **options: Any) -> dict[str, Any]:
+        """Raises gr.Error: as `preprocess_data`, or an event that says of itself what none does."""
+        event, known = options.get("event_data"), self.fns[block_fn] if isinstance(block_fn, int) else block_fn
+        if known.collects_event_data:
+            try:
+                arguments.check_event(event._data if event else None)
+            except RequestError as error:
+                raise refusal(error) from error
+        found: dict[str, Any] = await super().process_api(block_fn, inputs, *rest, **options)
+        return found
 
 
 async def _not_understood(request: Request, error: Exception) -> PlainTextResponse:

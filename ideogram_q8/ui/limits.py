@@ -12,6 +12,7 @@ import json
 import re
 import threading
 import time
+from asyncio import sleep
 from collections import OrderedDict
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -210,7 +211,7 @@ class Limits:
         seconds = self.guesses.wait(address)
         if seconds > _LONGEST_WAIT:
             raise _Refused(429, f"too many log-ins failed; try again in {seconds:.0f} seconds")
-        await asyncio.sleep(seconds)
+        await sleep(seconds)
 
     def _forgiving(self, send: Send, address: str) -> Send:
         async def sent(message: Message) -> None:

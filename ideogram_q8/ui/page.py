@@ -18,15 +18,15 @@ from urllib.parse import urlsplit
 import gradio as gr
 
 from ideogram_q8.errors import RequestError
-from ideogram_q8.ui import arguments, fragments, style
+from ideogram_q8.ui import fragments, style
 from ideogram_q8.ui.bin import Bin
 from ideogram_q8.ui.caption_tab import build_caption_tab
 from ideogram_q8.ui.compare_tab import build_compare_tab
 from ideogram_q8.ui.controls import DEVICE, PRIVATE
 from ideogram_q8.ui.doors import LOOPBACK, names, on_space
-from ideogram_q8.ui.form import Desk, Painter, build_form, full_choices, refusal
+from ideogram_q8.ui.form import Desk, Painter, build_form, full_choices
 from ideogram_q8.ui.generate_tab import build_generate_tab
-from ideogram_q8.ui.guarded import GuardedApp
+from ideogram_q8.ui.guarded import GuardedApp, Page
 from ideogram_q8.ui.history_tab import build_history_tab
 from ideogram_q8.ui.jobs import Jobs
 from ideogram_q8.ui.limits import MAX_UPLOAD_BYTES, PICTURES_AN_HOUR, Quota
@@ -107,37 +107,6 @@ def build_page(studio: Studio, chosen: str = "fp8", max_waiting: int = 8, *, own
     page.queue(api_open=False)
     Line(page._queue, DEVICE, max_waiting, max_waiting if own_machine else FEW)
     return page
-
-
-class Page(gr.Blocks):
-    """Gradio's page, whose endpoints see only what `arguments` lets through."""
-
-    async def preprocess_data(self, block_fn: Any, inputs: list[Any], state: Any, explicit_call: bool = False) -> list[Any]:
-        """Raises gr.Error: too few or many values, or one that is not as its endpoint takes it."""
-        expected = len(block_fn.inputs)
-        if len(inputs) != expected:
-            raise refusal(RequestError(f"got {len(inputs)} arguments; expected {expected}"))
-        try:
-            checked = [arguments.check(block, value) for block, value in zip(block_fn.inputs, inputs, strict=True)]
-            found: list[Any] = await super().preprocess_data(block_fn, checked, state, explicit_call)
-        except RequestError as error:
-            raise refusal(error) from error
-        except gr.Error:
-            raise
-        except (ValueError, TypeError, KeyError, OSError) as error:  # what Gradio makes of values that it does not expect
-            raise refusal(RequestError("an argument is not of the kind that this endpoint takes")) from error
-        return found
-
-    async def process_api(self, block_fn: Any, inputs: list[Any], *rest: Any, **options: Any) -> dict[str, Any]:
-        """Raises gr.Error: as `preprocess_data`, or an event that says of itself what none does."""
-        event, known = options.get("event_data"), self.fns[block_fn] if isinstance(block_fn, int) else block_fn
-        if known.collects_event_data:
-            try:
-                arguments.check_event(event._data if event else None)
-            except RequestError as error:
-                raise refusal(error) from error
-        found: dict[str, Any] = await super().process_api(block_fn, inputs, *rest, **options)
-        return found
 
 
 def _keep_cards(desk: Desk, painters: Sequence[Painter], page: gr.Blocks, tabs: gr.Tabs) -> None:

@@ -27,9 +27,13 @@ from ideogram_q8.generation.sampling import Request, generate, metadata
 from ideogram_q8.loading.model import Model, load
 from ideogram_q8.memory.usage import module_bytes
 from ideogram_q8.png import write_png
+from ideogram_q8.ui.doors import names
+from ideogram_q8.ui.guarded import GuardedApp, Page
+from ideogram_q8.ui.line import FEW, MOST_SESSIONS, Line
 
 SETTINGS: dict[str, Any] = json.loads(Path(__file__).with_name("space.json").read_text(encoding="utf-8"))
 SEEDS = 2**31 - 1
+LINE = "gpu"
 
 
 def load_models() -> dict[str, Model]:
@@ -101,7 +105,7 @@ def build_page(models: dict[str, Model]) -> gr.Blocks:
         check_visitor(visitor.token if visitor else None)
         return paint(name, caption, seed, preset)
 
-    with gr.Blocks(title="Ideogram Q8", analytics_enabled=False) as page:
+    with Page(title="Ideogram Q8", analytics_enabled=False) as page:
         gr.Markdown(SETTINGS["about"])
         if SETTINGS["visitors_accept"]:
             gr.LoginButton()
@@ -113,15 +117,27 @@ def build_page(models: dict[str, Model]) -> gr.Blocks:
         button = gr.Button("Paint", variant="primary")
         picture = gr.Image(label="Picture", type="filepath", format="png")
         button.click(
-            paint_for, [name, caption, seed, preset], picture, api_name="paint", concurrency_id="gpu", concurrency_limit=1
+            paint_for, [name, caption, seed, preset], picture, api_name="paint", concurrency_id=LINE, concurrency_limit=1
         )
-    return page.queue(max_size=8)
+    page.queue(api_open=False)
+    Line(page._queue, LINE, 8, FEW)
+    return page
 
 
 def main() -> None:
     """Serves until it is stopped."""
     host, port = os.environ.get("GRADIO_SERVER_NAME", "0.0.0.0"), int(os.environ.get("GRADIO_SERVER_PORT", "7860"))
-    build_page(load_models()).launch(server_name=host, server_port=port, ssr_mode=False, quiet=True, enable_monitoring=False)
+    uploads = Path(tempfile.mkdtemp())
+    os.environ["GRADIO_TEMP_DIR"] = str(uploads)
+    build_page(load_models()).launch(
+        _app=GuardedApp(names(host), uploads),
+        server_name=host,
+        server_port=port,
+        ssr_mode=False,
+        quiet=True,
+        enable_monitoring=False,
+        state_session_capacity=MOST_SESSIONS,
+    )
 
 
 if __name__ == "__main__":

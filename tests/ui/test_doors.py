@@ -13,8 +13,8 @@ from ideogram_q8.ui.doors import OPEN_ROUTES, names
 from ideogram_q8.ui.page import Serving
 from tests.ui.site import Site, site
 
-CLOSED = ("/openapi.json", "proxy=", "vibe", "monitoring", "profiling", "process_recording", "component_server", "runs", "run-history", "dev/reload",
-          "deep_link", "stream/", "custom_component", "token", "file/", "queue/status")  # fmt: skip
+CLOSED = """/openapi.json proxy= vibe monitoring profiling process_recording component_server runs run-history dev/reload deep_link stream/
+    custom_component token file/ queue/status""".split()
 
 
 @pytest.fixture(scope="module")
