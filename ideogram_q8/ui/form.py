@@ -13,7 +13,7 @@ import gradio as gr
 
 from ideogram_q8.architecture import MAX_GUIDANCE, MAX_STEPS, PRESETS, SIDE_MULTIPLE, Traits, custom_preset, preset
 from ideogram_q8.caption import to_caption
-from ideogram_q8.errors import IdeogramQ8Error
+from ideogram_q8.errors import IdeogramQ8Error, printable
 from ideogram_q8.ui import fragments
 from ideogram_q8.ui.examples import EXAMPLES
 from ideogram_q8.ui.jobs import Jobs
@@ -223,5 +223,5 @@ def refusal(error: Exception) -> gr.Error:
 
 def _told(error: Exception) -> str:
     words = f"the server's disk: {error.strerror or 'it cannot be used'}" if isinstance(error, OSError) else str(error)
-    line = " ".join(_FOLDERS.sub("", words).split())
+    line = printable(" ".join(_FOLDERS.sub("", words).split()))
     return line if len(line) <= _LONGEST else f"{line[:_LONGEST]} …"

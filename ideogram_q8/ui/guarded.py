@@ -69,9 +69,8 @@ class Page(gr.Blocks):
             found: list[Any] = await super().preprocess_data(block_fn, checked, state, explicit_call)
         except RequestError as error:
             raise refusal(error) from error
-        except gr.Error as error:
-            error.print_exception = False  # a visitor's mistake is none of the server's
-            raise
+        except gr.Error as error:  # Gradio's own repeats what was sent, and prints a traceback
+            raise refusal(RequestError(error.message)) from error
         except (ValueError, TypeError, KeyError, OSError) as error:  # what Gradio makes of values that it does not expect
             raise refusal(RequestError("an argument is not of the kind that this endpoint takes")) from error
         return found

@@ -104,8 +104,13 @@ def test_expected_jobs_are_few_and_expire() -> None:
 
 
 def test_a_session_makes_room_for_the_next_of_its_visitor() -> None:
-    with gr.Blocks() as page:
-        gr.Textbox()
+    async def build() -> gr.Blocks:
+        """In a loop: without one, Gradio makes several and closes none."""
+        with gr.Blocks() as page:
+            gr.Textbox()
+        return page
+
+    page = asyncio.run(build())
     ended: list[str] = []
     sessions = Sessions(of_one=3, on_end=ended.append)
     sessions.set_blocks(page)
