@@ -284,7 +284,7 @@ class Refusals:
                 head = message
                 return
             if head is not None:
-                await send(head | {"status": _REFUSED} if _explains(message.get("body", b"")) else head)
+                await send({**head, "status": _REFUSED} if _explains(message.get("body", b"")) else head)
                 head = None
             await send(message)
 

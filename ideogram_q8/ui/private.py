@@ -34,9 +34,8 @@ def temporary_folder(parent: Path) -> Path:
             shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
             lock.unlink(missing_ok=True)
     own = parent / secrets.token_hex(8)
-    lock = FileLock(own.with_suffix(".lock"))
-    lock.acquire()
-    _held.append(lock)
+    _held.append(FileLock(own.with_suffix(".lock")))
+    _held[-1].acquire()
     return make_private(own)
 
 
