@@ -16,6 +16,8 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from tests.ui.conftest import ROOT
 from tests.ui.start import _answers, _free_port
 
 SESSIONS, UPLOAD_BYTES, BODY_BYTES = 6000, 60 * 10**6, 400 * 10**6
+_AT_ONCE = 8
 _PIECE = bytes(2**20)
 _MULTIPART = "multipart/form-data; boundary=b"
 
@@ -74,13 +77,15 @@ def _zeros(count: int) -> Iterator[bytes]:
         yield _PIECE
 
 
-def _sessions(app: App) -> dict[str, int]:
+def _sessions(app: App, count: int) -> dict[str, int]:
     button = app.start_button()
-    found: Counter[str] = Counter()
-    for i in range(SESSIONS):
-        body = json.dumps({"data": [], "fn_index": button, "session_hash": f"invented-{i}"})
-        found[app.ask("POST", "/gradio_api/run/predict", body, **{"Content-Type": "application/json"})] += 1
-    return dict(found)
+
+    def press(number: int) -> str:
+        body = json.dumps({"data": [], "fn_index": button, "session_hash": f"invented-{number}"})
+        return app.ask("POST", "/gradio_api/run/predict", body, **{"Content-Type": "application/json"})
+
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        return dict(Counter(pool.map(press, range(count))))
 
 
 def _uploads(app: App) -> dict[str, int]:
@@ -117,15 +122,21 @@ def _watched(app: App, greedy: Callable[[App], dict[str, int]]) -> dict[str, Any
     return {"answers": answers, "seconds": round(seconds, 1), "largest_mb": max(sizes), "others_slowest_seconds": slowest}
 
 
-def measure() -> dict[str, Any]:
+def measure(sessions: int) -> dict[str, Any]:
     """The figures of one app, one deed after the other."""
     with tempfile.TemporaryDirectory() as folder:
         app = App(Path(folder))
         try:
             time.sleep(20)  # what paints is imported meanwhile
             found: dict[str, Any] = {"before_mb": app.resident()}
-            for name, greedy in (("sessions", _sessions), ("uploads", _uploads), ("body", _large_body)):
+            print(found, file=sys.stderr, flush=True)
+            for name, greedy in (
+                ("sessions", partial(_sessions, count=sessions)),
+                ("uploads", _uploads),
+                ("body", _large_body),
+            ):
                 found[name] = _watched(app, greedy)
+                print(found, file=sys.stderr, flush=True)
             time.sleep(5)
             found["after_mb"] = app.resident()
             return found | {"load_average": round(os.getloadavg()[0], 1)}
@@ -137,9 +148,10 @@ def measure() -> dict[str, Any]:
 def main() -> int:
     """Runs the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sessions", type=int, default=SESSIONS)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    text = json.dumps(measure(), indent=2)
+    text = json.dumps(measure(options.sessions), indent=2)
     if options.out:
         options.out.write_text(text + "\n", encoding="utf-8")
     print(text)
