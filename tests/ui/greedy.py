@@ -68,7 +68,9 @@ class App:
         connection.close()
         button = next(each["id"] for each in config["components"] if each["props"].get("elem_id") == "q8-generate")
         return next(
-            int(each["id"]) for each in config["dependencies"] if [button, "click"] in each["targets"] and each["outputs"]
+            int(each["id"])
+            for each in config["dependencies"]
+            if [button, "click"] in each["targets"] and each["outputs"] and not each["inputs"]
         )
 
 
