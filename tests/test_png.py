@@ -130,6 +130,16 @@ def test_files_of_others_are_refused(tmp_path: Path) -> None:
             png.read_metadata(tmp_path / f"{name}.png")
 
 
+def test_half_a_surrogate_pair_is_neither_written_nor_read(tmp_path: Path) -> None:
+    """JSON can name one, and an answer of the server that holds one cannot be sent."""
+    with pytest.raises(RequestError, match="not UTF-8"):
+        png.write_png(tmp_path / "a.png", picture(), METADATA | {"caption": "a \ud83d"})
+    text = json.dumps(METADATA | {"caption": "a \ud83d"})
+    assert "\\ud83d" in text
+    with pytest.raises(RequestError, match="half of a UTF-16 surrogate pair"):
+        png.read_metadata(with_text(tmp_path / "b.png", text))
+
+
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="not a folder"):
         png.write_png(tmp_path / "no" / "a.png", picture(), METADATA)

@@ -128,7 +128,12 @@ def canonical(caption: str | Mapping[str, object]) -> str:
 
 
 def wrap_plain_text(text: str) -> dict[str, object]:
-    """The smallest valid caption that says `text`: a description, an empty background, no elements."""
+    """The smallest valid caption that says `text`: a description, an empty background, no elements.
+
+    Raises:
+        CaptionError: too long.
+    """
+    check_length(text)
     return {"high_level_description": text, "compositional_deconstruction": {"background": "", "elements": []}}
 
 

@@ -53,6 +53,13 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to listen on; the default is reachable from this computer only"
     )
+    parser.add_argument(
+        "--allowed-host",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="a name under which the app is reached too, as that of a proxy, app.example or app.example:8443; repeatable",
+    )
     parser.add_argument("--port", type=int, default=7860, help="0 takes any free port (default: %(default)s)")
     parser.add_argument(
         "--outputs",
@@ -165,7 +172,9 @@ def main() -> int:
         from ideogram_q8.ui.page import Serving, build_page, find_port, serve
 
         port = find_port(options.host, options.port)
-        serving = Serving(options.host, port, options.auth, options.share, options.mcp)
+        serving = Serving(options.host, port, options.auth, options.share, options.mcp, options.allowed_host)
+        if serving.warning:
+            print(f"warning: {serving.warning}", file=sys.stderr)
         page = build_page(studio, options.variant, options.max_queue, own_machine=serving.is_private)
         address = serve(page, studio, serving)
         _later(warm_up)

@@ -56,7 +56,7 @@ def write_png(path: Path, image: Image.Image, metadata: Mapping[str, object]) ->
         OSError: the disk is full or not writable; nothing is left behind.
     """
     text = json.dumps(dict(metadata), ensure_ascii=False, separators=(",", ":"))
-    _checked(text.encode("utf-8"), path)
+    _checked(text.encode("utf-8", "surrogatepass"), path)  # which it is that reads them strictly
     if not path.parent.is_dir():
         raise RequestError(f"{path.parent}: not a folder; create it or choose another place for {path.name}")
     info = PngInfo()

@@ -23,7 +23,7 @@ _Errors = type[IdeogramQ8Error]
 
 
 def parse_json(text: str, where: str, error: _Errors) -> Any:
-    """Standard JSON only: no NaN or Infinity, no repeated key, no number beyond float64's range.
+    """Standard JSON only: no NaN or Infinity, no repeated key, no number beyond float64's range, no half of a surrogate pair.
 
     Args:
         where: names the file in errors.
@@ -46,6 +46,7 @@ def parse_json(text: str, where: str, error: _Errors) -> Any:
     try:
         value = json.loads(text, object_pairs_hook=unique, parse_constant=refuse)
         _check_numbers(value, where, error)
+        _check_unicode(text, value, where, error)
     except (ValueError, RecursionError) as problem:
         raise error(f"{where}: not valid JSON: {problem}") from None
     return value
@@ -61,6 +62,15 @@ def _check_numbers(value: object, where: str, error: _Errors) -> None:
             _check_numbers(item, f"{where}[{i}]", error)
     elif isinstance(value, int | float) and not is_finite(value):
         raise error(f"{where} is {_describe(value)}, expected a number of at most {sys.float_info.max:.3g}")
+
+
+def _check_unicode(text: str, value: object, where: str, error: _Errors) -> None:
+    r"""json reads `"\ud800"` as a character that no file and no answer of a server can hold."""
+    if "\\u" in text:
+        try:
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+        except UnicodeEncodeError:
+            raise error(f"{where}: holds half of a UTF-16 surrogate pair, expected valid Unicode") from None
 
 
 def check_version(value: object, expected: int, where: str, error: _Errors, remedy: str) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -45,6 +45,10 @@ class Ballot:
         return {"left": 1.0, "right": 0.0}.get(self.choice, 0.5)
 
 
+Ballots = Iterable[Ballot] | Mapping[Ballot, int]
+"""Votes one by one, or how often each was given: among 50,000 there are only some hundred different ones."""
+
+
 @dataclass(frozen=True)
 class Standing:
     """A variant among those it was compared with.
@@ -79,7 +83,7 @@ def wilson(score: float, votes: int) -> tuple[float, float]:
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def bradley_terry(variants: Sequence[str], ballots: Iterable[Ballot]) -> dict[str, float]:
+def bradley_terry(variants: Sequence[str], ballots: Ballots) -> dict[str, float]:
     """Log strengths, mean 0: P(a beats b) = 1 / (1 + exp(strength_b - strength_a)).
 
     Fitted by minorization-maximization (Hunter 2004, Annals of Statistics 32:384). Every variant also ties once with every other,
@@ -90,10 +94,10 @@ def bradley_terry(variants: Sequence[str], ballots: Iterable[Ballot]) -> dict[st
     if count < 2:
         return dict.fromkeys(index, 0.0)
     scores = 0.5 * (1.0 - np.eye(count))
-    for ballot in ballots:
+    for ballot, times in Counter(ballots).items():
         a, b = index[ballot.left], index[ballot.right]
-        scores[a, b] += ballot.left_score
-        scores[b, a] += 1.0 - ballot.left_score
+        scores[a, b] += times * ballot.left_score
+        scores[b, a] += times * (1.0 - ballot.left_score)
     games, wins = scores + scores.T, scores.sum(axis=1)
     log_strength = np.zeros(count)
     for _ in range(_ITERATIONS):
@@ -107,25 +111,28 @@ def bradley_terry(variants: Sequence[str], ballots: Iterable[Ballot]) -> dict[st
     return {name: float(log_strength[i]) for name, i in index.items()}
 
 
-def standings(ballots: Sequence[Ballot]) -> list[Standing]:
+def standings(ballots: Ballots) -> list[Standing]:
     """Every variant that was voted on, the strongest first; equal strengths by name."""
-    names = sorted({name for ballot in ballots for name in (ballot.left, ballot.right)})
-    strengths = bradley_terry(names, ballots)
-    found = [_standing(name, strengths[name], ballots) for name in names]
+    counts = Counter(ballots)
+    names = sorted({name for ballot in counts for name in (ballot.left, ballot.right)})
+    strengths = bradley_terry(names, counts)
+    found = [_standing(name, strengths[name], counts) for name in names]
     return sorted(found, key=lambda standing: (-round(standing.strength, 9), standing.variant))
 
 
-def by_category(ballots: Sequence[Ballot]) -> dict[str, list[Standing]]:
+def by_category(ballots: Ballots) -> dict[str, list[Standing]]:
     """`standings` of each category, categories by name."""
-    names = sorted({ballot.category for ballot in ballots})
-    return {name: standings([ballot for ballot in ballots if ballot.category == name]) for name in names}
+    counts = Counter(ballots)
+    names = sorted({ballot.category for ballot in counts})
+    return {name: standings({each: n for each, n in counts.items() if each.category == name}) for name in names}
 
 
-def _standing(name: str, strength: float, ballots: Sequence[Ballot]) -> Standing:
-    own = [ballot for ballot in ballots if name in (ballot.left, ballot.right)]
-    scores = [ballot.left_score if ballot.left == name else 1.0 - ballot.left_score for ballot in own]
-    kinds = Counter(ballot.choice for ballot in own)
-    score, votes = sum(scores), len(own)
-    return Standing(
-        name, votes, scores.count(1.0), kinds["tie"], kinds["both_bad"], score / votes, wilson(score, votes), strength
-    )
+def _standing(name: str, strength: float, counts: Mapping[Ballot, int]) -> Standing:
+    scores: Counter[float] = Counter()
+    kinds: Counter[str] = Counter()
+    for ballot, count in counts.items():
+        if name in (ballot.left, ballot.right):
+            scores[ballot.left_score if ballot.left == name else 1.0 - ballot.left_score] += count
+            kinds[ballot.choice] += count
+    votes, score = sum(scores.values()), sum(value * count for value, count in scores.items())
+    return Standing(name, votes, scores[1.0], kinds["tie"], kinds["both_bad"], score / votes, wilson(score, votes), strength)

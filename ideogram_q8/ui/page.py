@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import socket
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from unittest import mock
+from urllib.parse import urlsplit
 
 import gradio as gr
 
 from ideogram_q8.errors import RequestError
+from ideogram_q8.ui.doors.guarded import GuardedApp, Page
+from ideogram_q8.ui.doors.limits import MAX_UPLOAD_BYTES, PICTURES_AN_HOUR, Quota
+from ideogram_q8.ui.doors.middleware import LOOPBACK, names, on_space
+from ideogram_q8.ui.engine.bin import Bin
 from ideogram_q8.ui.engine.jobs import Jobs
+from ideogram_q8.ui.engine.line import FEW, MOST_SESSIONS, Line
 from ideogram_q8.ui.engine.studio import Studio
 from ideogram_q8.ui.parts import fragments, style
-from ideogram_q8.ui.parts.controls import PRIVATE
+from ideogram_q8.ui.parts.controls import DEVICE, PRIVATE
 from ideogram_q8.ui.parts.form import Desk, Painter, build_form, full_choices
 from ideogram_q8.ui.parts.scripted import asset
 from ideogram_q8.ui.tabs.caption_tab import build_caption_tab
@@ -28,9 +37,9 @@ from ideogram_q8.ui.tabs.machine_tab import build_machine_tab
 from ideogram_q8.ui.tabs.vote_tab import build_vote_tab
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # Gradio asks whenever it would tell its makers something
-MAX_UPLOAD = "64mb"
-"""A PNG of the largest size; Gradio's route for uploads is always open."""
+_OWNER = re.compile(r"[0-9a-f]{32}")
 _OWNER_BYTES = 16
+_SWEEP_SECONDS = 600.0
 _KEEP_SECONDS = (3600, 86400)
 """Gradio copies every preview into its own folder: each hour it removes those older than a day."""
 
@@ -49,8 +58,11 @@ def build_page(studio: Studio, chosen: str = "fp8", max_waiting: int = 8, *, own
     Args:
         chosen: name of the variant that is picked at the start.
         max_waiting: requests in the queue before visitors are turned away.
-        own_machine: nobody else can reach the page, so it may delete what belongs to all.
+        own_machine: nobody else can reach the page, so it may delete what belongs to all, and has no quota.
     """
+    os.environ["GRADIO_TEMP_DIR"] = str(
+        studio.temporary
+    )  # for uploads and what Gradio copies: read when its components are made
 
     def variants() -> list[dict[str, Any]]:
         """The variants to choose from, whether they are built, and what of them is still to be downloaded."""
@@ -69,13 +81,13 @@ def build_page(studio: Studio, chosen: str = "fp8", max_waiting: int = 8, *, own
     def leave(request: gr.Request) -> None:
         desk.jobs.leave(request.session_hash)
 
-    with gr.Blocks(title="Ideogram Q8", analytics_enabled=False, fill_width=True, delete_cache=_KEEP_SECONDS) as page:
+    with Page(title="Ideogram Q8", analytics_enabled=False, fill_width=True, delete_cache=_KEEP_SECONDS) as page:
         owner = _build_owner(page)
         gr.HTML(fragments.title(studio.traits, f"{studio.device} · {studio.dtype}"), elem_classes="q8-flat", padding=False)
         with gr.Row(equal_height=False):
             with gr.Column(scale=4, min_width=340):
                 form = build_form(studio.traits)
-                desk = Desk(studio, form, owner, Jobs())
+                desk = Desk(studio, form, owner, Jobs(Quota(None if own_machine else PICTURES_AN_HOUR, "pictures")))
             with gr.Column(scale=9, min_width=560), gr.Tabs() as tabs:
                 with gr.Tab("Generate", id="generate"):
                     generate = build_generate_tab(desk, chosen)
@@ -92,7 +104,8 @@ def build_page(studio: Studio, chosen: str = "fp8", max_waiting: int = 8, *, own
         gr.api(variants, api_name="variants", queue=False)
         _keep_cards(desk, [generate, compared, voted], page, tabs)
         page.unload(leave)
-    page.queue(max_size=max_waiting)
+    page.queue(api_open=False)
+    Line(page._queue, DEVICE, max_waiting, max_waiting if own_machine else FEW)
     return page
 
 
@@ -117,7 +130,7 @@ def _build_owner(page: gr.Blocks) -> gr.State:
     owner = gr.State()
 
     def recognise(known: object) -> tuple[str, str]:
-        secret = known if isinstance(known, str) and len(known) == 2 * _OWNER_BYTES else secrets.token_hex(_OWNER_BYTES)
+        secret = known if isinstance(known, str) and _OWNER.fullmatch(known) else secrets.token_hex(_OWNER_BYTES)
         return secret, secret
 
     page.load(recognise, kept, [kept, owner], queue=False, show_progress="hidden", api_visibility="private")
@@ -126,18 +139,26 @@ def _build_owner(page: gr.Blocks) -> gr.State:
 
 @dataclass(frozen=True)
 class Serving:
-    """Where and for whom: address, accounts (name, password; None lets everyone in), and what else is opened."""
+    """Where and for whom: address, accounts (name, password; None lets everyone in), names of a proxy, and what else is opened."""
 
     host: str
     port: int
     accounts: Sequence[tuple[str, str]] | None = None
     share: bool = False
     mcp: bool = False
+    allowed_hosts: Sequence[str] = ()
 
     @property
     def is_private(self) -> bool:
         """Whether it can be reached from this computer only."""
-        return self.host in ("127.0.0.1", "::1", "localhost") and not self.share and not self.accounts
+        return self.host in LOOPBACK and not (self.share or self.accounts or self.allowed_hosts)
+
+    @property
+    def warning(self) -> str | None:
+        """What to know before others come; None where nobody else can, or they log in. A Space is for everybody."""
+        if (self.host in LOOPBACK and not (self.share or self.allowed_hosts)) or self.accounts or on_space():
+            return None
+        return "anybody who can reach this address may use the app; --auth FILE lets in whom you name (docs/security.md)"
 
 
 def serve(page: gr.Blocks, studio: Studio, serving: Serving) -> str:
@@ -145,7 +166,9 @@ def serve(page: gr.Blocks, studio: Studio, serving: Serving) -> str:
 
     `find_port` says which port can be had.
     """
+    server = GuardedApp(names(serving.host, serving.allowed_hosts), studio.temporary)
     app, local, shared = page.launch(
+        _app=server,
         server_name=serving.host,
         server_port=serving.port,
         auth=list(serving.accounts) if serving.accounts else None,
@@ -159,13 +182,26 @@ def serve(page: gr.Blocks, studio: Studio, serving: Serving) -> str:
         run_history=False,
         _frontend=False,  # skips Gradio's test of its own page, which gives up after 3 seconds: too few on a busy machine
         allowed_paths=[str(studio.outputs)],
-        max_file_size=MAX_UPLOAD,
+        max_file_size=MAX_UPLOAD_BYTES,
+        state_session_capacity=MOST_SESSIONS,
         theme=style.theme(),
         css=style.CSS,
         js=asset("page.js"),
     )
-    app.add_api_route("/healthz", lambda: {"status": "ok", "source": studio.source, "variant": studio.loaded_variant})
+    app.add_api_route("/healthz", lambda: {"status": "ok"})
+    if shared:
+        server.names = names(serving.host, [*serving.allowed_hosts, urlsplit(shared).netloc])
+    threading.Thread(target=_sweep, args=(studio,), name="sweep", daemon=True).start()
     return shared or local
+
+
+def _sweep(studio: Studio) -> None:
+    """Removes for good what was deleted an hour ago, and copies that nobody fetches any more."""
+    deleted = Bin(studio.outputs)
+    while True:
+        deleted.empty()
+        studio.copies.expire(_KEEP_SECONDS[1])
+        time.sleep(_SWEEP_SECONDS)
 
 
 def find_port(host: str, port: int) -> int:

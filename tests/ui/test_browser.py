@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -131,4 +132,7 @@ def test_a_blind_vote(page: Page) -> None:
     )
     expect(page.locator("#q8-standings")).to_contain_text("50 %", timeout=WAIT)
     expect(page.locator("#q8-votes-export")).to_be_enabled(timeout=WAIT)
+    with page.expect_download(timeout=WAIT) as download:
+        page.click("#q8-votes-export")
+    assert json.loads(download.value.path().read_text(encoding="utf-8"))[-1]["choice"] == "tie"
     keep(page, "vote")

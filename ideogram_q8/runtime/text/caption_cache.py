@@ -80,7 +80,7 @@ class CaptionCache:
         data = save({_TENSOR: projected.cpu().contiguous()}, {"key": key.digest, "sha256": _sha256(projected)})
         temporary = self.folder / f".{secrets.token_hex(8)}.partial"
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             try:
                 with open(temporary, "wb") as file:
                     file.write(data)

@@ -14,11 +14,14 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedTokenizerBase, Qwen3VLTextModel
 
-from ideogram_q8.errors import CaptionError
+from ideogram_q8.errors import CaptionError, SourceError
 from ideogram_q8.model.architecture import MAX_TEXT_TOKENS, TEXT_TAPS
 from ideogram_q8.numerics import fp8
 from ideogram_q8.runtime.layers.packed import Fp8Linear, PackedLinear
 
+_BEFORE, _AFTER = "<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n"
+"""Around a caption: one turn of the user, no system turn (ideogram-oss/ideogram4 at 415abf4 builds the same text). A tokenizer's own
+`chat_template` is a program from whoever made the folder, which may never end; no template but this one is run."""
 _ROWS = 256
 """Of the projection's weight, hashed at a time."""
 
@@ -35,14 +38,24 @@ def text_features(encoder: Qwen3VLTextModel, tokenizer: PreTrainedTokenizerBase,
 
     Raises:
         CaptionError: more than MAX_TEXT_TOKENS tokens.
+        SourceError: the tokenizer breaks down, as one with a hostile pattern does.
     """
-    messages = [{"role": "user", "content": [{"type": "text", "text": caption}]}]
-    text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-    ids = tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"]
+    ids = _token_ids(tokenizer, caption)
     if ids.shape[1] > MAX_TEXT_TOKENS:
         raise CaptionError(f"the caption has {ids.shape[1]} tokens; the model reads {MAX_TEXT_TOKENS}: shorten it")
     taps = _run_taps(encoder, ids)
     return torch.stack(taps, dim=-1)[0].flatten(1).to(torch.float32)
+
+
+def _token_ids(tokenizer: PreTrainedTokenizerBase, caption: str) -> torch.Tensor:
+    """int64 [1, n_text]: the caption as the one turn of a conversation. Raises SourceError: the tokenizer breaks down."""
+    try:
+        ids: torch.Tensor = tokenizer(_BEFORE + caption + _AFTER, add_special_tokens=False, return_tensors="pt")["input_ids"]
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # of Rust code (PyO3), a class that no module exports
+            raise
+        raise SourceError(f"tokenizer.json broke down on the caption ({error}); download the text encoder again") from None
+    return ids
 
 
 def _run_taps(encoder: Qwen3VLTextModel, ids: torch.Tensor) -> list[torch.Tensor]:

@@ -7,16 +7,20 @@ from pathlib import Path
 
 from ideogram_q8.errors import RequestError
 from ideogram_q8.ui.engine.bin import Bin
+from ideogram_q8.ui.engine.copies import Copies
 from ideogram_q8.ui.engine.library import Entry, Library
 
 _REMEMBERED_OWNERS = 256
 
 
 class Album:
-    """The entries of a library whose pictures are in `outputs`. Each call names the owner, and touches nothing of others."""
+    """The entries of a library whose pictures are in `outputs`. Each call names the owner, and touches nothing of others.
 
-    def __init__(self, library: Library, outputs: Path) -> None:
-        self._library, self._outputs, self._bin = library, outputs, Bin(outputs)
+    `copies` are what else holds the pictures, where anything does: that goes with them.
+    """
+
+    def __init__(self, library: Library, outputs: Path, copies: Copies | None = None) -> None:
+        self._library, self._outputs, self._bin, self._copies = library, outputs, Bin(outputs), copies
         self._deleted: OrderedDict[str, Entry] = OrderedDict()
 
     def pictures(self, owner: str, search: str = "", *, favourites: bool = False, limit: int = -1) -> list[Entry]:
@@ -31,7 +35,7 @@ class Album:
 
     def find(self, owner: str, picture: int) -> Entry:
         """Raises RequestError: the owner has no such picture."""
-        found = next((entry for entry in self._library.pictures(owner) if entry.id == picture), None)
+        found = self._library.find(owner, picture)
         if found is None:
             raise RequestError(f"there is no picture {picture} in your history; look again")
         return found
@@ -41,10 +45,12 @@ class Album:
         self._library.set_favourite(owner, self.find(owner, picture).id, favourite)
 
     def delete(self, owner: str, picture: int) -> None:
-        """`undo` gives the last one back. Raises RequestError: the owner has no such picture."""
+        """`undo` gives the last one back, without its copies. Raises RequestError: the owner has no such picture."""
         entry = self.find(owner, picture)
         self._library.forget(owner, entry.id)
         self._bin.put(entry.file)
+        if self._copies is not None:
+            self._copies.remove([entry.file])
         self._deleted[owner] = entry
         self._deleted.move_to_end(owner)
         while len(self._deleted) > _REMEMBERED_OWNERS:

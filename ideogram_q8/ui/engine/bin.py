@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from ideogram_q8.errors import RequestError
+from ideogram_q8.ui.doors.private import make_private
 
 KEEP_SECONDS = 3600
 
@@ -20,14 +21,18 @@ class Bin:
 
     def put(self, file: str) -> None:
         """Takes a picture out of the outputs, if it is there, and removes for good what was put here more than KEEP_SECONDS ago."""
-        self._folder.mkdir(mode=0o700, exist_ok=True)
-        for path in self._folder.iterdir():
-            with contextlib.suppress(FileNotFoundError):  # another visitor's deletion removed it
-                if time.time() - path.stat().st_mtime > KEEP_SECONDS:
-                    path.unlink()
+        make_private(self._folder)
+        self.empty()
         with contextlib.suppress(FileNotFoundError):
             (self._outputs / file).replace(self._folder / file)
             os.utime(self._folder / file)  # from now on
+
+    def empty(self) -> None:
+        """Removes for good what was put here more than KEEP_SECONDS ago."""
+        for path in self._folder.glob("*"):
+            with contextlib.suppress(FileNotFoundError):  # another visitor's deletion removed it
+                if time.time() - path.stat().st_mtime > KEEP_SECONDS:
+                    path.unlink()
 
     def take_back(self, file: str) -> None:
         """Raises RequestError: it has gone for good."""

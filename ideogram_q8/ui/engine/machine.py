@@ -173,9 +173,11 @@ def clean(studio: Studio, key: str, owner: str) -> None:
     """
     with studio.idle():
         if key == "pictures":
-            for entry in studio.library.pictures(owner):
-                studio.library.forget(owner, entry.id)
-                (studio.outputs / entry.file).unlink(missing_ok=True)
+            files = studio.library.files(owner)
+            studio.library.forget_all(owner)
+            for file in files:
+                (studio.outputs / file).unlink(missing_ok=True)
+            studio.copies.remove(files)
             return
         found = next((store for store in stores(studio, ()) if store.key == key), None)
         if found is None:

@@ -28,6 +28,8 @@ from ideogram_q8.model.architecture import IDEOGRAM4, Traits, TransformerConfig
 from ideogram_q8.runtime.kernels.choosing.choice import lacks_memory
 from ideogram_q8.runtime.memory import usage
 from ideogram_q8.sources import open_source, open_text_encoder
+from ideogram_q8.ui.doors.private import PRIVATE_FILE, check_disk, make_private, temporary_folder
+from ideogram_q8.ui.engine.copies import Copies
 from ideogram_q8.ui.engine.events import Event, Loading, Picture, StepTracker
 from ideogram_q8.ui.engine.library import Library
 from ideogram_q8.ui.engine.stock import Stock
@@ -90,7 +92,9 @@ class Studio:
         self.config: TransformerConfig = self.stock.config
         self.folder, self.prompt_expander, self.preview_decoder = self.stock.folder, prompt_expander, preview_decoder
         self.report = report
-        outputs.mkdir(parents=True, exist_ok=True)
+        make_private(outputs)
+        self.temporary = temporary_folder(outputs.with_name(f"{outputs.name}.temporary"))
+        self.copies = Copies(outputs, self.temporary)
         self._busy = threading.Lock()
         self._closed = threading.Event()
         self._model: Model | None = None
@@ -158,6 +162,7 @@ class Studio:
         """
         warm_up()
         request.check(self.traits)  # before minutes go into a build
+        check_disk(self.outputs)
         known = self._pictures.get((owner, variant, request))
         if reuse and known is not None and known.path.is_file():
             yield dataclasses.replace(known, reused=True)
@@ -248,6 +253,7 @@ class Studio:
         metadata = sampling.metadata(result)
         path = self.outputs / _file_name(variant, request)
         write_png(path, result.image, metadata)
+        path.chmod(PRIVATE_FILE)
         entry = self.library.add(owner, path.name, metadata | {"variant": variant})
         times = result.seconds_per_step, result.total_seconds
         return Picture(variant, request, path, metadata, *times, max(stages.values()), entry, stages=stages)

@@ -8,14 +8,17 @@ from typing import Any
 
 import gradio as gr
 
+from ideogram_q8.ui.doors.limits import address_of
 from ideogram_q8.ui.engine.jobs import Jobs
 from ideogram_q8.ui.parts import fragments
 
+DEVICE = "device"
+"""The line of events that compute."""
 QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden"}
 """For events that answer at once."""
 PRIVATE: dict[str, Any] = {**QUIET, "api_visibility": "private"}
 """The same, for events that are no endpoints."""
-ON_DEVICE: dict[str, Any] = {"concurrency_id": "device", "concurrency_limit": 1, "show_progress": "hidden"}
+ON_DEVICE: dict[str, Any] = {"concurrency_id": DEVICE, "concurrency_limit": 1, "show_progress": "hidden"}
 """For events that compute: one at a time over the whole page, as there is one device."""
 _ASK_SECONDS = 1.0
 
@@ -44,7 +47,7 @@ class Controls:
         locked, page = [self.go, *idle], gr.context.Context.root_block
 
         def start(request: gr.Request) -> list[Any]:
-            self.jobs.expect(request.session_hash, self.name)
+            self.jobs.expect(request.session_hash, self.name, request.username or address_of(request.request))
             ahead = self.jobs.ahead(request.session_hash, self.name)
             buttons = [*(gr.update(interactive=False) for _ in locked), gr.update(interactive=True)]
             return [*buttons, _waiting(ahead), gr.Timer(active=bool(ahead))]

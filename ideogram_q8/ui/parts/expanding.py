@@ -15,7 +15,7 @@ from ideogram_q8.ui.engine import draft
 from ideogram_q8.ui.engine.expander import Expander
 from ideogram_q8.ui.parts import fragments
 from ideogram_q8.ui.parts.controls import ON_DEVICE, PRIVATE, Controls, afterwards, build_controls
-from ideogram_q8.ui.parts.form import Desk, failed, friendly_errors
+from ideogram_q8.ui.parts.form import Desk, Visitor, failed, friendly_errors, visitor_of
 
 _SECONDS_BETWEEN = 0.1
 """Of two messages to the page."""
@@ -49,7 +49,7 @@ def build_expander(desk: Desk, expander: Expander) -> list[Any]:
         """Write a structured caption of a plain one. The last message holds it, and what happened as HTML."""
         yield {asked: caption, written: ""}
         idea = Idea(caption, int(width), int(height), int(seed or 0))
-        for found in _expand(expander, parts, request.session_hash, idea):
+        for found in _expand(expander, parts, visitor_of(None, request), idea):
             yield {written if key == "caption" else status: value for key, value in found.items()}
 
     def put(now: str, before: str, found: str) -> list[Any]:
@@ -74,9 +74,9 @@ def _idle(expander: Expander) -> str:
     return fragments.panel("idle", "From plain text", notes=[note])
 
 
-def _expand(expander: Expander, parts: _Parts, session: str | None, idea: Idea) -> Iterator[dict[str, str]]:
+def _expand(expander: Expander, parts: _Parts, visitor: Visitor, idea: Idea) -> Iterator[dict[str, str]]:
     """Updates of "caption" and "status"."""
-    with friendly_errors(), parts.controls.jobs.running(session, parts.controls.name) as job:
+    with friendly_errors(), parts.controls.jobs.running(visitor.session, parts.controls.name, visitor.counted) as job:
         try:
             told = 0.0
             with closing(expander.expand(idea)) as events:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,8 +13,9 @@ import gradio as gr
 
 from ideogram_q8.builds.variants import Variant
 from ideogram_q8.captions import accept
-from ideogram_q8.errors import CaptionError, IdeogramQ8Error
+from ideogram_q8.errors import CaptionError, IdeogramQ8Error, printable
 from ideogram_q8.model.architecture import MAX_GUIDANCE, MAX_STEPS, PRESETS, SIDE_MULTIPLE, Traits, custom_preset, preset
+from ideogram_q8.ui.doors.limits import address_of
 from ideogram_q8.ui.engine.examples import EXAMPLES
 from ideogram_q8.ui.engine.jobs import Jobs
 from ideogram_q8.ui.engine.measured import figures
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
     from ideogram_q8.runtime.generation.sampling import Request
 
 CUSTOM = "custom"
+_FOLDERS = re.compile(r"(?<![\w.:/<])/(?:[^\s/:'\"]+/)+")
+"""The folders of an absolute path; what is left is a file's name."""
+_LONGEST = 1000
 _PRESET_TITLES = {"turbo-12": "Turbo · 12", "default-20": "Default · 20", "quality-48": "Quality · 48"}
 Fields = tuple[str, str, float, float, float, float, float]
 """Caption, preset, width, height, seed, steps, guidance: what `read_request` takes."""
@@ -186,15 +191,34 @@ def _accepted(text: str) -> str:
     return caption
 
 
+@dataclass(frozen=True)
+class Visitor:
+    """Whose request it is: its session, the owner of its history, and the account or address that is counted for limits."""
+
+    session: str | None
+    owner: str
+    counted: str
+
+
+def visitor_of(owner: str | None, request: gr.Request) -> Visitor:
+    """The visitor of a request; `owner` is the browser's secret, where it has one."""
+    return Visitor(request.session_hash, owner_of(owner, request), counted_as(request))
+
+
 def owner_of(owner: str | None, request: gr.Request) -> str:
-    """Whose history a request belongs to: the browser's secret, or the session of a program that has none."""
-    return owner or f"session-{request.session_hash}"
+    """Whose history a request belongs to: the account, else the browser's secret, or the session of a program that has none."""
+    return f"account-{request.username}" if request.username else owner or f"session-{request.session_hash}"
+
+
+def counted_as(request: gr.Request) -> str:
+    """The account, or the address."""
+    return request.username or address_of(request.request)
 
 
 def failed(error: Exception) -> str:
     """The state of a tab whose work ended with an error: what it was, where it is this package's to say, as `friendly_errors` does."""
     known = isinstance(error, (IdeogramQ8Error, OSError))
-    return fragments.panel("failed", "That did not work", notes=[str(error) if known else "The server's log says why."])
+    return fragments.panel("failed", "That did not work", notes=[_told(error) if known else "The server's log says why."])
 
 
 @contextmanager
@@ -203,4 +227,15 @@ def friendly_errors() -> Iterator[None]:
     try:
         yield
     except (IdeogramQ8Error, OSError) as error:
-        raise gr.Error(html.escape(str(error)), title="That did not work") from error
+        raise refusal(error) from error
+
+
+def refusal(error: Exception) -> gr.Error:
+    """What the page and programs are told of an error that is this package's to say: a line, without the server's folders."""
+    return gr.Error(html.escape(_told(error)), title="That did not work", print_exception=False)
+
+
+def _told(error: Exception) -> str:
+    words = f"the server's disk: {error.strerror or 'it cannot be used'}" if isinstance(error, OSError) else str(error)
+    line = printable(" ".join(_FOLDERS.sub("", words).split()))
+    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]} …"

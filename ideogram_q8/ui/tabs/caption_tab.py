@@ -13,7 +13,7 @@ import gradio as gr
 
 from ideogram_q8 import captions as caption
 from ideogram_q8.captions import ELEMENT_PALETTE_MAX, STYLE_PALETTE_MAX
-from ideogram_q8.errors import CaptionError
+from ideogram_q8.errors import CaptionError, RequestError
 from ideogram_q8.model.architecture import parse_size
 from ideogram_q8.ui.engine import draft
 from ideogram_q8.ui.engine.draft import NEW_BOX, Draft, Element
@@ -96,6 +96,9 @@ def build_caption_tab(desk: Desk, tab: gr.Tab) -> None:
     _connect_elements(form, parts)
 
     def use_template(name: str, width: float, height: float) -> dict[object, object]:
+        with friendly_errors():
+            if name not in TEMPLATES:
+                raise RequestError("there is no such template; choose one of the list")
         found = TEMPLATES[name]
         return _shown(parts, found, 0 if found.elements else -1, (width, height)) | _written(form, parts, found)
 

@@ -17,7 +17,17 @@ from ideogram_q8.ui.engine.jobs import Job, follow
 from ideogram_q8.ui.engine.studio import Studio
 from ideogram_q8.ui.parts import fragments, viewer
 from ideogram_q8.ui.parts.controls import ON_DEVICE, PRIVATE, Controls, afterwards, build_controls
-from ideogram_q8.ui.parts.form import Desk, Fields, Painter, failed, friendly_errors, many_variant_cards, owner_of, read_request
+from ideogram_q8.ui.parts.form import (
+    Desk,
+    Fields,
+    Painter,
+    Visitor,
+    failed,
+    friendly_errors,
+    many_variant_cards,
+    read_request,
+    visitor_of,
+)
 
 if TYPE_CHECKING:
     from ideogram_q8.runtime.generation.sampling import Request
@@ -64,10 +74,10 @@ def build_compare_tab(desk: Desk) -> Painter:
     ) -> Iterator[dict[object, object]]:
         """Paint a request with several variants, on one or more seeds. The last message holds HTML for people, and the numbers."""
         fields = caption, preset, width, height, seed, steps, guidance
-        yield from _compare(studio, parts, request.session_hash, variants, fields, int(seeds), owner_of(owner, request))
+        yield from _compare(studio, parts, visitor_of(owner, request), variants, fields, int(seeds))
 
     def end(columns: list[Column] | None, request: gr.Request) -> dict[object, object]:
-        return parts.controls.released(request) | _exported(parts, columns)
+        return parts.controls.released(request) | _exported(studio, parts, columns)
 
     start = parts.controls.connect(parts.status)
     run = start.then(
@@ -113,9 +123,9 @@ def _layout(desk: Desk) -> _Parts:
 
 
 def _compare(
-    studio: Studio, parts: _Parts, session: str | None, names: list[str], fields: Fields, seeds: int, owner: str
+    studio: Studio, parts: _Parts, visitor: Visitor, names: list[str], fields: Fields, seeds: int
 ) -> Iterator[dict[object, object]]:
-    with friendly_errors(), parts.controls.jobs.running(session, parts.controls.name) as job:
+    with friendly_errors(), parts.controls.jobs.running(visitor.session, parts.controls.name, visitor.counted) as job:
         try:
             comparison.check_choice(names)
             requests = comparison.requests(read_request(*fields), seeds)
@@ -123,7 +133,7 @@ def _compare(
             names = sorted(names, key=list(known).index) if set(names) <= known.keys() else names
             titles = [known[name].title if name in known else name for name in names]
             yield {parts.table: "", parts.columns: None, parts.seed: gr.update(visible=False)}
-            pictures = yield from _paint_all(studio, parts, job, list(zip(names, titles, strict=True)), requests, owner)
+            pictures = yield from _paint_all(studio, parts, job, list(zip(names, titles, strict=True)), requests, visitor.owner)
             if pictures is None:
                 yield {parts.status: fragments.cancelled(job.note)}
                 return
@@ -184,11 +194,11 @@ def _show_seed(columns: list[Column] | None, index: int | None) -> object:
     return gr.skip() if columns is None or index is None else _seed_value(columns, index)
 
 
-def _exported(parts: _Parts, columns: list[Column] | None) -> dict[object, object]:
+def _exported(studio: Studio, parts: _Parts, columns: list[Column] | None) -> dict[object, object]:
     """The files to save, where there are any."""
     files: tuple[str | None, str | None] = (None, None)
     if columns is not None:
-        files = tuple(str(path) for path in _export(columns))  # type: ignore[assignment]
+        files = tuple(str(path) for path in _export(studio, columns))  # type: ignore[assignment]
     return {
         parts.preview: gr.update(value=None, visible=False),
         parts.sheet: gr.update(value=files[0], interactive=files[0] is not None),
@@ -196,10 +206,12 @@ def _exported(parts: _Parts, columns: list[Column] | None) -> dict[object, objec
     }
 
 
-def _export(columns: Sequence[Column]) -> tuple[Path, Path]:
-    """The sheet and its JSON, beside the pictures, under the reference picture's name, which nobody can guess."""
-    first = columns[0].cells[0].picture.path
-    sheet, recipe = first.with_name(f"{first.stem}-compared.png"), first.with_name(f"{first.stem}-compared.json")
+def _export(studio: Studio, columns: Sequence[Column]) -> tuple[Path, Path]:
+    """The sheet and its JSON, under the reference picture's name, which nobody can guess. They go with any of their pictures."""
+    stem = columns[0].cells[0].picture.path.stem
+    sheet, recipe = (studio.temporary / f"{stem}-compared.{ending}" for ending in ("png", "json"))
     comparison.as_sheet(columns).save(sheet)
     recipe.write_text(comparison.recipe(columns), encoding="utf-8")
+    for made in (sheet, recipe):
+        studio.copies.note(made, [cell.picture.path.name for column in columns for cell in column.cells])
     return sheet, recipe

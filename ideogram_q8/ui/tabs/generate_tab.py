@@ -19,12 +19,13 @@ from ideogram_q8.ui.parts.form import (
     Desk,
     Fields,
     Painter,
+    Visitor,
     failed,
     friendly_errors,
     full_choices,
-    owner_of,
     read_request,
     variant_cards,
+    visitor_of,
 )
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def build_generate_tab(desk: Desk, chosen: str) -> Painter:
     ) -> Iterator[dict[object, object]]:
         """Paint pictures with consecutive seeds. The last message holds the last one's file, a summary as HTML and its metadata."""
         fields = caption, preset, width, height, seed, steps, guidance
-        yield from _generate(studio, parts, request.session_hash, variant, fields, int(count), owner_of(owner, request))
+        yield from _generate(studio, parts, visitor_of(owner, request), variant, fields, int(count))
 
     def end(saved: str | None, keep: bool, request: gr.Request) -> dict[object, object]:
         return {
@@ -152,18 +153,18 @@ def _layout(desk: Desk, chosen: str) -> _Parts:
 
 
 def _generate(
-    studio: Studio, parts: _Parts, session: str | None, variant: str, fields: Fields, count: int, owner: str
+    studio: Studio, parts: _Parts, visitor: Visitor, variant: str, fields: Fields, count: int
 ) -> Iterator[dict[object, object]]:
     titles = {v.name: v.title for v in studio.variants()}
     label = titles.get(variant, variant)
-    with friendly_errors(), parts.controls.jobs.running(session, parts.controls.name) as job:
+    with friendly_errors(), parts.controls.jobs.running(visitor.session, parts.controls.name, visitor.counted) as job:
         try:
             first = read_request(*fields)
             yield {parts.metadata: None, parts.saved: None, parts.strip: gr.update(value=[], visible=count > 1)}
             done: list[Picture] = []
             for i, request in enumerate(consecutive(first, count), 1):
                 name = label if count == 1 else f"{label} · {i} of {count}"
-                events = studio.paint(variant, request, owner=owner)
+                events = studio.paint(variant, request, owner=visitor.owner)
                 picture = yield from follow(events, job, partial(_show, parts, name))
                 if picture is None:
                     yield {parts.status: fragments.cancelled(job.note, len(done))}

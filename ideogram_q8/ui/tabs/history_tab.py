@@ -12,7 +12,7 @@ import gradio as gr
 from ideogram_q8.errors import IdeogramQ8Error, RequestError
 from ideogram_q8.formats.png import read_metadata
 from ideogram_q8.ui.engine.album import Album
-from ideogram_q8.ui.engine.library import Entry
+from ideogram_q8.ui.engine.library import MOST_FOUND, Entry
 from ideogram_q8.ui.engine.studio import Studio, warm_up
 from ideogram_q8.ui.parts import fragments
 from ideogram_q8.ui.parts.controls import PRIVATE, QUIET
@@ -57,7 +57,7 @@ def build_history_tab(desk: Desk, generate: Painter, tabs: gr.Tabs, tab: gr.Tab)
         tab: this tab; its pictures are looked up when it is opened.
     """
     studio, form = desk.studio, desk.form
-    parts, album = _layout(studio), Album(studio.library, studio.outputs)
+    parts, album = _layout(studio), Album(studio.library, studio.outputs, studio.copies)
 
     def look(
         search: str, favourites: bool, chosen: Entry | None, limit: int, owner: str | None, request: gr.Request
@@ -127,9 +127,9 @@ def _add_endpoints(album: Album) -> None:
     def history(
         request: gr.Request, search: str | None = None, favourites: bool | None = None, limit: int | None = None
     ) -> list[dict[str, Any]]:
-        """The pictures of this session that have every word of `search`, the newest first; all without a limit."""
+        """The pictures of this session that have every word of `search`, the newest first; at most 1,000, or `limit`."""
         with friendly_errors():
-            most = -1 if limit is None else limit
+            most = MOST_FOUND if limit is None or limit < 0 else min(limit, MOST_FOUND)
             found = album.pictures(owner_of(None, request), search or "", favourites=bool(favourites), limit=most)
         return [{"id": entry.id, "file": entry.file, "favourite": entry.favourite, **entry.metadata} for entry in found]
 

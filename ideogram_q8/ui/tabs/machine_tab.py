@@ -141,8 +141,7 @@ def _machine() -> ModuleType:
 
 
 def _found(studio: Studio, owner: str, everything: bool) -> Sequence[Store]:
-    mine = [entry.file for entry in studio.library.pictures(owner)]
-    found: Sequence[Store] = _machine().stores(studio, mine)
+    found: Sequence[Store] = _machine().stores(studio, studio.library.files(owner))
     return found if everything else [store for store in found if store.key == "pictures"]
 
 

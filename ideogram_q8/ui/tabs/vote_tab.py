@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import secrets
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -17,11 +16,22 @@ from ideogram_q8.measure.preference import Choice
 from ideogram_q8.ui.engine.blind import Round, Rounds, Side, draw_pair, nameless
 from ideogram_q8.ui.engine.events import Painting, Picture, Work
 from ideogram_q8.ui.engine.jobs import follow
+from ideogram_q8.ui.engine.library import MOST_FOUND
 from ideogram_q8.ui.engine.seeds import roll_seed
 from ideogram_q8.ui.engine.studio import Studio
 from ideogram_q8.ui.parts import fragments, viewer
 from ideogram_q8.ui.parts.controls import ON_DEVICE, PRIVATE, Controls, afterwards, build_controls
-from ideogram_q8.ui.parts.form import Desk, Fields, Painter, failed, friendly_errors, many_variant_cards, owner_of, read_request
+from ideogram_q8.ui.parts.form import (
+    Desk,
+    Fields,
+    Painter,
+    Visitor,
+    failed,
+    friendly_errors,
+    many_variant_cards,
+    read_request,
+    visitor_of,
+)
 
 if TYPE_CHECKING:
     pass
@@ -52,7 +62,9 @@ class _Parts:
     token: gr.Textbox
     """All that the page knows of a round."""
     standings: gr.HTML
-    export: gr.DownloadButton
+    export: gr.Button
+    exported: gr.DownloadButton
+    """The file, made when `export` is pressed, and downloaded by the page at once."""
 
 
 def build_vote_tab(desk: Desk, page: gr.Blocks) -> Painter:
@@ -75,8 +87,7 @@ def build_vote_tab(desk: Desk, page: gr.Blocks) -> Painter:
     ) -> Iterator[dict[object, object]]:
         """Paint a request with two random variants, unnamed. The last message holds the token to vote with."""
         fields = caption, preset, width, height, roll_seed() if fresh else seed, steps, guidance
-        session = request.session_hash
-        yield from _blind(studio, parts, rounds, session, variants, category, fields, owner_of(owner, request))
+        yield from _blind(studio, parts, rounds, visitor_of(owner, request), variants, category, fields)
 
     start = parts.controls.connect(parts.status, *parts.votes)
     run = start.then(
@@ -91,6 +102,8 @@ def build_vote_tab(desk: Desk, page: gr.Blocks) -> Painter:
     for button, (_, choice) in zip(parts.votes, _BUTTONS, strict=True):
         button.click(functools.partial(_vote, studio, parts, rounds, choice), parts.token, outputs, **PRIVATE)
     page.load(lambda: _counted(studio, parts), None, [parts.standings, parts.export], **PRIVATE)
+    press = "() => setTimeout(() => document.querySelector('#q8-votes-exported').click(), 100)"
+    parts.export.click(lambda: _export(studio), None, parts.exported, **PRIVATE).then(None, js=press)
     _add_endpoints(studio, rounds)
     return Painter(parts.chosen, finished)
 
@@ -104,12 +117,11 @@ def _add_endpoints(studio: Studio, rounds: Rounds) -> None:
 
     def standings() -> list[dict[str, Any]]:
         """The order of the variants by all votes, with intervals."""
-        return [asdict(standing) for standing in preference.standings([vote.ballot for vote in studio.library.votes()])]
+        return [asdict(standing) for standing in preference.standings(studio.library.ballots())]
 
     def votes() -> list[dict[str, Any]]:
-        """All votes; captions by their sha256."""
-        rows: list[dict[str, Any]] = json.loads(studio.library.export_votes())
-        return rows
+        """The newest 1,000 votes, the oldest of them first; captions by their sha256. The page exports all."""
+        return studio.library.exported_votes(MOST_FOUND)
 
     gr.api(vote, api_name="vote", queue=False)
     gr.api(standings, api_name="standings", queue=False)
@@ -129,28 +141,28 @@ def _layout(desk: Desk) -> _Parts:
     with gr.Row():
         votes = tuple(gr.Button(title, interactive=False, elem_id=f"q8-vote-{choice}") for title, choice in _BUTTONS)
     standings = gr.HTML("", elem_id="q8-standings", elem_classes="q8-flat", padding=False)
-    export = gr.DownloadButton("Export all votes as JSON", interactive=False, elem_id="q8-votes-export")
+    export = gr.Button("Export all votes as JSON", interactive=False, elem_id="q8-votes-export")
+    exported = gr.DownloadButton(visible="hidden", elem_id="q8-votes-exported")
     token = gr.Textbox(visible=False)
-    return _Parts(chosen, category, fresh, controls, shown, status, votes, token, standings, export)
+    return _Parts(chosen, category, fresh, controls, shown, status, votes, token, standings, export, exported)
 
 
 def _blind(
     studio: Studio,
     parts: _Parts,
     rounds: Rounds,
-    session: str | None,
+    visitor: Visitor,
     variants: list[str],
     category: str,
     fields: Fields,
-    owner: str,
 ) -> Iterator[dict[object, object]]:
-    with friendly_errors(), parts.controls.jobs.running(session, parts.controls.name) as job:
+    with friendly_errors(), parts.controls.jobs.running(visitor.session, parts.controls.name, visitor.counted) as job:
         try:
             request, pair = read_request(*fields), draw_pair(variants)
             yield {parts.shown: viewer.nothing("Painting two pictures …"), parts.token: ""}
             pictures: list[Picture] = []
             for name in sorted(pair):  # in an order that does not depend on the sides
-                events = studio.paint(name, request, owner=owner, reuse=True)
+                events = studio.paint(name, request, owner=visitor.owner, reuse=True)
                 picture = yield from follow(events, job, functools.partial(_show, parts, len(pictures) + 1))
                 if picture is None:
                     yield {parts.status: fragments.cancelled(job.note), parts.shown: _EMPTY}
@@ -172,7 +184,8 @@ def _show(parts: _Parts, number: int, event: Work) -> tuple[str, dict[object, ob
 
 
 def _side(studio: Studio, picture: Picture) -> Side:
-    copy = nameless(picture.path, studio.outputs)
+    copy = nameless(picture.path, studio.temporary)
+    studio.copies.note(copy, [picture.path.name])
     return Side(picture.variant, str(picture.metadata["artifact_sha256"]), copy)
 
 
@@ -212,21 +225,23 @@ def _vote(studio: Studio, parts: _Parts, rounds: Rounds, choice: Choice, token: 
 
 
 def _counted(studio: Studio, parts: _Parts) -> dict[object, object]:
-    """The standings, overall and by category, and the file of all votes."""
-    ballots = [vote.ballot for vote in studio.library.votes()]
+    """The standings, overall and by category."""
+    ballots = studio.library.ballots()
     if not ballots:
         return {parts.standings: fragments.standings({}, {}), parts.export: gr.update(interactive=False)}
     groups = {_ALL: preference.standings(ballots)}
     categories = preference.by_category(ballots)
     groups |= categories if len(categories) > 1 else {}
-    path = studio.outputs / f"votes-{secrets.token_hex(8)}.json"
-    for old in studio.outputs.glob("votes-*.json"):
+    return {parts.standings: fragments.standings(groups, _titles(studio)), parts.export: gr.update(interactive=True)}
+
+
+def _export(studio: Studio) -> str:
+    """The path of a new file with all votes. It goes with the app's temporary folder, those before it at once."""
+    for old in studio.temporary.glob("votes-*.json"):
         old.unlink(missing_ok=True)
+    path = studio.temporary / f"votes-{secrets.token_hex(8)}.json"
     path.write_text(studio.library.export_votes(), encoding="utf-8")
-    return {
-        parts.standings: fragments.standings(groups, _titles(studio)),
-        parts.export: gr.update(value=str(path), interactive=True),
-    }
+    return str(path)
 
 
 def _titles(studio: Studio) -> dict[str, str]:

@@ -27,9 +27,13 @@ from ideogram_q8.model.architecture import PRESETS
 from ideogram_q8.runtime.generation.sampling import Request, generate, metadata
 from ideogram_q8.runtime.loading.model import Model, load
 from ideogram_q8.runtime.memory.usage import module_bytes
+from ideogram_q8.ui.doors.guarded import GuardedApp, Page
+from ideogram_q8.ui.doors.middleware import names
+from ideogram_q8.ui.engine.line import FEW, MOST_SESSIONS, Line
 
 SETTINGS: dict[str, Any] = json.loads(Path(__file__).with_name("space.json").read_text(encoding="utf-8"))
 SEEDS = 2**31 - 1
+LINE = "gpu"
 
 
 def load_models() -> dict[str, Model]:
@@ -61,7 +65,7 @@ def painter(models: dict[str, Model]) -> Callable[[str, str, float, str], str]:
             request.check(model.traits)
             result = generate(model, request)
         except IdeogramQ8Error as error:
-            raise gr.Error(str(error)) from error
+            raise gr.Error(str(error), print_exception=False) from error
         path = outputs / f"{name}-{preset}-{int(seed)}-{os.urandom(4).hex()}.png"
         write_png(path, result.image, metadata(result))
         return str(path)
@@ -80,13 +84,17 @@ def check_visitor(token: str | None) -> None:
     if base is None:
         return
     if token is None:
-        raise gr.Error("log in first: the terms of the weights are accepted by each visitor")
+        raise gr.Error("log in first: the terms of the weights are accepted by each visitor", print_exception=False)
     try:
         HfApi().auth_check(base, token=token)
     except (errors.GatedRepoError, errors.RepositoryNotFoundError):
-        raise gr.Error(f"accept the terms at https://huggingface.co/{base} first, then try again") from None
+        raise gr.Error(
+            f"accept the terms at https://huggingface.co/{base} first, then try again", print_exception=False
+        ) from None
     except (OSError, errors.HTTPError):  # type: ignore[attr-defined]  # of the httpx that the installed version uses
-        raise gr.Error("the Hub does not say whether you have accepted the terms; try again in a minute") from None
+        raise gr.Error(
+            "the Hub does not say whether you have accepted the terms; try again in a minute", print_exception=False
+        ) from None
 
 
 def build_page(models: dict[str, Model]) -> gr.Blocks:
@@ -97,7 +105,7 @@ def build_page(models: dict[str, Model]) -> gr.Blocks:
         check_visitor(visitor.token if visitor else None)
         return paint(name, caption, seed, preset)
 
-    with gr.Blocks(title="Ideogram Q8", analytics_enabled=False) as page:
+    with Page(title="Ideogram Q8", analytics_enabled=False) as page:
         gr.Markdown(SETTINGS["about"])
         if SETTINGS["visitors_accept"]:
             gr.LoginButton()
@@ -109,15 +117,27 @@ def build_page(models: dict[str, Model]) -> gr.Blocks:
         button = gr.Button("Paint", variant="primary")
         picture = gr.Image(label="Picture", type="filepath", format="png")
         button.click(
-            paint_for, [name, caption, seed, preset], picture, api_name="paint", concurrency_id="gpu", concurrency_limit=1
+            paint_for, [name, caption, seed, preset], picture, api_name="paint", concurrency_id=LINE, concurrency_limit=1
         )
-    return page.queue(max_size=8)
+    page.queue(api_open=False)
+    Line(page._queue, LINE, 8, FEW)
+    return page
 
 
 def main() -> None:
     """Serves until it is stopped."""
     host, port = os.environ.get("GRADIO_SERVER_NAME", "0.0.0.0"), int(os.environ.get("GRADIO_SERVER_PORT", "7860"))
-    build_page(load_models()).launch(server_name=host, server_port=port, ssr_mode=False, quiet=True, enable_monitoring=False)
+    uploads = Path(tempfile.mkdtemp())
+    os.environ["GRADIO_TEMP_DIR"] = str(uploads)
+    build_page(load_models()).launch(
+        _app=GuardedApp(names(host), uploads),
+        server_name=host,
+        server_port=port,
+        ssr_mode=False,
+        quiet=True,
+        enable_monitoring=False,
+        state_session_capacity=MOST_SESSIONS,
+    )
 
 
 if __name__ == "__main__":
