@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import platformdirs
 
+from ideogram_q8 import machine
 from ideogram_q8.commands.options import SOURCE_HELP, Parser, add_prompt_expander
 from ideogram_q8.devices import AUTO, DEVICES, DTYPES, check_device, default_dtype
 from ideogram_q8.errors import IdeogramQ8Error, RequestError, printable
@@ -174,7 +175,7 @@ def main() -> int:
         return 2
     print(f"Ideogram Q8 is ready at {address}  (Ctrl-C stops it; pictures go to {studio.outputs})", flush=True)
     try:
-        threading.Event().wait()
+        machine.here.wait(threading.Event())
     except KeyboardInterrupt:
         studio.close()
     return 130

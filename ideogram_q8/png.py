@@ -19,6 +19,7 @@ from typing import BinaryIO
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from ideogram_q8 import machine
 from ideogram_q8.errors import RequestError
 from ideogram_q8.strict_json import decode, parse_json
 
@@ -67,7 +68,7 @@ def write_png(path: Path, image: Image.Image, metadata: Mapping[str, object]) ->
             image.save(file, format="PNG", pnginfo=info)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        machine.here.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
+from ideogram_q8 import machine
 from ideogram_q8.errors import PublishError
 from ideogram_q8.manifest import TOOL_VERSION
 from ideogram_q8.strict_json import check_version, decode, parse_json
@@ -94,7 +95,7 @@ def record(folder: Path, hub: Hub, outcome: Outcome, tag: str | None, artifacts:
         file.write(receipt.to_json())
         file.flush()
         os.fsync(file.fileno())
-    partial.replace(path)
+    machine.here.replace(partial, path)
     return receipt, path
 
 

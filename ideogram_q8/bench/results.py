@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+from ideogram_q8 import machine
 from ideogram_q8.bench.machine import Clocks, Machine, Peaks
 from ideogram_q8.bench.timing import Timing
 from ideogram_q8.errors import ArtifactError, RequestError
@@ -240,7 +241,7 @@ def write(path: Path, text: str) -> None:
         file.write(text + "\n")
         file.flush()
         os.fsync(file.fileno())
-    partial.replace(path)
+    machine.here.replace(partial, path)
 
 
 def read(path: Path) -> Result:

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
+from ideogram_q8 import machine
 from ideogram_q8.architecture import COMPONENT_FOLDERS, PartName
 from ideogram_q8.components import Dimensions, component
 from ideogram_q8.errors import ArtifactError, ResourceError
@@ -211,9 +212,9 @@ def write(path: Path, statistics: Statistics) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         save_file(tensors, temporary, metadata={METADATA_KEY: text})
-        with temporary.open("rb") as file:
+        with temporary.open("r+b") as file:  # Windows syncs no file that is open for reading only
             os.fsync(file.fileno())
-        temporary.replace(path)
+        machine.here.replace(temporary, path)
     except (SafetensorError, OSError) as error:
         raise ResourceError(f"cannot write {path}: {error}; make room or name another place") from None
     finally:

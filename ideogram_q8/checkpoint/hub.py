@@ -13,6 +13,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from ideogram_q8 import machine
 from ideogram_q8.checkpoint import transfer
 from ideogram_q8.checkpoint.hub_place import Place, cache_of, is_repository, origin, parse
 from ideogram_q8.checkpoint.hub_refusals import Unavailable, refusals
@@ -189,7 +190,7 @@ def _note(snapshot: Snapshot) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
         temporary.write_text(snapshot.commit, encoding="utf-8")
-        temporary.replace(path)
+        machine.here.replace(temporary, path)
 
 
 def download(place: Place, wanted: Iterable[str] = NEEDED, on_progress: OnProgress | None = None) -> Path:

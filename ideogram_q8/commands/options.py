@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from ideogram_q8 import machine
 from ideogram_q8.components import COMPONENTS
 from ideogram_q8.devices import ATTENTIONS, AUTO, COMPUTES, DEVICES, PLANS
 from ideogram_q8.errors import RequestError
@@ -119,6 +120,9 @@ def check_new_file(path: Path, suffix: str, option: str = "--out", overwrite: bo
     """Raises RequestError unless `path` can name a new file of this kind, or one that may be replaced."""
     if path.suffix.lower() != suffix or path.is_dir():
         raise RequestError(f"{option} is {path}; expected a file name that ends with {suffix}")
+    problem = machine.here.name_problem(path.name)
+    if problem is not None:
+        raise RequestError(f"{option} is {path}: {problem}; choose another name")
     if not path.parent.is_dir():
         raise RequestError(f"{option} is {path}, but there is no folder {path.parent}; make it or choose another place")
     if path.exists() and not overwrite:

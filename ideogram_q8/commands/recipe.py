@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ideogram_q8 import machine
 from ideogram_q8.commands.options import (
     BAR_DELAY,
     add_component,
@@ -91,7 +92,7 @@ def _write(path: Path, text: str) -> None:
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
-            temporary.replace(path)
+            machine.here.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 

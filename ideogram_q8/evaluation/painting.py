@@ -24,6 +24,7 @@ from typing import TypeVar
 import torch
 from tqdm import tqdm
 
+from ideogram_q8 import machine
 from ideogram_q8.errors import ArtifactError, IdeogramQ8Error, RequestError
 from ideogram_q8.evaluation import energy, latents
 from ideogram_q8.evaluation.latents import Errors
@@ -248,7 +249,7 @@ def _write(path: Path, record: Painted) -> None:
         json.dump(dataclasses.asdict(record), file)
         file.flush()
         os.fsync(file.fileno())
-    partial.replace(path)
+    machine.here.replace(partial, path)
 
 
 def _read(cls: type[T], path: Path) -> T:

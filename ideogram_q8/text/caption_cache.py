@@ -20,7 +20,9 @@ import platformdirs
 import torch
 from safetensors import SafetensorError
 
+from ideogram_q8 import machine
 from ideogram_q8.architecture import MAX_TEXT_TOKENS
+from ideogram_q8.errors import ResourceError
 from ideogram_q8.manifest import TOOL_VERSION
 
 DEFAULT_LIMIT = 256 * 2**20
@@ -88,11 +90,11 @@ class CaptionCache:
                     file.write(data)
                     file.flush()
                     os.fsync(file.fileno())
-                temporary.replace(self._path(key))
+                machine.here.replace(temporary, self._path(key))
             finally:
                 temporary.unlink(missing_ok=True)
             self._make_room()
-        except OSError as error:
+        except (OSError, ResourceError) as error:
             _log.warning("the projected caption was not kept in %s: %s", self.folder, error)
 
     def _path(self, key: Key) -> Path:

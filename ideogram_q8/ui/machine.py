@@ -22,7 +22,7 @@ from ideogram_q8.memory.budget import Encoder, Networks
 from ideogram_q8.text import caption_cache
 from ideogram_q8.ui.studio import Studio
 
-_LIBRARIES = ("torch", "diffusers", "transformers", "gradio", "comfy-kitchen", "triton")
+_LIBRARIES = ("torch", "diffusers", "transformers", "gradio", "comfy-kitchen", "triton", "triton-windows")
 
 
 @dataclass(frozen=True)

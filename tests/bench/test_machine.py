@@ -10,6 +10,7 @@ import torch
 
 from ideogram_q8.bench import machine, timing
 from ideogram_q8.kernels import cpu
+from ideogram_q8.machine import here
 
 CPU, CARD = torch.device("cpu"), torch.device("cuda", 0)
 
@@ -63,7 +64,7 @@ def test_a_machine_is_its_card(nvml):
 
 def test_a_machine_is_its_processor():
     found = machine.machine(CPU)
-    assert found.name == machine.processor_name() and found.capability is None and found.threads == torch.get_num_threads()
+    assert found.name == here.processor() and found.capability is None and found.threads == torch.get_num_threads()
     assert machine.clocks(CPU) is None
 
 
