@@ -16,6 +16,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ideogram_q8 import console
+
+if __name__ == "__main__":
+    console.prepare()
+
 import platformdirs
 
 from ideogram_q8 import machine
@@ -178,8 +183,8 @@ def main() -> int:
         machine.here.wait(threading.Event())
     except KeyboardInterrupt:
         studio.close()
-    return 130
+    return console.INTERRUPTED
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(console.run(main))

@@ -25,6 +25,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from ideogram_q8 import console
 from ideogram_q8.errors import IdeogramQ8Error, PublishError
 from ideogram_q8.manifest import FILE_NAME as MANIFEST
 from ideogram_q8.manifest import Manifest
@@ -173,4 +174,4 @@ def _write_files(folder: Path, files: Mapping[str, bytes]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(console.run(main))

@@ -21,6 +21,11 @@ from pathlib import Path
 if __package__ in (None, ""):  # run as a file: the repository's root is not on the path yet
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from ideogram_q8 import console
+
+if __name__ == "__main__":
+    console.prepare()
+
 from huggingface_hub import get_token
 
 from ideogram_q8.errors import IdeogramQ8Error, PublishError, printable
@@ -43,11 +48,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         check_repo(options.repo)  # before minutes of hashing
         code: int = options.run(options)
+    except BrokenPipeError:
+        raise  # nobody reads the output: `console.run` ends quietly
     except (IdeogramQ8Error, OSError) as error:
         print(error_line(error), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        return 130
+        return console.interrupted()
     return code
 
 
@@ -177,7 +184,7 @@ def _verify(options: argparse.Namespace) -> int:
     outcome = Outcome(remote.head, None, False, verify(hub, files, remote.head), None)
     receipt = receipts.describe(hub, outcome, None, release.artifacts)
     print(
-        receipt.to_json()
+        console.portable(receipt.to_json())
         if options.json
         else f"{hub.url} at {remote.head}: {len(receipt.files)} files verified by size and sha256"
     )
@@ -196,7 +203,7 @@ def _record(options: argparse.Namespace, hub: Hub, outcome: Outcome, what: str, 
     """Writes the receipt and prints it."""
     tag = options.tag if release else None
     receipt, path = receipts.record(options.folder, hub, outcome, tag, release.artifacts if release else {})
-    print(receipt.to_json() if options.json else show.receipt_text(receipt, what, str(path)))
+    print(console.portable(receipt.to_json()) if options.json else show.receipt_text(receipt, what, str(path)))
 
 
 def _hub(options: argparse.Namespace) -> Hub:
@@ -204,4 +211,4 @@ def _hub(options: argparse.Namespace) -> Hub:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(console.run(main))

@@ -7,6 +7,7 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
+from ideogram_q8 import console
 from ideogram_q8.errors import PublishError
 from ideogram_q8.manifest import FILE_NAME as MANIFEST
 from ideogram_q8.manifest import TOOL_VERSION, Manifest
@@ -114,5 +115,5 @@ def _publish(options: argparse.Namespace, folder: Path) -> int:
             file=sys.stderr,
         )
     what = "is published" if outcome.changed else "was published already, nothing was sent"
-    print(receipt.to_json() if options.json else show.receipt_text(receipt, what, str(path)))
+    print(console.portable(receipt.to_json()) if options.json else show.receipt_text(receipt, what, str(path)))
     return 0

@@ -17,6 +17,7 @@ PACKAGE = "ideogram_q8"
 RANKS = {
     "ideogram_q8.errors": 0,
     "ideogram_q8.machine": -1,
+    "ideogram_q8.console": 0,
     "ideogram_q8.strict_json": 0,
     "ideogram_q8.devices": 0,
     "ideogram_q8.nvml": 0,
@@ -103,11 +104,13 @@ WITHIN_A_RANK = {
 # publish/space_app is what a Space runs, beside app.py: publishing copies it and imports none of it.
 FOR_EVERYONE = "ideogram_q8.errors"
 PUBLISH_MAY_IMPORT = {
-    f"ideogram_q8.{name}" for name in ("errors", "architecture", "machine", "manifest", "report", "schemes", "strict_json")
+    f"ideogram_q8.{name}"
+    for name in ("console", "errors", "architecture", "machine", "manifest", "report", "schemes", "strict_json")
 }
 MAKES_PICTURES = {"publish.cards": {"ideogram_q8.evaluation.compare", "ideogram_q8.evaluation.showcase"}}
 """From a finished evaluation, on the machine that ran it."""
 WITHOUT_TORCH = {
+    "console",
     "errors",
     "machine",
     "strict_json",

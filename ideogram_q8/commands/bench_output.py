@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ideogram_q8 import console
 from ideogram_q8.commands.options import BAR_DELAY, check_new_file
 
 if TYPE_CHECKING:
@@ -58,4 +59,4 @@ def tell(arguments: argparse.Namespace, table: str, line: str) -> None:
         results.write(arguments.out, line)
     if not arguments.json:
         print(f"{table}\n")
-    print(line)
+    print(console.portable(line))

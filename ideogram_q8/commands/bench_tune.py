@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from ideogram_q8 import console
 from ideogram_q8.architecture import IDEOGRAM4, IDEOGRAM4_TRAITS, MAX_TEXT_TOKENS, SIDE_MULTIPLE, check_size, parse_size
 from ideogram_q8.commands.options import add_device
 from ideogram_q8.devices import DTYPES, check_device, default_dtype
@@ -83,7 +84,7 @@ def run(arguments: argparse.Namespace) -> None:
         table.write(place, (), tuple(overlaps))
     print(table.note(place))
     found = {"machine": table.machine(place), "entries": entries, "overlaps": overlaps}
-    print(json.dumps(found, ensure_ascii=False, default=asdict))
+    print(console.portable(json.dumps(found, ensure_ascii=False, default=asdict)))
 
 
 def _overlaps(setting: Setting, seconds: float) -> Iterator[Overlap]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from ideogram_q8 import console
 from ideogram_q8.commands.options import add_source
 
 
@@ -24,4 +25,4 @@ def run(arguments: argparse.Namespace) -> None:
     from ideogram_q8.inspection import describe, to_json, to_text
 
     found = describe(arguments.source, unconditional=arguments.unconditional, revision=arguments.revision)
-    print(to_json(found) if arguments.json else to_text(found))
+    print(console.portable(to_json(found)) if arguments.json else to_text(found))
