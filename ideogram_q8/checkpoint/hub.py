@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import secrets
 import shutil
@@ -175,7 +176,7 @@ def fetch(snapshot: Snapshot, paths: Iterable[str], on_progress: OnProgress | No
             blob.place.parent.mkdir(parents=True, exist_ok=True)
             here = total - snapshot.missing_bytes(wanted) - blob.arrived
             transfer.fetch(blob, build_hf_headers(), lambda arrived, here=here: on_progress(here + arrived, total))  # type: ignore[misc]
-        for path in wanted:
+        for path in (path for path in wanted if not (snapshot.folder / path).is_file()):  # a whole cache may be read-only
             hf_hub_download(place.repository, path, revision=snapshot.commit, tqdm_class=_Silent)
             on_progress(total - snapshot.missing_bytes(wanted), total)
         _note(snapshot)
@@ -183,14 +184,26 @@ def fetch(snapshot: Snapshot, paths: Iterable[str], on_progress: OnProgress | No
 
 
 def _note(snapshot: Snapshot) -> None:
-    """Which commit a branch or tag was at, as huggingface_hub notes it, for when there is no network."""
+    """Which commit a branch or tag was at, as huggingface_hub notes it, for when there is no network. A read-only cache stays as it is."""
     revision = snapshot.place.revision or "main"
     path = cache_of(snapshot.place.repository) / "refs" / revision
-    if revision != snapshot.commit:
+    if revision == snapshot.commit or (path.is_file() and path.read_text(encoding="utf-8").strip() == snapshot.commit):
+        return
+    with _unless_read_only():
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
         temporary.write_text(snapshot.commit, encoding="utf-8")
         machine.here.replace(temporary, path)
+
+
+@contextmanager
+def _unless_read_only() -> Iterator[None]:
+    """Leaves out what a read-only disk does not take."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise
 
 
 def download(place: Place, wanted: Iterable[str] = NEEDED, on_progress: OnProgress | None = None) -> Path:
@@ -213,8 +226,8 @@ def download(place: Place, wanted: Iterable[str] = NEEDED, on_progress: OnProgre
         pass  # whole in the cache, or refused below
     else:
         refuse_build(snapshot)
-        fetch(snapshot, snapshot.matching(patterns), on_progress)
-    with refusals(place):  # and it notes what belongs to the revision, for when there is no network
+        return fetch(snapshot, snapshot.matching(patterns), on_progress)
+    with refusals(place):
         found = snapshot_download(place.repository, revision=place.revision, allow_patterns=patterns, tqdm_class=_Silent)
     return Path(found)
 
