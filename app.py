@@ -29,6 +29,7 @@ from ideogram_q8 import machine
 from ideogram_q8.commands.options import SOURCE_HELP, Parser, add_prompt_expander
 from ideogram_q8.devices import AUTO, DEVICES, DTYPES, check_device, default_dtype
 from ideogram_q8.errors import IdeogramQ8Error, RequestError, printable
+from ideogram_q8.typed import as_typed
 
 if TYPE_CHECKING:
     from ideogram_q8.ui.studio import Studio
@@ -167,6 +168,7 @@ def open_studio(options: argparse.Namespace) -> Studio:
         preview_decoder=options.preview_decoder,
     )
     names = [variant.name for variant in studio.variants()]
+    options.variant = as_typed(options.variant, names)
     if options.variant not in names:
         raise RequestError(f"--variant is {options.variant}; expected one of {', '.join(names)}")
     return studio

@@ -16,14 +16,14 @@ from typing import Protocol, TypeVar
 
 from torch import nn
 
-from ideogram_q8.architecture import BRANCHES, PartName, preset
+from ideogram_q8.architecture import BRANCHES, MAX_SEED, PartName, preset
 from ideogram_q8.artifact.folder import check_space
 from ideogram_q8.calibration import statistics
 from ideogram_q8.calibration.recorder import Recorder
 from ideogram_q8.calibration.statistics import Calibration, Statistics
 from ideogram_q8.components import LANGUAGE_MODEL, Dimensions, TextEncoderConfig
 from ideogram_q8.errors import ArtifactError, RequestError
-from ideogram_q8.generation.sampling import MAX_SEED, Request, steps
+from ideogram_q8.generation.sampling import Request, steps
 from ideogram_q8.loading.model import Model
 from ideogram_q8.loading.text_encoder import TextEncoder
 from ideogram_q8.manifest import SourceRecord

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ideogram_q8.architecture import IDEOGRAM4_TRAITS, MAX_TEXT_TOKENS, SIDE_MULTIPLE, check_size, parse_size
 from ideogram_q8.errors import RequestError
+from ideogram_q8.typed import as_typed
 
 if TYPE_CHECKING:
     import torch
@@ -49,7 +51,8 @@ def run(arguments: argparse.Namespace) -> None:
     if not 1 <= arguments.text_tokens <= MAX_TEXT_TOKENS:
         raise RequestError(f"--text-tokens is {arguments.text_tokens}; expected 1 to {MAX_TEXT_TOKENS}")
     size = None if arguments.size is None else parse_size(arguments.size)
-    for name in arguments.variants or inventory.IDEOGRAM4_VARIANTS:
+    for given in arguments.variants or inventory.IDEOGRAM4_VARIANTS:
+        name = given if Path(given).exists() else as_typed(given, inventory.IDEOGRAM4_VARIANTS)
         if name in inventory.IDEOGRAM4_VARIANTS:
             networks, traits = inventory.of_ideogram4(name), IDEOGRAM4_TRAITS
         else:

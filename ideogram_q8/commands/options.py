@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ideogram_q8 import machine
 from ideogram_q8.components import COMPONENTS
 from ideogram_q8.devices import ATTENTIONS, AUTO, COMPUTES, DEVICES, PLANS
 from ideogram_q8.errors import RequestError
+from ideogram_q8.typed import as_typed
 
 if TYPE_CHECKING:
     from ideogram_q8.checkpoint import Checkpoint, Source, TextEncoderSource
@@ -20,7 +21,12 @@ SOURCE_HELP = "`pocket`, a checkpoint folder or file, or a Hub id org/name"
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose refusals are errors like all others: one line, exit code 2."""
+    """A parser whose refusals are errors like all others: one line, exit code 2. Choices may be typed as `as_typed` reads them."""
+
+    def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
+        if action.choices is not None and not isinstance(action, argparse._SubParsersAction):
+            arg_string = as_typed(arg_string, map(str, action.choices))
+        return super()._get_value(action, arg_string)  # type: ignore[misc]  # what argparse calls for every argument
 
     def error(self, message: str) -> NoReturn:
         raise RequestError(f"{message}; see {self.prog} --help")

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import torch
 from PIL import Image
 
-from ideogram_q8.architecture import SIDE_MULTIPLE, Branch, Preset, Traits, check_size, preset, schedule_mean
+from ideogram_q8.architecture import MAX_SEED, SIDE_MULTIPLE, Branch, Preset, Traits, check_size, preset, schedule_mean
 from ideogram_q8.devices import COMPUTES
 from ideogram_q8.errors import ArtifactError, RequestError
 from ideogram_q8.generation import decoding
@@ -32,7 +32,6 @@ from ideogram_q8.memory import usage
 from ideogram_q8.text import encoding
 from ideogram_q8.text.caption_cache import Key, files_digest
 
-MAX_SEED = 2**63 - 1
 _LOG_SNR = (-15.0, 18.0)
 _TRAIN_TIMESTEPS = 1000.0
 _LIBRARIES = ("torch", "diffusers", "transformers")

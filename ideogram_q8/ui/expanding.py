@@ -15,6 +15,7 @@ from ideogram_q8.ui import draft, fragments
 from ideogram_q8.ui.controls import ON_DEVICE, PRIVATE, Controls, afterwards, build_controls
 from ideogram_q8.ui.expander import Expander
 from ideogram_q8.ui.form import Desk, failed, friendly_errors
+from ideogram_q8.ui.seeds import read_seed
 
 _SECONDS_BETWEEN = 0.1
 """Of two messages to the page."""
@@ -43,11 +44,12 @@ def build_expander(desk: Desk, expander: Expander) -> list[Any]:
     parts = _Parts(controls, status)
 
     def expand_caption(
-        caption: str, width: float, height: float, seed: float, request: gr.Request
+        caption: str, width: float, height: float, seed: str | None, request: gr.Request
     ) -> Iterator[dict[object, object]]:
         """Write a structured caption of a plain one. The last message holds it, and what happened as HTML."""
+        with friendly_errors():
+            idea = Idea(caption, int(width), int(height), read_seed(seed))
         yield {asked: caption, written: ""}
-        idea = Idea(caption, int(width), int(height), int(seed or 0))
         for found in _expand(expander, parts, request.session_hash, idea):
             yield {written if key == "caption" else status: value for key, value in found.items()}
 

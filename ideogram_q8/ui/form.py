@@ -17,7 +17,7 @@ from ideogram_q8.ui import fragments
 from ideogram_q8.ui.examples import EXAMPLES
 from ideogram_q8.ui.jobs import Jobs
 from ideogram_q8.ui.measured import figures
-from ideogram_q8.ui.seeds import MAX_SEED, roll_seed
+from ideogram_q8.ui.seeds import read_seed, roll_seed
 from ideogram_q8.ui.sizes import RATIOS, megapixels_range, size_of
 from ideogram_q8.ui.studio import Studio, warm_up
 from ideogram_q8.variants import Variant
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 CUSTOM = "custom"
 _PRESET_TITLES = {"turbo-12": "Turbo · 12", "default-20": "Default · 20", "quality-48": "Quality · 48"}
-Fields = tuple[str, str, float, float, float, float, float]
+Fields = tuple[str, str, float, float, str | None, float, float]
 """Caption, preset, width, height, seed, steps, guidance: what `read_request` takes."""
 
 
@@ -39,7 +39,7 @@ class RequestForm:
     preset: gr.Radio
     width: gr.Slider
     height: gr.Slider
-    seed: gr.Number
+    seed: gr.Textbox
     keep_seed: gr.Checkbox
     steps: gr.Slider
     guidance: gr.Slider
@@ -54,7 +54,7 @@ class RequestForm:
         own = preset(request.preset)
         chosen = request.preset if request.preset in PRESETS else CUSTOM
         guidance = gr.skip() if own.main_guidance is None else own.main_guidance
-        return [caption or request.caption, chosen, request.width, request.height, request.seed, own.steps, guidance]
+        return [caption or request.caption, chosen, request.width, request.height, str(request.seed), own.steps, guidance]
 
 
 @dataclass(frozen=True)
@@ -126,9 +126,9 @@ def _build_size(traits: Traits) -> tuple[gr.Slider, gr.Slider]:
     return width, height
 
 
-def _build_seed() -> tuple[gr.Number, gr.Checkbox]:
+def _build_seed() -> tuple[gr.Textbox, gr.Checkbox]:
     with gr.Row(elem_classes="q8-seed"):
-        seed = gr.Number(7, label="Seed", precision=0, minimum=0, maximum=MAX_SEED, min_width=120, elem_id="q8-seed")
+        seed = gr.Textbox("7", label="Seed", max_lines=1, min_width=120, elem_id="q8-seed")
         roll = gr.Button("Roll", elem_id="q8-roll", scale=0, min_width=104)
     keep = gr.Checkbox(True, label="Keep the seed for the next picture", elem_id="q8-keep", container=False)
     roll.click(roll_seed, None, seed, api_name="roll_seed", queue=False)
@@ -162,14 +162,14 @@ def full_choices(studio: Studio, width: float, height: float) -> list[tuple[str,
 
 
 def read_request(
-    caption: str, chosen: str, width: float, height: float, seed: float | None, steps: float, guidance: float
+    caption: str, chosen: str, width: float, height: float, seed: str | None, steps: float, guidance: float
 ) -> Request:
     """The request that the form describes. Raises RequestError."""
     warm_up()
     from ideogram_q8.generation.sampling import Request
 
     name = custom_preset(int(steps), guidance).name if chosen == CUSTOM else chosen
-    return Request(to_caption(caption), int(seed or 0), name, int(width), int(height))
+    return Request(to_caption(caption), read_seed(seed), name, int(width), int(height))
 
 
 def owner_of(owner: str | None, request: gr.Request) -> str:

@@ -24,7 +24,7 @@ from ideogram_q8.ui.form import (
     variant_cards,
 )
 from ideogram_q8.ui.jobs import follow
-from ideogram_q8.ui.seeds import consecutive, roll_seed
+from ideogram_q8.ui.seeds import consecutive, exact, roll_seed
 from ideogram_q8.ui.studio import Studio
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def build_generate_tab(desk: Desk, chosen: str) -> Painter:
         preset: str,
         width: float,
         height: float,
-        seed: float,
+        seed: str | None,
         steps: float,
         guidance: float,
         count: float,
@@ -189,6 +189,6 @@ def _result(parts: _Parts, done: list[Picture], label: str) -> dict[object, obje
         parts.picture: str(picture.path),
         parts.strip: [(str(made.path), f"seed {made.request.seed}") for made in done],
         parts.status: fragments.finished(picture, label),
-        parts.metadata: picture.metadata,
+        parts.metadata: exact(picture.metadata),
         parts.saved: str(picture.path),
     }
