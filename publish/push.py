@@ -36,7 +36,7 @@ from publish.card_text import byte_text
 from publish.checks import release_problems
 from publish.family import cards
 from publish.hub import MAIN, Hub
-from publish.plan import ReleaseFile, check_repo, make_plan
+from publish.plan import ReleaseFile, check_collection, check_reference, check_repo, make_plan
 from publish.refusals import redact
 from publish.release import CARD, Release, complete, read_release
 from publish.sending import Order, Outcome, consult, push, roll_back, verify
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns the exit code."""
     options = _parser().parse_args(arguments)
     try:
-        check_repo(options.repo)  # before minutes of hashing
+        _check_names(options)  # before minutes of hashing
         code: int = options.run(options)
     except BrokenPipeError:
         raise  # nobody reads the output: `console.run` ends quietly
@@ -56,6 +56,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return console.interrupted()
     return code
+
+
+def _check_names(options: argparse.Namespace) -> None:
+    """Raises PublishError: the Hub would refuse a name, after the work."""
+    given = vars(options)
+    check_repo(options.repo)
+    for other in given.get("sibling", ()):
+        check_repo(other, "--sibling")
+    if given.get("new_version"):
+        check_repo(given["new_version"], "--new-version")
+    for text in given.get("variant", ()):
+        check_repo(text.partition("@")[0], "--variant")
+    for option in ("revision", "tag", "to"):
+        if given.get(option) is not None:
+            check_reference(given[option], f"--{option}")
+    if given.get("parent") is not None and not re.fullmatch(r"[0-9a-f]{40}", given["parent"]):
+        raise PublishError(
+            f"--parent is {given['parent'][:80]!r}; expected a commit of 40 hexadecimal digits, as --dry-run prints it"
+        )
+    if given.get("collection") is not None:
+        check_collection(given["collection"])
 
 
 def error_line(error: Exception) -> str:
@@ -123,9 +144,6 @@ def _add_commands(
 def _prepare(options: argparse.Namespace) -> tuple[Release, str, tuple[ReleaseFile, ...], list[str]]:
     """The release, its main card, all its files, and why it must not be published."""
     links = Links(options.sibling, options.new_version, options.code)
-    for other in (*links.siblings, links.newer):
-        if other:
-            check_repo(other)
     if links.code and not re.fullmatch(r"https://[\w.-]+(/[\w.~-]+)+/?", links.code):
         raise PublishError(
             f"--code is {links.code!r}; expected an address that `git clone` takes, as in https://example.org/me/tool"

@@ -74,7 +74,7 @@ def run(options: argparse.Namespace) -> int:
 def read_build(text: str) -> SpaceBuild:
     """The build that NAME/REPO or NAME/REPO@REVISION names. Raises PublishError, ArtifactError."""
     repo, _, revision = text.partition("@")
-    check_repo(repo)
+    check_repo(repo, "--variant")
     hub = Hub(repo, revision=revision or "main")
     remote = hub.read()
     if remote is None or MANIFEST not in remote.files:
