@@ -52,6 +52,8 @@ class System:
     """What every system can do, and the answers of one that tells nothing. Sub-classes know better."""
 
     name = "another system"
+    has_flash_attention = True
+    """Whether builds of torch for CUDA have it here (torch's CMakeLists.txt: USE_FLASH_ATTENTION, not with MSVC)."""
     locks_folders = False
     """Whether `lock` works; elsewhere a file beside the folder is locked."""
 
@@ -256,6 +258,7 @@ class Windows(System):
     """Windows: what kernel32 says (`library` opens it), names that are devices, and files that cannot be replaced while they are open."""
 
     name = "Windows"
+    has_flash_attention = False
     TRIES, PAUSE_SECONDS = 10, 0.2
     _DEVICES = re.compile(r"(CON|PRN|AUX|NUL|CONIN\$|CONOUT\$|(COM|LPT)[0-9¹²³])\s*(\..*)?", re.IGNORECASE)
     """learn.microsoft.com/windows/win32/fileio/naming-a-file"""

@@ -7,7 +7,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ideogram_q8 import machine
 from ideogram_q8.architecture import IDEOGRAM4_TRAITS, MAX_TEXT_TOKENS, SIDE_MULTIPLE, check_size, parse_size
+from ideogram_q8.devices import Build, notes
 from ideogram_q8.errors import RequestError
 from ideogram_q8.typed import as_typed
 
@@ -51,6 +53,9 @@ def run(arguments: argparse.Namespace) -> None:
     if not 1 <= arguments.text_tokens <= MAX_TEXT_TOKENS:
         raise RequestError(f"--text-tokens is {arguments.text_tokens}; expected 1 to {MAX_TEXT_TOKENS}")
     size = None if arguments.size is None else parse_size(arguments.size)
+    build = Build(torch.__version__, torch.version.cuda, torch.version.hip)
+    told = notes(build) if torch.cuda.is_available() or machine.here.name == "macOS" else [f"no CUDA device: {build.advice()}"]
+    print("\n".join(f"note: {each}" for each in told), end="\n" if told else "")
     for given in arguments.variants or inventory.IDEOGRAM4_VARIANTS:
         name = given if Path(given).exists() else as_typed(given, inventory.IDEOGRAM4_VARIANTS)
         if name in inventory.IDEOGRAM4_VARIANTS:

@@ -12,8 +12,10 @@ from pathlib import Path
 import torch
 from filelock import FileLock, Timeout
 
+from ideogram_q8 import machine as computer
 from ideogram_q8 import nvml, variants
 from ideogram_q8.architecture import BRANCHES, SIDE_MULTIPLE, TransformerConfig, linears
+from ideogram_q8.devices import Build, notes
 from ideogram_q8.errors import RequestError
 from ideogram_q8.evaluation.measurement import hardware
 from ideogram_q8.kernels import block_products, expansion_refusal, table
@@ -63,10 +65,12 @@ def facts(device: str) -> dict[str, str]:
         rows = {
             "Card": f"{found.accelerator}, {card.total_memory / 1e9:.1f} GB",
             "Compute capability": f"{card.major}.{card.minor}",
-            "Driver": f"{nvml.driver(torch.device(device)) or 'unknown'}, CUDA {torch.version.cuda}",
+            "Driver": f"{nvml.driver(torch.device(device)) or computer.here.nvidia_driver()}, CUDA {torch.version.cuda}",
         } | rows
     else:
         rows = {"Card": f"none that torch {torch.__version__} can use; everything runs on the processor"} | rows
+    told = notes(Build(torch.__version__, torch.version.cuda, torch.version.hip))
+    rows |= {"To know": "; ".join(told)} if told else {}
     return rows | {"Libraries": ", ".join(f"{name} {version}" for name, version in _versions().items())}
 
 
