@@ -6,7 +6,7 @@ The text is the caption; the form is a view of it. Each edit of the form writes 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import gradio as gr
@@ -102,7 +102,10 @@ def build_caption_tab(desk: Desk, tab: gr.Tab) -> None:
         """Check a caption, plain or structured: its canonical JSON with what could be mended, what that was, and what is left."""
         with friendly_errors():
             mended, done = repair(_value(text))
-            issues = [asdict(issue) for issue in caption.lint(mended)]
+            issues = [
+                {"where": each.path, "message": each.message, "severity": each.severity}  # Gradio takes a "path" for a file's
+                for each in caption.lint(mended)
+            ]
             return {"caption": caption.canonical(mended), "mended": done, "issues": issues}
 
     gr.api(lint_caption, api_name="lint_caption", queue=False)

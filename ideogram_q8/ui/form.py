@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import html
+import logging
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import gradio as gr
 
 from ideogram_q8.architecture import MAX_GUIDANCE, MAX_STEPS, PRESETS, SIDE_MULTIPLE, Traits, custom_preset, preset
 from ideogram_q8.caption import to_caption
-from ideogram_q8.errors import IdeogramQ8Error
+from ideogram_q8.errors import IdeogramQ8Error, printable
 from ideogram_q8.ui import fragments
 from ideogram_q8.ui.examples import EXAMPLES
 from ideogram_q8.ui.jobs import Jobs
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from ideogram_q8.generation.sampling import Request
 
 CUSTOM = "custom"
+_log = logging.getLogger(__name__)
 _PRESET_TITLES = {"turbo-12": "Turbo · 12", "default-20": "Default · 20", "quality-48": "Quality · 48"}
 Fields = tuple[str, str, float, float, str | None, float, float]
 """Caption, preset, width, height, seed, steps, guidance: what `read_request` takes."""
@@ -185,8 +187,14 @@ def failed(error: Exception) -> str:
 
 @contextmanager
 def friendly_errors() -> Iterator[None]:
-    """Shows this package's own errors, and a full disk, as messages; anything else is a defect and shows as such."""
+    """Shows this package's own errors, and a full disk, as messages and in a line of the log; anything else is a defect and shows."""
     try:
         yield
     except (IdeogramQ8Error, OSError) as error:
-        raise gr.Error(html.escape(str(error)), title="That did not work") from error
+        _log.warning("refused: %s", printable(" ".join(str(error).split())))
+        raise gr.Error(as_markup(str(error)), title="That did not work", print_exception=False) from error
+
+
+def as_markup(text: str) -> str:
+    """Text that the page shows as it is, where it takes markup, and that programs read as it is too: escapes what would be markup only."""
+    return re.sub(r"&(?=#?\w+;)", "&amp;", text).replace("<", "&lt;")

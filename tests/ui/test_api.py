@@ -81,6 +81,32 @@ def test_a_caption_is_linted_and_mended(client: Client) -> None:
         client.predict('{"broken": ', api_name="/lint_caption")
 
 
+def keys(value: object) -> set[str]:
+    """Of all objects within a value."""
+    if isinstance(value, dict):
+        return set(value).union(*map(keys, value.values()))
+    return set().union(*map(keys, value)) if isinstance(value, list | tuple) else set()
+
+
+def test_an_issue_that_is_left_is_told(client: Client) -> None:
+    """A key named `path` is a file's to Gradio, which answers 403."""
+    element = {"type": "obj", "bbox": [250, 250, 250, 750], "desc": "a red star"}  # of no area
+    text = json.dumps({"compositional_deconstruction": {"background": "plain white", "elements": [element]}})
+    found = client.predict(text, api_name="/lint_caption")
+    assert found["issues"] and all(set(issue) == {"where", "message", "severity"} for issue in found["issues"])
+
+
+def test_answers_hold_nothing_that_is_taken_for_a_file(client: Client) -> None:
+    for name in ("/variants", "/machine", "/votes", "/standings", "/history"):
+        assert "path" not in keys(client.predict(api_name=name)), name
+
+
+def test_messages_are_plain_text(client: Client) -> None:
+    with pytest.raises(AppError) as told:
+        generate(client, variant="it's & that").result(WAIT)
+    assert "it's & that" in str(told.value) and "&#x27;" not in str(told.value)
+
+
 def test_a_session_has_its_history_and_no_other(client: Client, server: Server) -> None:
     own, other = (Client(server.address, verbose=False) for _ in range(2))
     picture, *_ = generate(own, preset="custom", steps=2, seed=77).result(WAIT)
