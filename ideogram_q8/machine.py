@@ -270,14 +270,15 @@ class Windows(System):
         """From GlobalMemoryStatusEx and K32GetProcessMemoryInfo."""
         found = _MemoryStatus(ctypes.sizeof(_MemoryStatus))
         own = self._own()
+        resident = None if own is None else int(own.resident)
         if not self._kernel32.GlobalMemoryStatusEx(ctypes.byref(found)):
-            return HostMemory(resident=own and own.resident)
-        return HostMemory(found.total, found.available, own and own.resident)
+            return HostMemory(resident=resident)
+        return HostMemory(int(found.total), int(found.available), resident)
 
     def peak_resident(self) -> int | None:
         """Of the process since its start."""
         own = self._own()
-        return own and int(own.peak)
+        return None if own is None else int(own.peak)
 
     def processor(self) -> str:
         """What the registry says, which is what the processor calls itself; `platform` has its family's numbers only."""

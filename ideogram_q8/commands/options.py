@@ -26,7 +26,7 @@ class Parser(argparse.ArgumentParser):
     def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
         if action.choices is not None and not isinstance(action, argparse._SubParsersAction):
             arg_string = as_typed(arg_string, map(str, action.choices))
-        return super()._get_value(action, arg_string)  # type: ignore[misc]  # what argparse calls for every argument
+        return super()._get_value(action, arg_string)
 
     def error(self, message: str) -> NoReturn:
         raise RequestError(f"{message}; see {self.prog} --help")

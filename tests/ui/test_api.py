@@ -90,7 +90,7 @@ def keys(value: object) -> set[str]:
 
 def test_an_issue_that_is_left_is_told(client: Client) -> None:
     """A key named `path` is a file's to Gradio, which answers 403."""
-    element = {"type": "obj", "bbox": [250, 250, 250, 750], "desc": "a red star"}  # of no area
+    element = {"type": "text", "bbox": [0, 0, 10, 10], "desc": "letters"}  # of no text
     text = json.dumps({"compositional_deconstruction": {"background": "plain white", "elements": [element]}})
     found = client.predict(text, api_name="/lint_caption")
     assert found["issues"] and all(set(issue) == {"where", "message", "severity"} for issue in found["issues"])
