@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import sys
+from ideogram_q8.machine import console
+
+if __name__ == "__main__":
+    console.prepare()
 
 from ideogram_q8.commands.app import main
 
 __all__ = ["main"]
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(console.run(main))

@@ -34,6 +34,11 @@ import logging
 import sys
 from collections.abc import Iterator, Sequence
 
+from ideogram_q8.machine import console
+
+if __name__ == "__main__":
+    console.prepare()
+
 from ideogram_q8.commands import (
     ablate,
     bench,
@@ -71,8 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         return _refuse(f"{error.filename or 'writing'}: {error.strerror}; free space or choose another place")
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+        return console.interrupted()
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -112,4 +116,4 @@ def _refuse(message: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(console.run(main))

@@ -45,7 +45,7 @@ def test_a_port_that_is_taken_is_refused(
         monkeypatch.setattr("sys.argv", ["app.py", "--port", str(port), "--outputs", str(tmp_path)])
         assert app.main() == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"error: cannot listen on 127.0.0.1 port {port}: ")
+    assert line.startswith(f"error: --host 127.0.0.1 --port {port}: cannot listen there (")
 
 
 def test_the_source_is_that_of_the_first_artifact(tmp_path: Path) -> None:
@@ -56,3 +56,18 @@ def test_the_source_is_that_of_the_first_artifact(tmp_path: Path) -> None:
     assert [v.name for v in studio.variants()] == ["fp8", "int8", "q8_0", "q4_k_s", "int8-int8"]
     with pytest.raises(IdeogramQ8Error, match="leave out one of them"):
         app.open_studio(app.parse(["--artifact", build, "--source", "pocket", "--outputs", str(tmp_path / "outputs")]))
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_accounts_are_read_whatever_editor_wrote_them(tmp_path: Path, mark: str, end: str) -> None:
+    path = tmp_path / "accounts.txt"
+    path.write_bytes(end.join([f"{mark}alice:secret", "# nobody", "", "bob:a:b é", ""]).encode("utf-8"))
+    assert app.read_accounts(path) == [("alice", "secret"), ("bob", "a:b é")]
+
+
+@pytest.mark.parametrize(
+    ("given", "host"), [("::1", "::1"), ("[::1]", "::1"), ("0.0.0.0", "0.0.0.0"), ("localhost", "localhost")]
+)
+def test_addresses_have_brackets_in_links_only(tmp_path: Path, given: str, host: str) -> None:
+    assert app.parse(["--host", given, "--outputs", str(tmp_path)]).host == host

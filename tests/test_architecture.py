@@ -150,7 +150,10 @@ def test_traits_set_the_range():
 
 
 def test_sizes_are_written_width_first():
-    assert parse_size(" 1024x768 ") == parse_size("1024×768") == (1024, 768)
-    for text in ("1024", "x", "-1x5", "1024x768x3", "1e3x16", "123456x16"):
+    assert (
+        parse_size(" 1024x768 ") == parse_size("1024×768") == parse_size("1024 X 768") == parse_size("1024*768") == (1024, 768)
+    )
+    assert parse_size("1024") == parse_size(" 1024 ") == (1024, 1024)
+    for text in ("", "x", "1024x", "x768", "1024 768", "٣x٣", "-1x5", "1024x768x3", "1e3x16", "123456x16"):
         with pytest.raises(RequestError, match="expected WIDTHxHEIGHT"):
             parse_size(text)

@@ -177,7 +177,7 @@ def test_a_gguf_build_can_be_shaped(tmp_path: Path, capsys: pytest.CaptureFixtur
         ),
         (["generate", "pocket", "--caption", "a", "--out", "x.png", "--preset", "fast"], "unknown preset 'fast'"),
         (["generate", "pocket", "--caption", "a", "--out", "x.png", "--seed", "one"], "invalid int value: 'one'"),
-        (["generate", "pocket", "--caption", "a", "--out", "x.png", "--size", "128"], "expected WIDTHxHEIGHT"),
+        (["generate", "pocket", "--caption", "a", "--out", "x.png", "--size", "128x"], "expected WIDTHxHEIGHT"),
         (
             ["generate", "pocket", "--caption", "a", "--out", "x.jpg"],
             "--out is x.jpg; expected a file name that ends with .png",

@@ -12,7 +12,6 @@ import os
 import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,12 +20,11 @@ from ideogram_q8.bench import timing
 from ideogram_q8.bench.cards import in_turn
 from ideogram_q8.formats.manifest import TOOL_VERSION
 from ideogram_q8.machine import nvml
+from ideogram_q8.machine import platforms as computer
 from ideogram_q8.runtime.kernels.linear import cpu, triton_int8
 from ideogram_q8.runtime.memory import usage
 
-_PACKAGES = ("torch", "diffusers", "transformers", "triton", "comfy-kitchen", "torchao", "sdnq", "numba")
-_INSTRUCTIONS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_int8", "amx_bf16", "asimddp", "i8mm")
-"""Of a CPU, those that decide how fast products are, by Linux's names."""
+_PACKAGES = ("torch", "diffusers", "transformers", "triton", "triton-windows", "comfy-kitchen", "torchao", "sdnq", "numba")
 _SIDE = {"cuda": 8192, "cpu": 1024}
 """Of the square product whose rate is taken for the device's peak."""
 _COPY_BYTES = {"cuda": 1 << 30, "cpu": 1 << 28}
@@ -97,12 +95,12 @@ def machine(device: torch.device) -> Machine:
     versions = {name: found for name in _PACKAGES if (found := _version(name)) is not None}
     return Machine(
         device=device.type,
-        name=processor_name() if properties is None else properties.name,
+        name=computer.here.processor() if properties is None else properties.name,
         capability=None if properties is None else f"{properties.major}.{properties.minor}",
         memory_bytes=usage.host_bytes()[0] if properties is None else properties.total_memory,
         cores=os.cpu_count() or 1,
         threads=torch.get_num_threads(),
-        instructions=_instructions(),
+        instructions=computer.here.instructions(),
         system=platform.platform(),
         versions={"ideogram_q8": TOOL_VERSION, "python": platform.python_version(), **versions, **_driver(device)},
     )
@@ -120,24 +118,6 @@ def _driver(device: torch.device) -> dict[str, str]:
         return {}
     version = nvml.driver(device)
     return {"cuda": str(torch.version.cuda)} | ({} if version is None else {"driver": version})
-
-
-def processor_name() -> str:
-    """The CPU's, as Linux has it."""
-    return _cpuinfo("model name") or platform.processor() or platform.machine()
-
-
-def _instructions() -> tuple[str, ...]:
-    flags = (_cpuinfo("flags") or _cpuinfo("Features")).split()
-    return tuple(name for name in _INSTRUCTIONS if name in flags)
-
-
-def _cpuinfo(key: str) -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return ""
-    return next((line.partition(":")[2].strip() for line in lines if line.partition(":")[0].strip() == key), "")
 
 
 def clocks(device: torch.device) -> Clocks | None:
@@ -213,7 +193,7 @@ def highest(first: Peaks, second: Peaks) -> Peaks:
 
 
 def _best(products: Mapping[str, Callable[[], object]], side: int, device: torch.device) -> Peak:
-    """The fastest pass of the fastest product that works here."""
+    """The fastest pass of the fastest product that works computer.here."""
     found: list[tuple[float, str]] = []
     problems: list[str] = []
     for name, product in products.items():

@@ -22,12 +22,12 @@ import torch
 
 from ideogram_q8.bench import encoders
 from ideogram_q8.bench.encoders import EncoderRate
-from ideogram_q8.bench.machine import processor_name
 from ideogram_q8.bench.processes import apart
 from ideogram_q8.builds.folder import check_space, disk_errors
 from ideogram_q8.builds.quantization import HEADER_ALLOWANCE, quantize
 from ideogram_q8.errors import RequestError
 from ideogram_q8.formats import manifest
+from ideogram_q8.machine import platforms as machine
 from ideogram_q8.model.architecture import BRANCHES
 from ideogram_q8.numerics.ggml import BLOCKS
 from ideogram_q8.recipes import Recipe
@@ -114,7 +114,7 @@ def measure(
         share_of_memory=rate / memory_rate,
         peak_bytes=run.peak_bytes,
         source_cache=cache,
-        processor=processor_name() if device == "cpu" else torch.cuda.get_device_name(),
+        processor=machine.here.processor() if device == "cpu" else torch.cuda.get_device_name(),
         cores=os.cpu_count() or 1,
         system=platform.platform(),
         versions={"ideogram_q8": manifest.TOOL_VERSION, "python": platform.python_version(), "torch": torch.__version__},
@@ -157,12 +157,8 @@ def _copy(files: Sequence[Path], folder: Path) -> None:
 
 def drop_from_cache(files: Sequence[Path]) -> str:
     """Asks the system to forget what it has read of `files`; returns what was done, for people."""
-    if not hasattr(os, "posix_fadvise"):
-        return "as it was"
-    for path in files:
-        with path.open("rb") as file:
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-    return "dropped before each run (posix_fadvise)"
+    forgotten = [machine.here.forget(path) for path in files]
+    return "dropped before each run (posix_fadvise)" if any(forgotten) else "as it was"
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from ideogram_q8.bench.machine import Clocks, Machine, Peaks
 from ideogram_q8.bench.timing import Timing
 from ideogram_q8.errors import ArtifactError, RequestError
 from ideogram_q8.formats.strict_json import check_version, decode, parse_json
+from ideogram_q8.machine import platforms as machine
 
 FORMAT_VERSION = 1
 _MOST_CHARACTERS = 1 << 24
@@ -242,7 +243,7 @@ def write(path: Path, text: str) -> None:
         file.write(text + "\n")
         file.flush()
         os.fsync(file.fileno())
-    partial.replace(path)
+    machine.here.replace(partial, path)
 
 
 def read(path: Path) -> Result:

@@ -13,16 +13,13 @@ import contextlib
 import errno
 import os
 import shutil
-import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 
-from ideogram_q8.errors import ArtifactError, IdeogramQ8Error, ResourceError
+from filelock import FileLock, Timeout
 
-if sys.platform == "win32":
-    from filelock import FileLock, Timeout
-else:
-    import fcntl
+from ideogram_q8.errors import ArtifactError, IdeogramQ8Error, ResourceError
+from ideogram_q8.machine import platforms as machine
 
 _REFUSALS: Mapping[int | None, str] = {
     errno.ENOSPC: "the disk is full",
@@ -43,6 +40,7 @@ def check_target(folder: Path, own_names: Collection[str], overwrite: bool) -> N
 
     Raises ResourceError where it cannot be looked into.
     """
+    check_name(folder)
     with disk_errors(folder):
         if folder.exists() and not folder.is_dir():
             raise ArtifactError(f"{folder} is a file; name a new folder")
@@ -52,6 +50,13 @@ def check_target(folder: Path, own_names: Collection[str], overwrite: bool) -> N
         raise ArtifactError(f"{folder} holds {foreign[0]!r}, which is not part of an artifact; name a new or empty folder")
     if found and not overwrite:
         raise ArtifactError(f"{folder} holds an artifact already; use --overwrite or name another folder")
+
+
+def check_name(path: Path) -> None:
+    """Raises ResourceError where this system has no file or folder of this name."""
+    problem = machine.here.name_problem(path.name)
+    if problem is not None:
+        raise ResourceError(f"{path}: {problem}; choose another name")
 
 
 def check_space(folder: Path, needed: int) -> None:
@@ -121,21 +126,21 @@ def _replace(folder: Path, partial: Path, own_names: Collection[str], overwrite:
     check_target(folder, own_names, overwrite)
     aside = _aside(folder)
     if folder.exists():
-        folder.rename(aside)
+        machine.here.replace(folder, aside)
     try:
-        partial.rename(folder)
-    except OSError:
+        machine.here.replace(partial, folder)
+    except (OSError, ResourceError):
         if aside.exists():
-            aside.rename(folder)
+            machine.here.replace(aside, folder)
         raise
-    _sync(folder.parent)
+    machine.here.sync(folder.parent)
     shutil.rmtree(aside, ignore_errors=True)
 
 
 def _undo_replacing(folder: Path) -> None:
     aside = _aside(folder)
     if aside.exists() and not folder.exists():
-        aside.rename(folder)
+        machine.here.replace(aside, folder)
     shutil.rmtree(aside, ignore_errors=True)
 
 
@@ -155,7 +160,7 @@ def _empty(folder: Path) -> None:
 def _locked(partial: Path, folder: Path) -> Iterator[None]:
     """Makes `partial` unless it is there, and holds its lock. Raises ArtifactError: another run does."""
     busy = ArtifactError(f"another run is writing {folder}; wait until it ends, or name another folder")
-    if sys.platform == "win32":  # a folder cannot be locked there
+    if not machine.here.locks_folders:
         try:
             with FileLock(folder.with_name(f".{folder.name}.lock"), timeout=0):
                 partial.mkdir(exist_ok=True)
@@ -180,21 +185,16 @@ def _lock(partial: Path, busy: ArtifactError) -> int | None:
     Raises ArtifactError, which is `busy`: another run holds the lock; ResourceError: there are no locks on this disk.
     """
     try:
-        descriptor = os.open(partial, os.O_RDONLY)
+        descriptor = machine.here.lock(partial)
     except FileNotFoundError:
         return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.path.samestat(os.fstat(descriptor), partial.stat()):
-            return descriptor
-    except FileNotFoundError:
-        pass
     except BlockingIOError:
-        os.close(descriptor)
         raise busy from None
     except OSError as error:
-        os.close(descriptor)
         raise ResourceError(f"{partial} cannot be locked: {error.strerror}; name a folder on a disk of this machine") from error
+    with contextlib.suppress(FileNotFoundError):
+        if os.path.samestat(os.fstat(descriptor), partial.stat()):
+            return descriptor
     os.close(descriptor)
     return None
 
@@ -203,17 +203,8 @@ def _sync_tree(folder: Path) -> None:
     """The folder and those in it: what is in the files has been synced, their names have not."""
     for path in folder.rglob("*"):
         if path.is_dir():
-            _sync(path)
-    _sync(folder)
-
-
-def _sync(folder: Path) -> None:
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+            machine.here.sync(path)
+    machine.here.sync(folder)
 
 
 @contextlib.contextmanager

@@ -20,11 +20,11 @@ from ideogram_q8.builds.folder import check_space
 from ideogram_q8.calibration.recorder import Recorder
 from ideogram_q8.errors import ArtifactError, RequestError
 from ideogram_q8.formats.manifest import SourceRecord
-from ideogram_q8.model.architecture import BRANCHES, PartName, preset
+from ideogram_q8.model.architecture import BRANCHES, MAX_SEED, PartName, preset
 from ideogram_q8.model.components import LANGUAGE_MODEL, Dimensions, TextEncoderConfig
 from ideogram_q8.recipes import statistics
 from ideogram_q8.recipes.statistics import Calibration, Statistics
-from ideogram_q8.runtime.generation.sampling import MAX_SEED, Request, steps
+from ideogram_q8.runtime.generation.sampling import Request, steps
 from ideogram_q8.runtime.loading.model import Model
 from ideogram_q8.runtime.loading.text_encoder import TextEncoder
 from ideogram_q8.runtime.text.encoding import text_features

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import os
+import re
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -20,7 +22,10 @@ import platformdirs
 
 from ideogram_q8.commands.options import SOURCE_HELP, Parser, add_prompt_expander
 from ideogram_q8.errors import IdeogramQ8Error, RequestError, printable
+from ideogram_q8.machine import console
+from ideogram_q8.machine import platforms as machine
 from ideogram_q8.machine.devices import AUTO, DEVICES, DTYPES, check_device, default_dtype
+from ideogram_q8.model.typed import as_typed
 
 if TYPE_CHECKING:
     from ideogram_q8.ui.engine.studio import Studio
@@ -51,7 +56,10 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--device", choices=(AUTO, *DEVICES), default=AUTO, help="default: cuda where there is one, else cpu")
     parser.add_argument("--dtype", choices=DTYPES, help="of activations (default: float32 on cpu, bfloat16 on cuda)")
     parser.add_argument(
-        "--host", default="127.0.0.1", help="address to listen on; the default is reachable from this computer only"
+        "--host",
+        default="127.0.0.1",
+        type=_host,
+        help="address to listen on, an IPv6 one with brackets or without; the default is reachable from this computer only",
     )
     parser.add_argument(
         "--allowed-host",
@@ -61,6 +69,13 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         help="a name under which the app is reached too, as that of a proxy, app.example or app.example:8443; repeatable",
     )
     parser.add_argument("--port", type=int, default=7860, help="0 takes any free port (default: %(default)s)")
+    parser.add_argument(
+        "--root-path",
+        metavar="PATH",
+        default=os.environ.get("GRADIO_ROOT_PATH", ""),
+        help="where a proxy in front serves the page, as /paint or https://example.org/paint, if not at the top of its host (default: "
+        "GRADIO_ROOT_PATH)",
+    )
     parser.add_argument(
         "--outputs",
         type=Path,
@@ -99,12 +114,21 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     options.auth = read_accounts(options.auth) if options.auth else None
     if options.preview_decoder is not None and not options.preview_decoder.exists():
         raise RequestError(f"--preview-decoder is {options.preview_decoder}, which is not there; expected a file or folder")
+    if not re.fullmatch(r"(https?://[\w.:\[\]-]+)?(/[\w.~-]+)*/?", options.root_path, re.ASCII):
+        raise RequestError(
+            f"--root-path is {options.root_path!r}; expected a path as /paint, or an address as https://example.org/paint"
+        )
     if not 0 <= options.port <= HIGHEST_PORT:
         raise RequestError(f"--port is {options.port}; expected 0 to {HIGHEST_PORT}")
     outputs = options.outputs.resolve()
     if outputs == Path.home() or outputs in Path.home().parents or outputs in Path(__file__).resolve().parents:
         raise RequestError(f"--outputs is {outputs}, and all that is in it would be served; name a folder for pictures alone")
     return options
+
+
+def _host(text: str) -> str:
+    """An address without the brackets that it has in links."""
+    return text[1:-1] if text.startswith("[") and text.endswith("]") else text
 
 
 def read_accounts(path: Path) -> list[tuple[str, str]]:
@@ -114,7 +138,7 @@ def read_accounts(path: Path) -> list[tuple[str, str]]:
         RequestError: there is no such file, a line is of another form, or nobody is in it.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise RequestError(f"--auth is {path}: {error}; expected a text file with a line NAME:PASSWORD for each") from None
     accounts = []
@@ -147,9 +171,38 @@ def open_studio(options: argparse.Namespace) -> Studio:
         preview_decoder=options.preview_decoder,
     )
     names = [variant.name for variant in studio.variants()]
+    options.variant = as_typed(options.variant, names)
     if options.variant not in names:
         raise RequestError(f"--variant is {options.variant}; expected one of {', '.join(names)}")
     return studio
+
+
+def start(options: argparse.Namespace) -> tuple[Studio, str]:
+    """Opens what is asked for and serves it in the background; the studio and the page's address.
+
+    Raises IdeogramQ8Error: as `open_studio`, or the host or port cannot be had.
+    """
+    from ideogram_q8.ui.engine.surroundings import settle, without_unusable_proxies
+    from ideogram_q8.ui.imports import import_gradio, postpone
+
+    settle(options.host)
+    postpone("torch")
+    studio = open_studio(options)
+    with without_unusable_proxies():
+        import_gradio()
+        from ideogram_q8.ui.engine.studio import warm_up
+        from ideogram_q8.ui.page import Serving, build_page, find_port, serve
+
+        port = find_port(options.host, options.port)
+        serving = Serving(
+            options.host, port, options.auth, options.share, options.mcp, options.allowed_host, options.root_path.rstrip("/")
+        )
+        if serving.warning:
+            print(f"warning: {serving.warning}", file=sys.stderr)
+        page = build_page(studio, options.variant, options.max_queue, own_machine=serving.is_private)
+        address = serve(page, studio, serving)
+    _later(warm_up)
+    return studio, address
 
 
 def _later(work: Callable[[], None]) -> None:
@@ -163,31 +216,13 @@ def main() -> int:
     """Serves until Ctrl-C; returns the exit code: 2 for a refusal, 130 for Ctrl-C."""
     try:
         options = parse()
-        from ideogram_q8.ui.imports import import_gradio, postpone
-
-        postpone("torch")
-        studio = open_studio(options)
-        import_gradio()
-        from ideogram_q8.ui.engine.studio import warm_up
-        from ideogram_q8.ui.page import Serving, build_page, find_port, serve
-
-        port = find_port(options.host, options.port)
-        serving = Serving(options.host, port, options.auth, options.share, options.mcp, options.allowed_host)
-        if serving.warning:
-            print(f"warning: {serving.warning}", file=sys.stderr)
-        page = build_page(studio, options.variant, options.max_queue, own_machine=serving.is_private)
-        address = serve(page, studio, serving)
-        _later(warm_up)
+        studio, address = start(options)
     except (IdeogramQ8Error, OSError) as error:
         print(f"error: {printable(' '.join(str(error).split()))}", file=sys.stderr)
         return 2
     print(f"Ideogram Q8 is ready at {address}  (Ctrl-C stops it; pictures go to {studio.outputs})", flush=True)
     try:
-        threading.Event().wait()
+        machine.here.wait(threading.Event())
     except KeyboardInterrupt:
         studio.close()
-    return 130
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
+    return console.INTERRUPTED

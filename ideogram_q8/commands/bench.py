@@ -15,6 +15,7 @@ from ideogram_q8.commands.options import add_device
 from ideogram_q8.errors import RequestError
 from ideogram_q8.machine.devices import DTYPES, check_device, default_dtype
 from ideogram_q8.model.architecture import IDEOGRAM4, MAX_TEXT_TOKENS, parse_size
+from ideogram_q8.model.typed import as_typed
 
 
 @dataclass(frozen=True)
@@ -173,7 +174,9 @@ def run_denoise(arguments: argparse.Namespace) -> None:
         patience=defaults.patience if arguments.patience is None else arguments.patience,
         memory_cap=denoise.default_cap(torch.device(device)) if arguments.memory_cap is None else _cap(arguments.memory_cap),
         seed=_seed(arguments.seed),
-        variants=tuple(denoise.VARIANTS) if arguments.variants is None else tuple(arguments.variants.split(",")),
+        variants=tuple(denoise.VARIANTS)
+        if arguments.variants is None
+        else tuple(as_typed(name, denoise.VARIANTS) for name in arguments.variants.split(",")),
     )
     with progress_bar("variants") as show:
         result = denoise.measure(settings, torch.device(device), on_progress=show, keep=keeper(arguments))

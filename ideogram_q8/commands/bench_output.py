@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ideogram_q8.commands.options import BAR_DELAY, check_new_file
+from ideogram_q8.machine import console
 
 if TYPE_CHECKING:
     from ideogram_q8.bench.results import Progress, Result
@@ -71,4 +72,4 @@ def tell(arguments: argparse.Namespace, table: str, line: str) -> None:
         results.write(arguments.out, line)
     if not arguments.json:
         print(f"{table}\n")
-    print(line)
+    print(console.portable(line))

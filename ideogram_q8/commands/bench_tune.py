@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from ideogram_q8.commands.options import add_device
 from ideogram_q8.errors import RequestError
+from ideogram_q8.machine import console
 from ideogram_q8.machine.devices import DTYPES, check_device, default_dtype
 from ideogram_q8.model.architecture import IDEOGRAM4, IDEOGRAM4_TRAITS, MAX_TEXT_TOKENS, SIDE_MULTIPLE, check_size, parse_size
 
@@ -89,7 +90,7 @@ def run(arguments: argparse.Namespace) -> None:
         overlaps.append(overlap)
     print(table.note(place))
     measured = {"machine": table.machine(place), "entries": entries, "overlaps": overlaps}
-    print(json.dumps(measured, ensure_ascii=False, default=asdict))
+    print(console.portable(json.dumps(measured, ensure_ascii=False, default=asdict)))
 
 
 def _overlaps(setting: Setting, seconds: float) -> Iterator[Overlap]:

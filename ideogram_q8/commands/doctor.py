@@ -5,10 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ideogram_q8.errors import RequestError
+from ideogram_q8.machine import platforms as machine
+from ideogram_q8.machine.devices import Build, notes
 from ideogram_q8.model.architecture import IDEOGRAM4_TRAITS, MAX_TEXT_TOKENS, SIDE_MULTIPLE, check_size, parse_size
+from ideogram_q8.model.typed import as_typed
 
 if TYPE_CHECKING:
     import torch
@@ -47,7 +51,11 @@ def run(arguments: argparse.Namespace) -> None:
     if not 1 <= arguments.text_tokens <= MAX_TEXT_TOKENS:
         raise RequestError(f"--text-tokens is {arguments.text_tokens}; expected 1 to {MAX_TEXT_TOKENS}")
     size = None if arguments.size is None else parse_size(arguments.size)
-    for name in arguments.variants or inventory.IDEOGRAM4_VARIANTS:
+    build = Build(torch.__version__, torch.version.cuda, torch.version.hip)
+    told = notes(build) if torch.cuda.is_available() or machine.here.name == "macOS" else [f"no CUDA device: {build.advice()}"]
+    print("\n".join(f"note: {each}" for each in told), end="\n" if told else "")
+    for given in arguments.variants or inventory.IDEOGRAM4_VARIANTS:
+        name = given if Path(given).exists() else as_typed(given, inventory.IDEOGRAM4_VARIANTS)
         if name in inventory.IDEOGRAM4_VARIANTS:
             networks, traits = inventory.of_ideogram4(name), IDEOGRAM4_TRAITS
         else:

@@ -11,6 +11,7 @@ from ideogram_q8.commands.expansion import add_expand, check_expand, expanded
 from ideogram_q8.commands.options import BAR_DELAY, add_attention, add_compute, add_device, add_plan, add_source, check_new_file
 from ideogram_q8.machine.devices import DTYPES, check_device, default_dtype
 from ideogram_q8.model.architecture import PRESETS, parse_size, preset
+from ideogram_q8.model.typed import as_typed
 
 DEFAULT_PRESET = "default-20"
 
@@ -57,6 +58,7 @@ def run(arguments: argparse.Namespace) -> None:
     size = None if arguments.size is None else parse_size(arguments.size)
     check_new_file(arguments.out, ".png")
     device = check_device(arguments.device)
+    chosen = as_typed(arguments.preset, PRESETS)
 
     import torch
     from tqdm import tqdm
@@ -72,7 +74,7 @@ def run(arguments: argparse.Namespace) -> None:
         arguments.source, unconditional=arguments.unconditional, source=arguments.rest, revision=arguments.revision
     )
     width, height = size or opened.traits.default_size
-    request = Request(caption=caption, seed=arguments.seed, preset=arguments.preset, width=width, height=height)
+    request = Request(caption=caption, seed=arguments.seed, preset=chosen, width=width, height=height)
     request.check(opened.traits)  # before gigabytes are read
     dtype = getattr(torch, arguments.dtype or default_dtype(device))
     if arguments.expand:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from ideogram_q8.commands.options import add_source
+from ideogram_q8.machine import console
 
 
 def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -24,4 +25,4 @@ def run(arguments: argparse.Namespace) -> None:
     from ideogram_q8.builds.inspection import describe, to_json, to_text
 
     found = describe(arguments.source, unconditional=arguments.unconditional, revision=arguments.revision)
-    print(to_json(found) if arguments.json else to_text(found))
+    print(console.portable(to_json(found)) if arguments.json else to_text(found))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ideogram_q8.errors import RequestError
+from ideogram_q8.machine import platforms as machine
 from ideogram_q8.machine.devices import ATTENTIONS, AUTO, COMPUTES, DEVICES, PLANS
 from ideogram_q8.model.components import COMPONENTS
+from ideogram_q8.model.typed import as_typed
 
 if TYPE_CHECKING:
     from ideogram_q8.sources import Checkpoint, Source, TextEncoderSource
@@ -19,7 +21,12 @@ SOURCE_HELP = "`pocket`, a checkpoint folder or file, or a Hub id org/name"
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose refusals are errors like all others: one line, exit code 2."""
+    """A parser whose refusals are errors like all others: one line, exit code 2. Choices may be typed as `as_typed` reads them."""
+
+    def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
+        if action.choices is not None and not isinstance(action, argparse._SubParsersAction):
+            arg_string = as_typed(arg_string, map(str, action.choices))
+        return super()._get_value(action, arg_string)
 
     def error(self, message: str) -> NoReturn:
         raise RequestError(f"{message}; see {self.prog} --help")
@@ -119,6 +126,9 @@ def check_new_file(path: Path, suffix: str, option: str = "--out", overwrite: bo
     """Raises RequestError unless `path` can name a new file of this kind, or one that may be replaced."""
     if path.suffix.lower() != suffix or path.is_dir():
         raise RequestError(f"{option} is {path}; expected a file name that ends with {suffix}")
+    problem = machine.here.name_problem(path.name)
+    if problem is not None:
+        raise RequestError(f"{option} is {path}: {problem}; choose another name")
     if not path.parent.is_dir():
         raise RequestError(f"{option} is {path}, but there is no folder {path.parent}; make it or choose another place")
     if path.exists() and not overwrite:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ideogram_q8.commands.options import BAR_DELAY, add_component, add_device, add_overwrite, add_source, open_component
-from ideogram_q8.errors import RequestError
+from ideogram_q8.errors import ArtifactError, RequestError
 from ideogram_q8.machine.devices import check_device
 from ideogram_q8.model.schemes import GGUF_SCHEMES, NAMED_SCHEMES
 
@@ -142,7 +142,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def read_recipe(path: Path) -> Recipe:
-    """Raises RequestError: no readable file; ArtifactError: not a recipe."""
+    """Raises RequestError: no readable file; ArtifactError, which names it: not a recipe."""
     from ideogram_q8.recipes import MAX_CHARACTERS, Recipe
 
     try:
@@ -152,4 +152,7 @@ def read_recipe(path: Path) -> Recipe:
         raise RequestError(f"cannot read {path}: {error}; expected a recipe.json that `recipe make` wrote") from None
     if len(text) > MAX_CHARACTERS:
         raise RequestError(f"{path} is longer than a recipe can be; expected a recipe.json that `recipe make` wrote")
-    return Recipe.from_json(text)
+    try:
+        return Recipe.from_json(text)
+    except ArtifactError as error:
+        raise ArtifactError(f"{path}: {error}") from None

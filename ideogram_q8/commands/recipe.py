@@ -19,6 +19,7 @@ from ideogram_q8.commands.options import (
 )
 from ideogram_q8.commands.quantize import read_recipe
 from ideogram_q8.errors import RequestError
+from ideogram_q8.machine import platforms as machine
 from ideogram_q8.machine.devices import check_device
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def _write(path: Path, text: str) -> None:
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
-            temporary.replace(path)
+            machine.here.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 

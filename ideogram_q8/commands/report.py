@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ideogram_q8.errors import RequestError
+from ideogram_q8.errors import ArtifactError, RequestError
 from ideogram_q8.formats.report import Report
 
 
@@ -42,9 +42,11 @@ def run_table(arguments: argparse.Namespace) -> None:
 
 
 def read(path: Path) -> Report:
-    """Raises RequestError: there is no such file; ArtifactError: it is no report."""
+    """Raises RequestError: there is no such file; ArtifactError, which names it: it is no report."""
     try:
         return Report.from_json(path.read_text(encoding="utf-8"))
+    except ArtifactError as error:
+        raise ArtifactError(f"{path}: {error}") from None
     except (FileNotFoundError, IsADirectoryError):
         raise RequestError(f"{path} is no file; name the report.json that `evaluate` wrote") from None
     except UnicodeDecodeError:

@@ -21,6 +21,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from ideogram_q8.errors import RequestError
 from ideogram_q8.formats.strict_json import decode, parse_json
+from ideogram_q8.machine import platforms as machine
 
 KEYWORD = "ideogram_q8"
 MAX_METADATA_BYTES = 256 * 1024
@@ -67,7 +68,7 @@ def write_png(path: Path, image: Image.Image, metadata: Mapping[str, object]) ->
             image.save(file, format="PNG", pnginfo=info)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        machine.here.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

@@ -20,10 +20,14 @@ from ideogram_q8.errors import IdeogramQ8Error
 
 T = TypeVar("T")
 _Errors = type[IdeogramQ8Error]
+_MARK = "\ufeff"
+"""What Windows' editors and PowerShell put before UTF-8 text."""
 
 
 def parse_json(text: str, where: str, error: _Errors) -> Any:
     """Standard JSON only: no NaN or Infinity, no repeated key, no number beyond float64's range, no half of a surrogate pair.
+
+    A byte order mark before the value is skipped.
 
     Args:
         where: names the file in errors.
@@ -44,7 +48,7 @@ def parse_json(text: str, where: str, error: _Errors) -> Any:
         raise error(f"{where}: {constant} is not JSON")
 
     try:
-        value = json.loads(text, object_pairs_hook=unique, parse_constant=refuse)
+        value = json.loads(text.removeprefix(_MARK), object_pairs_hook=unique, parse_constant=refuse)
         _check_numbers(value, where, error)
         _check_unicode(text, value, where, error)
     except (ValueError, RecursionError) as problem:

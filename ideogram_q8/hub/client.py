@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import secrets
 import shutil
@@ -18,6 +19,7 @@ from ideogram_q8.hub import held, transfer
 from ideogram_q8.hub.place import Place, cache_of, is_repository, origin, parse
 from ideogram_q8.hub.refusals import Unavailable, refusals
 from ideogram_q8.hub.transfer import Blob
+from ideogram_q8.machine import platforms as machine
 
 __all__ = [
     "COMPANIONS",
@@ -189,7 +191,7 @@ def fetch(snapshot: Snapshot, paths: Iterable[str], on_progress: OnProgress | No
             blob.place.parent.mkdir(parents=True, exist_ok=True)
             here = total - snapshot.missing_bytes(wanted) - blob.arrived
             transfer.fetch(blob, build_hf_headers(), lambda arrived, here=here: on_progress(here + arrived, total))  # type: ignore[misc]
-        for path in wanted:
+        for path in (path for path in wanted if not (snapshot.folder / path).is_file()):  # a whole cache may be read-only
             _bring(snapshot, path)
             on_progress(total - snapshot.missing_bytes(wanted), total)
         _note(snapshot)
@@ -207,14 +209,26 @@ def _bring(snapshot: Snapshot, path: str) -> None:
 
 
 def _note(snapshot: Snapshot) -> None:
-    """Which commit a branch or tag was at, as huggingface_hub notes it, for when there is no network."""
+    """Which commit a branch or tag was at, as huggingface_hub notes it, for when there is no network. A read-only cache stays as it is."""
     revision = snapshot.place.revision or "main"
     path = cache_of(snapshot.place.repository) / "refs" / revision
-    if revision != snapshot.commit:
+    if revision == snapshot.commit or (path.is_file() and path.read_text(encoding="utf-8").strip() == snapshot.commit):
+        return
+    with _unless_read_only():
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
         temporary.write_text(snapshot.commit, encoding="utf-8")
-        temporary.replace(path)
+        machine.here.replace(temporary, path)
+
+
+@contextmanager
+def _unless_read_only() -> Iterator[None]:
+    """Leaves out what a read-only disk does not take."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise
 
 
 def download(place: Place, wanted: Iterable[str] = NEEDED, on_progress: OnProgress | None = None) -> Path:

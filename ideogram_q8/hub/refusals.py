@@ -27,16 +27,27 @@ def refusals(place: Place) -> Iterator[None]:
 
     try:
         yield
+    except ImportError as error:
+        if "socks" not in str(error).lower():
+            raise
+        problem = f"{place} on the Hugging Face Hub cannot be reached: a SOCKS proxy is set (see ALL_PROXY)"
+        raise Unavailable(f"{problem}, and the package for it is not installed: pip install socksio", _UNREACHABLE) from None
     except (OSError, errors.HTTPError, errors.HFValidationError) as error:  # type: ignore[attr-defined]  # of the httpx in use
         raise _refusal(place, error) from None  # so that no traceback shows the request
 
 
 def _refusal(place: Place, error: Exception) -> IdeogramQ8Error:
-    """Gated and unreachable are `Unavailable`. A name that the Hub does not know may as well be a folder's, mistyped."""
-    from huggingface_hub import errors
+    """Gated and unreachable are `Unavailable`. A name that the Hub does not know may as well be a folder's, mistyped.
+
+    The Hub answers 401 to a token that it does not know, whatever is asked for. Of the token this looks whether there is one.
+    """
+    from huggingface_hub import errors, get_token
 
     page, where = f"https://huggingface.co/{place.repository}", f"{place} on the Hugging Face Hub"
     unless = f"there is no folder {place.repository} here, and {where}"
+    if isinstance(error, errors.HfHubHTTPError) and error.response.status_code == 401 and get_token() is not None:
+        todo = f"log in again with `hf auth login`, or change HF_TOKEN, with one that may read {place.repository}"
+        return Unavailable(f"{where} does not take the token that is used here: {todo}", "the token is not taken")
     if isinstance(error, errors.GatedRepoError):
         todo = f"is gated: accept its terms at {page} and log in with `hf auth login`"
         return Unavailable(f"{where} {todo}", "gated: its terms are to be accepted")

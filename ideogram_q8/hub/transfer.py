@@ -22,6 +22,7 @@ from typing import BinaryIO
 from filelock import FileLock, Timeout
 
 from ideogram_q8.errors import SourceError
+from ideogram_q8.machine import platforms as machine
 
 POLL_SECONDS = 0.2
 """How often progress is reported, and a cancel noticed."""
@@ -137,7 +138,7 @@ class _Transfer(threading.Thread):
                 f"what arrived from {self.blob.url} has sha256 {found}, expected {self.blob.sha256}; it was removed: try again, and if "
                 "it stays so, tell whoever published it"
             )
-        path.replace(self.blob.place)
+        machine.here.replace(path, self.blob.place)
 
     def _recall(self, file: BinaryIO) -> None:
         """Hashes what arrived before. `arrived` does not begin at 0 meanwhile: it is on the disk, and whoever watches sees no step back."""

@@ -15,6 +15,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
+from ideogram_q8.machine import platforms as machine
+
 MOST_BYTES = 4 * 10**9
 """For all ways that a run keeps together."""
 _LEAST_MSE = 1e-14
@@ -54,7 +56,7 @@ def write(path: Path, values: torch.Tensor) -> None:
     """Under a temporary name beside it, then renamed."""
     partial = path.with_name(f".{path.name}.partial")
     save_file({"latents": values.contiguous()}, partial)
-    partial.replace(path)
+    machine.here.replace(partial, path)
 
 
 def read(path: Path) -> torch.Tensor:

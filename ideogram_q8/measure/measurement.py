@@ -15,7 +15,6 @@ import functools
 import hashlib
 import importlib.metadata
 import json
-import os
 import platform
 import re
 from collections.abc import Mapping, Sequence
@@ -33,6 +32,7 @@ from ideogram_q8.errors import ArtifactError, RequestError
 from ideogram_q8.formats import report
 from ideogram_q8.formats.manifest import TOOL_VERSION
 from ideogram_q8.formats.strict_json import check_version, decode, parse_json
+from ideogram_q8.machine import platforms as machine
 from ideogram_q8.measure import latents
 from ideogram_q8.measure.judging import Judges
 from ideogram_q8.measure.painting import Item, Order, Painted, paint, picture_path
@@ -208,7 +208,7 @@ def measure(job: Job, judges: Judges) -> None:
             share = _share(job, place, order, None if index == 0 else reference, painted, judges)
             partial = file.with_suffix(".partial")
             write_text(partial, share.to_json())
-            partial.replace(file)
+            machine.here.replace(partial, file)
 
 
 def _is_of(file: Path, run: Run, painted: Sequence[Painted]) -> bool:
@@ -263,15 +263,14 @@ def _version(name: str) -> str | None:
 
 def hardware(device: str) -> report.Hardware:
     """This machine, as the report names it."""
-    processor = f"{platform.processor() or platform.machine()} ({torch.backends.cpu.get_cpu_capability()})"
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    processor = f"{machine.here.processor()} ({torch.backends.cpu.get_cpu_capability()})"
     card: Any = torch.cuda.get_device_properties(device) if device == "cuda" else None
     return report.Hardware(
         device=device,
         system=platform.system(),
         processor=processor,
         threads=torch.get_num_threads(),
-        memory_bytes=memory,
+        memory_bytes=machine.here.memory().total or 0,
         accelerator=None if card is None else card.name,
         accelerator_memory_bytes=None if card is None else card.total_memory,
     )

@@ -29,6 +29,7 @@ from ideogram_q8.errors import ArtifactError, IdeogramQ8Error, RequestError
 from ideogram_q8.formats.manifest import sha256_of
 from ideogram_q8.formats.png import write_png
 from ideogram_q8.formats.strict_json import decode, parse_json
+from ideogram_q8.machine import platforms as machine
 from ideogram_q8.measure import energy, latents
 from ideogram_q8.measure.latents import Errors
 from ideogram_q8.measure.others import OtherPrograms
@@ -251,7 +252,7 @@ def _write(path: Path, record: Painted) -> None:
         json.dump(dataclasses.asdict(record), file)
         file.flush()
         os.fsync(file.fileno())
-    partial.replace(path)
+    machine.here.replace(partial, path)
 
 
 def _read(cls: type[T], path: Path) -> T:

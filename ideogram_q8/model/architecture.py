@@ -273,6 +273,7 @@ SIDE_MULTIPLE = 16
 MAX_ASPECT = 6.0
 MAX_STEPS = 200
 MAX_GUIDANCE = 20.0
+MAX_SEED = 2**63 - 1
 
 
 def preset(name: str) -> Preset:
@@ -315,11 +316,11 @@ def check_size(width: int, height: int, traits: Traits = IDEOGRAM4_TRAITS) -> No
 
 
 def parse_size(text: str) -> tuple[int, int]:
-    """'1024x768' -> (1024, 768), width first. Raises RequestError."""
-    match = re.fullmatch(r"(\d{1,5})[xX×](\d{1,5})", text.strip())
+    """'1024x768' -> (1024, 768), width first; '1024' is a square. Raises RequestError."""
+    match = re.fullmatch(r"([0-9]{1,5})(?:\s*[xX×*]\s*([0-9]{1,5}))?", text.strip())
     if match is None:
-        raise RequestError(f"size is {text!r}; expected WIDTHxHEIGHT in pixels, for example 1024x1024")
-    return int(match[1]), int(match[2])
+        raise RequestError(f"size is {text!r}; expected WIDTHxHEIGHT in pixels, for example 1024x768, or 1024 for a square")
+    return int(match[1]), int(match[2] or match[1])
 
 
 def schedule_mean(preset: Preset, width: int, height: int) -> float:

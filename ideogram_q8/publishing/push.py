@@ -22,13 +22,14 @@ from huggingface_hub import get_token
 
 from ideogram_q8.errors import IdeogramQ8Error, PublishError, printable
 from ideogram_q8.formats.manifest import TOOL_VERSION
+from ideogram_q8.machine import console
 from ideogram_q8.publishing.cards.card import Links
 from ideogram_q8.publishing.cards.card_text import byte_text
 from ideogram_q8.publishing.cards.family import cards
 from ideogram_q8.publishing.pushing import receipts, show
 from ideogram_q8.publishing.pushing.checks import release_problems
 from ideogram_q8.publishing.pushing.hub import MAIN, Hub
-from ideogram_q8.publishing.pushing.plan import ReleaseFile, check_repo, make_plan
+from ideogram_q8.publishing.pushing.plan import ReleaseFile, check_collection, check_reference, check_repo, make_plan
 from ideogram_q8.publishing.pushing.refusals import redact
 from ideogram_q8.publishing.pushing.sending import Order, Outcome, consult, push, roll_back, verify
 from ideogram_q8.publishing.release import CARD, Release, complete, read_release
@@ -39,14 +40,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns the exit code."""
     options = _parser().parse_args(arguments)
     try:
-        check_repo(options.repo)  # before minutes of hashing
+        _check_names(options)  # before minutes of hashing
         code: int = options.run(options)
+    except BrokenPipeError:
+        raise  # nobody reads the output: `console.run` ends quietly
     except (IdeogramQ8Error, OSError) as error:
         print(error_line(error), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        return 130
+        return console.interrupted()
     return code
+
+
+def _check_names(options: argparse.Namespace) -> None:
+    """Raises PublishError: the Hub would refuse a name, after the work."""
+    given = vars(options)
+    check_repo(options.repo)
+    for other in given.get("sibling", ()):
+        check_repo(other, "--sibling")
+    if given.get("new_version"):
+        check_repo(given["new_version"], "--new-version")
+    for text in given.get("variant", ()):
+        check_repo(text.partition("@")[0], "--variant")
+    for option in ("revision", "tag", "to"):
+        if given.get(option) is not None:
+            check_reference(given[option], f"--{option}")
+    if given.get("parent") is not None and not re.fullmatch(r"[0-9a-f]{40}", given["parent"]):
+        raise PublishError(
+            f"--parent is {given['parent'][:80]!r}; expected a commit of 40 hexadecimal digits, as --dry-run prints it"
+        )
+    if given.get("collection") is not None:
+        check_collection(given["collection"])
 
 
 def error_line(error: Exception) -> str:
@@ -114,9 +138,6 @@ def _add_commands(
 def _prepare(options: argparse.Namespace) -> tuple[Release, str, tuple[ReleaseFile, ...], list[str]]:
     """The release, its main card, all its files, and why it must not be published."""
     links = Links(options.sibling, options.new_version, options.code)
-    for other in (*links.siblings, links.newer):
-        if other:
-            check_repo(other)
     if links.code and not re.fullmatch(r"https://[\w.-]+(/[\w.~-]+)+/?", links.code):
         raise PublishError(
             f"--code is {links.code!r}; expected an address that `git clone` takes, as in https://example.org/me/tool"
@@ -175,7 +196,7 @@ def _verify(options: argparse.Namespace) -> int:
     outcome = Outcome(remote.head, None, False, verify(hub, files, remote.head), None)
     receipt = receipts.describe(hub, outcome, None, release.artifacts)
     print(
-        receipt.to_json()
+        console.portable(receipt.to_json())
         if options.json
         else f"{hub.url} at {remote.head}: {len(receipt.files)} files verified by size and sha256"
     )
@@ -194,12 +215,8 @@ def _record(options: argparse.Namespace, hub: Hub, outcome: Outcome, what: str, 
     """Writes the receipt and prints it."""
     tag = options.tag if release else None
     receipt, path = receipts.record(options.folder, hub, outcome, tag, release.artifacts if release else {})
-    print(receipt.to_json() if options.json else show.receipt_text(receipt, what, str(path)))
+    print(console.portable(receipt.to_json()) if options.json else show.receipt_text(receipt, what, str(path)))
 
 
 def _hub(options: argparse.Namespace) -> Hub:
     return Hub(options.repo, revision=options.revision)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

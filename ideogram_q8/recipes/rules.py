@@ -10,6 +10,7 @@ from ideogram_q8.errors import RequestError
 from ideogram_q8.model.architecture import COMPONENT_FOLDERS, Linear
 from ideogram_q8.model.components import Dimensions, component
 from ideogram_q8.model.schemes import GGUF_SCHEMES, GGUF_TYPES, PRESETS, WEIGHTED, LayerScheme
+from ideogram_q8.model.typed import as_typed
 from ideogram_q8.recipes.importance import Importance
 from ideogram_q8.recipes.plan import NAIVE, LayerPlan, Part, Recipe, problem_of
 
@@ -17,7 +18,8 @@ from ideogram_q8.recipes.plan import NAIVE, LayerPlan, Part, Recipe, problem_of
 def parse(text: str) -> tuple[str, LayerScheme]:
     """`layers.*.attention.o=q6_k` -> (pattern, type). Raises RequestError: no `=`, or an unknown type."""
     pattern, _, scheme = text.rpartition("=")
-    known = next((name for name in GGUF_TYPES if name == scheme), None)
+    wanted = as_typed(scheme, GGUF_TYPES)
+    known = next((name for name in GGUF_TYPES if name == wanted), None)
     if not pattern or known is None:
         raise RequestError(f"rule {text!r}: expected PATTERN=TYPE, TYPE one of {', '.join(GGUF_TYPES)}")
     return pattern, known

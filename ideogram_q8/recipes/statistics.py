@@ -23,6 +23,7 @@ from safetensors import SafetensorError, safe_open
 from ideogram_q8.errors import ArtifactError, ResourceError
 from ideogram_q8.formats.manifest import SourceRecord
 from ideogram_q8.formats.strict_json import decode, parse_json
+from ideogram_q8.machine import platforms as machine
 from ideogram_q8.model.architecture import COMPONENT_FOLDERS, PartName
 from ideogram_q8.model.components import Dimensions, component
 
@@ -211,9 +212,9 @@ def write(path: Path, statistics: Statistics) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         save_file(tensors, temporary, metadata={METADATA_KEY: text})
-        with temporary.open("rb") as file:
+        with temporary.open("r+b") as file:  # Windows syncs no file that is open for reading only
             os.fsync(file.fileno())
-        temporary.replace(path)
+        machine.here.replace(temporary, path)
     except (SafetensorError, OSError) as error:
         raise ResourceError(f"cannot write {path}: {error}; make room or name another place") from None
     finally:

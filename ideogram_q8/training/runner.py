@@ -11,6 +11,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from ideogram_q8.machine import platforms as machine
+
 SAVE_SECONDS = 60.0
 """Time between checkpoints."""
 
@@ -49,7 +51,7 @@ def save_checkpoint(path: Path, state: dict[str, object]) -> None:
     """Replaces the checkpoint at once, so that a kill leaves the old one or the new one."""
     temporary = path.with_suffix(".tmp")
     torch.save(state, temporary)
-    temporary.replace(path)
+    machine.here.replace(temporary, path)
 
 
 def run_stage(

@@ -139,7 +139,10 @@ def _build_owner(page: gr.Blocks) -> gr.State:
 
 @dataclass(frozen=True)
 class Serving:
-    """Where and for whom: address, accounts (name, password; None lets everyone in), names of a proxy, and what else is opened."""
+    """Where and for whom: address, accounts (name, password; None lets everyone in), names of a proxy, and what else is opened.
+
+    `root_path` is where a proxy in front serves the page: a path, or an address with one; empty at the top of its host.
+    """
 
     host: str
     port: int
@@ -147,6 +150,7 @@ class Serving:
     share: bool = False
     mcp: bool = False
     allowed_hosts: Sequence[str] = ()
+    root_path: str = ""
 
     @property
     def is_private(self) -> bool:
@@ -169,7 +173,8 @@ def serve(page: gr.Blocks, studio: Studio, serving: Serving) -> str:
     server = GuardedApp(names(serving.host, serving.allowed_hosts), studio.temporary)
     app, local, shared = page.launch(
         _app=server,
-        server_name=serving.host,
+        server_name=f"[{serving.host}]" if ":" in serving.host else serving.host,
+        root_path=serving.root_path,
         server_port=serving.port,
         auth=list(serving.accounts) if serving.accounts else None,
         share=serving.share,
@@ -216,6 +221,6 @@ def find_port(host: str, port: int) -> int:
             probe.bind((host, port))
         except OSError as error:
             raise RequestError(
-                f"cannot listen on {host} port {port}: {error.strerror}; choose another --port (0: any free one) or --host"
+                f"--host {host} --port {port}: cannot listen there ({error.strerror}); choose another --port (0: any free one) or --host"
             ) from None
         return int(probe.getsockname()[1])

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from ideogram_q8.bench import machine, timing
+from ideogram_q8.machine.platforms import here
 from ideogram_q8.runtime.kernels.linear import cpu
 
 CPU, CARD = torch.device("cpu"), torch.device("cuda", 0)
@@ -63,7 +64,7 @@ def test_a_machine_is_its_card(nvml):
 
 def test_a_machine_is_its_processor():
     found = machine.machine(CPU)
-    assert found.name == machine.processor_name() and found.capability is None and found.threads == torch.get_num_threads()
+    assert found.name == here.processor() and found.capability is None and found.threads == torch.get_num_threads()
     assert machine.clocks(CPU) is None
 
 

@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 
 from ideogram_q8.errors import PublishError
-from ideogram_q8.publishing.pushing.plan import ReleaseFile, Remote, RemoteFile, check_repo, conflicts, make_plan
+from ideogram_q8.publishing.pushing.plan import (
+    ReleaseFile,
+    Remote,
+    RemoteFile,
+    check_reference,
+    check_repo,
+    conflicts,
+    make_plan,
+)
 
 WEIGHTS = ReleaseFile("weights.safetensors", 1000, "a" * 64, b"")
 CARD = ReleaseFile("README.md", 10, "b" * 64, b"")
@@ -79,3 +87,8 @@ def test_malformed_repository_is_refused(repo: str) -> None:
 def test_two_files_of_one_name_are_refused() -> None:
     with pytest.raises(PublishError, match=r"two files of the release are called 'README\.md'"):
         make_plan("someone/model", [CARD, CARD], remote=None)
+
+
+@pytest.mark.parametrize("name", ["main", "v1.0.0", "next/try", "refs/pr/1", "a.b-c_d", "ö", "0" * 40])
+def test_references_that_git_has(name: str) -> None:
+    check_reference(name, "--tag")

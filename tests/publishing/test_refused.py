@@ -168,3 +168,41 @@ def _echo(hub: Hub):
 def test_errors_are_one_line_without_secrets() -> None:
     error = httpx.ReadTimeout(f"of https://storage/x?X-Amz-Signature=abc with {TOKEN}\nBearer {TOKEN}")
     assert error_line(error) == "error: of https://storage/x with hf_... hf_..."
+
+
+NAMES_REFUSED = {
+    "--tag": (
+        *("v 1", "v1..2", "v1~", "v1^2", "a:b", "what?", "a*", "[x]", "a\\b", ".v1", "v1.", "v1.lock", "a//b", "/v1", "v1/", "@", "a@{1}"),
+        *("-v1", "", "x" * 300, "v1\n"),
+    ),
+    "--revision": ("a b", "a..b", "-main"),
+    "--parent": ("main", "abc", "0" * 39, "g" * 40),
+    "--collection": ("x" * 100, "", " ", "two\nlines"),
+    "--sibling": ("nowhere", "a/b/c", "someone/a b", "someone/official-build"),
+    "--new-version": ("nowhere", "a/..b"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("option", "name"), [(option, name) for option, names in NAMES_REFUSED.items() for name in names])
+@pytest.mark.parametrize("more", [(), ("--dry-run",)])
+def test_names_that_the_hub_refuses_are_refused_first(
+    hub: Hub, build: Path, option: str, name: str, more: tuple[str, ...]
+) -> None:
+    """Before anything is read, whether it is sent or planned only; and the line names the option."""
+    result = push(build, *more, f"{option}={name}")
+    (line,) = result.err.splitlines()
+    assert result.code == 2 and line.startswith(f"error: {option} is ")
+    assert hub.script.seen == []
+
+
+@pytest.mark.parametrize(
+    ("option", "name"),
+    [
+        ("--tag", "v1.0.0"),
+        ("--tag", "release/2026-12"),
+        ("--tag", "ö_1"),
+        ("--collection", "Ideogram 4, quantized (8 bits) — 日本"),
+    ],
+)
+def test_names_that_the_hub_takes_are_taken(hub: Hub, build: Path, option: str, name: str) -> None:
+    assert push(build, "--dry-run", f"{option}={name}").code == 0

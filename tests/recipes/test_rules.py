@@ -28,7 +28,7 @@ def test_the_last_pattern_that_matches_counts_and_nothing_else_changes():
     assert Recipe.from_json(recipe.to_json()) == recipe
 
 
-@pytest.mark.parametrize("text", ["layers.*", "=q8_0", "layers.*=q3_k", "layers.*=w8a8", "layers.*=Q8_0"])
+@pytest.mark.parametrize("text", ["layers.*", "=q8_0", "layers.*=q3_k", "layers.*=w8a8", "layers.*=Q8_0_M"])
 def test_a_rule_is_a_pattern_and_a_type(text):
     with pytest.raises(RequestError, match="expected PATTERN=TYPE, TYPE one of q8_0, q6_k, .*f32"):
         parse(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -17,6 +18,8 @@ import pytest
 from ideogram_q8.errors import SourceError
 from ideogram_q8.hub import client as hub
 from ideogram_q8.sources import open_source
+from tests.hub.downloads import REPO, downloads, put
+from tests.hub.server import Hub as LoopbackHub
 from tests.synthetic import TINY_TRAITS, write_source
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -139,3 +142,78 @@ def test_what_is_no_repository(name):
 def test_a_snapshot_in_the_cache_is_recorded_as_its_repository():
     assert hub.origin(Path(f"/home/me/hub/models--org--a-b/snapshots/{COMMIT}")) == ("org/a-b", COMMIT)
     assert hub.origin(Path("/home/me/models/ideogram-4-fp8")) is None
+
+
+# ---- caches that cannot be written, tokens that are not taken, proxies ----
+
+
+@pytest.fixture
+def build_hub(tmp_path: Path) -> Iterator[LoopbackHub]:
+    with downloads(tmp_path) as found:
+        yield found
+
+
+def read_only(*_: object, **__: object) -> None:
+    raise OSError(errno.EROFS, "Read-only file system")
+
+
+@pytest.mark.parametrize("noted", [True, False])
+def test_a_whole_cache_that_is_read_only_is_used(build_hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch, noted: bool) -> None:
+    """The Hub can be reached: what it would add to the cache is left out, and nothing is asked for twice."""
+    put(build_hub, {"model_index.json": b"{}", "vae/config.json": b"{}", "transformer/model.safetensors": b"x" * 100})
+    place = hub.Place(REPO)
+    first = hub.download(place)
+    if not noted:
+        (first.parents[1] / "refs/main").unlink()
+    for name in (
+        "huggingface_hub.hf_hub_download",
+        "huggingface_hub.snapshot_download",
+        "pathlib.Path.mkdir",
+        "pathlib.Path.write_text",
+    ):
+        monkeypatch.setattr(name, read_only)
+    assert hub.download(place) == first
+    assert (first / "transformer/model.safetensors").read_bytes() == b"x" * 100
+
+
+def test_a_cache_that_lacks_a_file_and_is_read_only_is_refused(build_hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(build_hub, {"model_index.json": b"{}", "vae/config.json": b"{}"})
+    first = hub.download(hub.Place(REPO))
+    (first / "vae/config.json").unlink()
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", read_only)
+    with pytest.raises(SourceError, match="cannot be downloaded"):
+        hub.download(hub.Place(REPO))
+
+
+def answer(status: int, kind: str = "GatedRepo") -> Exception:
+    from huggingface_hub import errors
+    from huggingface_hub.utils import httpx
+
+    response = httpx.Response(status, request=httpx.Request("GET", "https://huggingface.co/x"))
+    return {"GatedRepo": errors.GatedRepoError, "": errors.HfHubHTTPError}[kind]("refused", response=response)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "token", "message"),
+    [
+        (401, "GatedRepo", TOKEN, "does not take the token that is used here: log in again with `hf auth login`"),
+        (401, "", TOKEN, "does not take the token that is used here"),
+        (401, "GatedRepo", None, "is gated: accept its terms at .* and log in with `hf auth login`"),
+        (403, "GatedRepo", TOKEN, "is gated: accept its terms at"),
+        (500, "", TOKEN, "the Hub answers 500; try again later"),
+    ],
+)
+def test_a_token_that_is_not_taken_is_told_from_terms_that_are_not_accepted(
+    monkeypatch: pytest.MonkeyPatch, status: int, kind: str, token: str | None, message: str
+) -> None:
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: token)
+    with pytest.raises(hub.Unavailable, match=message) as told, hub.refusals(hub.Place(REPO)):
+        raise answer(status, kind)
+    assert TOKEN not in str(told.value)
+
+
+def test_a_socks_proxy_without_its_package_is_told() -> None:
+    with pytest.raises(hub.Unavailable, match="a SOCKS proxy is set .* pip install socksio"), hub.refusals(hub.Place(REPO)):
+        raise ImportError("Using SOCKS proxy, but the 'socksio' package is not installed.")
+    with pytest.raises(ImportError, match="another"), hub.refusals(hub.Place(REPO)):
+        raise ImportError("another")

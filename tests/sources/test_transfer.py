@@ -199,7 +199,8 @@ def test_a_hub_that_stays_away_is_told_and_nothing_is_lost(hub: Hub, tmp_path: P
     assert incomplete(tmp_path).stat().st_size == len(WEIGHTS) // 2
 
 
-def test_a_gate_says_whose_terms(hub: Hub) -> None:
+def test_a_gate_says_whose_terms(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HF_TOKEN")
     hub.state.repositories["model", REPO].gated = "manual"
     hub.state.accounts.clear()
     with pytest.raises(

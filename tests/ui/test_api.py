@@ -93,6 +93,24 @@ def test_faults_that_are_left_are_plain_data(client: Client) -> None:
     assert client.predict(f"```json\n{mended['caption']}\n```", api_name="/lint_caption")["caption"] == mended["caption"]
 
 
+def keys(value: object) -> set[str]:
+    """Of all objects within a value."""
+    if isinstance(value, dict):
+        return set(value).union(*map(keys, value.values()))
+    return set().union(*map(keys, value)) if isinstance(value, list | tuple) else set()
+
+
+def test_answers_hold_nothing_that_is_taken_for_a_file(client: Client) -> None:
+    for name in ("/variants", "/machine", "/votes", "/standings", "/history"):
+        assert "path" not in keys(client.predict(api_name=name)), name
+
+
+def test_messages_are_plain_text(client: Client) -> None:
+    with pytest.raises(AppError) as told:
+        generate(client, variant="it's & that").result(WAIT)
+    assert "it's & that" in str(told.value) and "&#x27;" not in str(told.value)
+
+
 def test_a_session_has_its_history_and_no_other(client: Client, server: Server) -> None:
     own, other = (Client(server.address, verbose=False) for _ in range(2))
     picture, *_ = generate(own, preset="custom", steps=2, seed=77).result(WAIT)
@@ -104,7 +122,7 @@ def test_a_session_has_its_history_and_no_other(client: Client, server: Server) 
             other.predict(entry["id"], *([True] if action == "/favourite" else []), api_name=action)
     own.predict(entry["id"], True, api_name="/favourite")
     assert [each["id"] for each in own.predict(favourites=True, api_name="/history")] == [entry["id"]]
-    assert own.predict(handle_file(picture), api_name="/restore")[4] == 77
+    assert own.predict(handle_file(picture), api_name="/restore")[4] == "77"
     own.predict(entry["id"], api_name="/delete_picture")
     assert own.predict(api_name="/history") == [] and not (server.outputs / entry["file"]).exists()
     assert own.predict(api_name="/undo_delete") == entry["id"]
@@ -156,6 +174,21 @@ def test_variants_are_compared_on_several_seeds(client: Client) -> None:
     assert all(20 < picture["psnr_db"] < 100 and 0.5 < picture["ssim"] < 1 for picture in second)
     again = compare(client, seeds=2)[-1]["variants"]
     assert all(picture["reused"] for variant in again.values() for picture in variant["pictures"])
+
+
+@pytest.mark.parametrize("seed", [2**31, 2**53 + 1, 2**63 - 1])
+def test_the_largest_seeds_come_back_from_the_file_as_they_were(client: Client, seed: int) -> None:
+    """As a number and as text: endpoints carry text, which no browser rounds."""
+    path, status, metadata, _ = generate(client, preset="custom", steps=2, seed=seed).result(WAIT)
+    assert read_metadata(Path(path))["seed"] == seed and f">{seed}<" in status and int(metadata["seed"]) == seed
+    restored = client.predict(handle_file(path), api_name="/restore")[4]
+    assert restored == str(seed)
+    again, *_ = generate(client, preset="custom", steps=2, seed=restored).result(WAIT)
+    assert read_metadata(Path(again))["seed"] == seed
+
+
+def test_a_rolled_seed_can_be_painted(client: Client) -> None:
+    assert 0 <= int(client.predict(api_name="/roll_seed")) < 2**63
 
 
 def test_a_custom_preset_is_in_the_metadata(client: Client) -> None:

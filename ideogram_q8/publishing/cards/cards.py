@@ -30,6 +30,7 @@ from ideogram_q8.formats.manifest import FILE_NAME as MANIFEST
 from ideogram_q8.formats.manifest import Manifest
 from ideogram_q8.formats.report import FILE_NAME as REPORT
 from ideogram_q8.formats.report import Report
+from ideogram_q8.machine import console
 from ideogram_q8.publishing.cards.album import FILE_NAME as ALBUM
 from ideogram_q8.publishing.cards.album import Album, index
 from ideogram_q8.publishing.cards.card import Figures, Links, render
@@ -175,4 +176,4 @@ def _write_files(folder: Path, files: Mapping[str, bytes]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(console.run(main))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,10 @@ from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 from ideogram_q8.errors import PublishError
 
 Action = Literal["upload", "replace", "skip"]
+_NOT_IN_REFERENCES = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{")
+_LONGEST_REFERENCE = 200
+_LONGEST_TITLE = 60
+"""Characters of a collection's title in the Hub's description of its API (huggingface.co/.well-known/openapi.json)."""
 KEPT = ".gitattributes"
 """The Hub's own file in every repository."""
 
@@ -115,8 +120,10 @@ class Plan:
         return self.parent is not None and not self.sent and not self.removed
 
 
-def check_repo(repo: str) -> None:
-    """Raises PublishError unless `repo` is NAME/REPO under the Hub's own naming rules, and does not pose as Ideogram's own."""
+def check_repo(repo: str, option: str = "--repo") -> None:
+    """Raises PublishError, which names the option, unless `repo` is NAME/REPO under the Hub's own naming rules, and does not pose as
+    Ideogram's own.
+    """
     problem = "expected NAME/REPO" if repo.count("/") != 1 else ""
     if not problem:
         try:
@@ -126,7 +133,28 @@ def check_repo(repo: str) -> None:
     if not problem and "official" in repo.lower():
         problem = "'official' in a name implies an endorsement that there is not"
     if problem:
-        raise PublishError(f"--repo is {repo!r}: {problem}; use a name as in --repo your-name/ideogram-4-int8")
+        raise PublishError(f"{option} is {repo!r}: {problem}; use a name as in {option} your-name/ideogram-4-int8")
+
+
+def check_reference(name: str, option: str) -> None:
+    """Raises PublishError, which names the option, unless git has branches and tags of this name (git-check-ref-format)."""
+    problem = "it has a sign that git allows in no name" if _NOT_IN_REFERENCES.search(name) else ""
+    if any(not part or part.startswith(".") or part.endswith(".lock") for part in name.split("/")):
+        problem = "a part of it is empty, starts with a dot or ends with .lock"
+    if name.startswith("-") or name.endswith(".") or name == "@":
+        problem = "git has no such names"
+    if not 0 < len(name.encode()) <= _LONGEST_REFERENCE:
+        problem = f"it has {len(name.encode())} bytes, expected 1 to {_LONGEST_REFERENCE}"
+    if problem:
+        raise PublishError(f"{option} is {name[:80]!r}: {problem}; use letters, digits, '.', '_' and '-', as in v1.0.0")
+
+
+def check_collection(title: str) -> None:
+    """Raises PublishError unless the Hub takes the title of a collection: one line that is not too long."""
+    if not title.strip() or not title.isprintable() or len(title) > _LONGEST_TITLE:
+        raise PublishError(
+            f"--collection is {title[:80]!r} ({len(title)} characters); expected a title in one line of 1 to {_LONGEST_TITLE} characters"
+        )
 
 
 def make_plan(

@@ -17,6 +17,7 @@ from pathlib import Path
 from ideogram_q8.errors import PublishError
 from ideogram_q8.formats.manifest import TOOL_VERSION
 from ideogram_q8.formats.strict_json import check_version, decode, parse_json
+from ideogram_q8.machine import platforms as machine
 from ideogram_q8.publishing.pushing.hub import Hub
 from ideogram_q8.publishing.pushing.sending import HeldFile, Outcome
 
@@ -94,7 +95,7 @@ def record(folder: Path, hub: Hub, outcome: Outcome, tag: str | None, artifacts:
         file.write(receipt.to_json())
         file.flush()
         os.fsync(file.fileno())
-    partial.replace(path)
+    machine.here.replace(partial, path)
     return receipt, path
 
 

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Mapping
 
+from ideogram_q8.machine import console
 from ideogram_q8.publishing.cards.card_text import byte_text
 from ideogram_q8.publishing.pushing.plan import Plan
 from ideogram_q8.publishing.pushing.receipts import Receipt
@@ -52,7 +53,7 @@ def plan_json(plan: Plan, release: Release, card: str, problems: list[str]) -> s
         "problems": problems,
         "card": card,
     }
-    return json.dumps(values, indent=2, ensure_ascii=False)
+    return console.portable(json.dumps(values, indent=2, ensure_ascii=False))
 
 
 def _plan_value(plan: Plan) -> dict[str, object]:
@@ -81,7 +82,7 @@ def status_text(plan: Plan, url: str) -> str:
 
 def status_json(plan: Plan, url: str) -> str:
     """The same for programs."""
-    return json.dumps({"url": url, "done": plan.is_done, **_plan_value(plan)}, indent=2, ensure_ascii=False)
+    return console.portable(json.dumps({"url": url, "done": plan.is_done, **_plan_value(plan)}, indent=2, ensure_ascii=False))
 
 
 def receipt_text(receipt: Receipt, what: str, where: str) -> str:

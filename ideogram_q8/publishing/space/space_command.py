@@ -12,6 +12,7 @@ from ideogram_q8.formats.manifest import FILE_NAME as MANIFEST
 from ideogram_q8.formats.manifest import TOOL_VERSION, Manifest
 from ideogram_q8.formats.report import FILE_NAME as REPORT
 from ideogram_q8.formats.report import Report
+from ideogram_q8.machine import console
 from ideogram_q8.publishing.cards.licence import IDEOGRAM, NOTICE_FILE
 from ideogram_q8.publishing.pushing import receipts, show
 from ideogram_q8.publishing.pushing.checks import endorsements
@@ -73,7 +74,7 @@ def run(options: argparse.Namespace) -> int:
 def read_build(text: str) -> SpaceBuild:
     """The build that NAME/REPO or NAME/REPO@REVISION names. Raises PublishError, ArtifactError."""
     repo, _, revision = text.partition("@")
-    check_repo(repo)
+    check_repo(repo, "--variant")
     hub = Hub(repo, revision=revision or "main")
     remote = hub.read()
     if remote is None or MANIFEST not in remote.files:
@@ -114,5 +115,5 @@ def _publish(options: argparse.Namespace, folder: Path) -> int:
             file=sys.stderr,
         )
     what = "is published" if outcome.changed else "was published already, nothing was sent"
-    print(receipt.to_json() if options.json else show.receipt_text(receipt, what, str(path)))
+    print(console.portable(receipt.to_json()) if options.json else show.receipt_text(receipt, what, str(path)))
     return 0

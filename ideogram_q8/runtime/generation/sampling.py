@@ -22,7 +22,7 @@ from PIL import Image
 from ideogram_q8.errors import ArtifactError, RequestError
 from ideogram_q8.formats.manifest import TOOL_VERSION
 from ideogram_q8.machine.devices import COMPUTES
-from ideogram_q8.model.architecture import SIDE_MULTIPLE, Branch, Preset, Traits, check_size, preset, schedule_mean
+from ideogram_q8.model.architecture import MAX_SEED, SIDE_MULTIPLE, Branch, Preset, Traits, check_size, preset, schedule_mean
 from ideogram_q8.runtime.generation import decoding
 from ideogram_q8.runtime.generation.denoising import Denoiser, Side, velocities
 from ideogram_q8.runtime.kernels import guided_step
@@ -32,7 +32,6 @@ from ideogram_q8.runtime.memory import usage
 from ideogram_q8.runtime.text import encoding
 from ideogram_q8.runtime.text.caption_cache import Key, files_digest
 
-MAX_SEED = 2**63 - 1
 _LOG_SNR = (-15.0, 18.0)
 _TRAIN_TIMESTEPS = 1000.0
 _LIBRARIES = ("torch", "diffusers", "transformers")

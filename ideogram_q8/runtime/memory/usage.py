@@ -16,6 +16,7 @@ import torch
 
 from ideogram_q8.errors import ArtifactError, ResourceError, SourceError
 from ideogram_q8.formats.safetensors_header import read_header
+from ideogram_q8.machine import platforms as machine
 
 _HALVES = ("BF16", "F16")
 
@@ -137,7 +138,8 @@ def available_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return _proc_fields(Path("/proc/meminfo")).get("MemAvailable", sys.maxsize)
+    found = machine.here.memory().available
+    return sys.maxsize if found is None else found
 
 
 def room(device: torch.device) -> int:
@@ -176,9 +178,9 @@ def keep_off_main_memory(device: torch.device) -> None:
 
 
 def host_bytes() -> tuple[int, int, int]:
-    """The computer's memory in bytes: all of it, what is available, and what this process holds; zeros where there is no /proc."""
-    system, own = _proc_fields(Path("/proc/meminfo")), _proc_fields(Path("/proc/self/status"))
-    return system.get("MemTotal", 0), system.get("MemAvailable", 0), own.get("VmRSS", 0)
+    """The computer's memory in bytes: all of it, what is available, and what this process holds; zeros for what is not told."""
+    found = machine.here.memory()
+    return found.total or 0, found.available or 0, found.resident or 0
 
 
 def reset_peak(device: torch.device) -> None:
@@ -186,36 +188,11 @@ def reset_peak(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return
-    try:
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    except OSError:
-        return  # read-only or not Linux: documented above
+    machine.here.reset_peak()
 
 
 def peak_bytes(device: torch.device) -> int:
     """Largest allocation on CUDA, largest resident size of the process on CPU, since `reset_peak`."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    fields = _proc_fields(Path("/proc/self/status"))
-    if "VmHWM" in fields:
-        return fields["VmHWM"]
-    return _lifetime_peak()
-
-
-def _lifetime_peak() -> int:
-    """The process's peak since its start, from the POSIX call; 0 where there is none (Windows)."""
-    try:
-        import resource
-    except ImportError:
-        return 0
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
-def _proc_fields(path: Path) -> dict[str, int]:
-    """`Name: 12 kB` lines as bytes; empty where the file does not exist."""
-    try:
-        lines = path.read_text(encoding="ascii", errors="replace").splitlines()
-    except OSError:
-        return {}
-    parts = [line.split() for line in lines]
-    return {p[0].rstrip(":"): int(p[1]) * 1024 for p in parts if len(p) == 3 and p[2] == "kB" and p[1].isdigit()}
+    return machine.here.peak_resident() or 0

@@ -19,9 +19,10 @@ from pathlib import Path
 import platformdirs
 import torch
 
-from ideogram_q8.errors import SourceError
+from ideogram_q8.errors import ResourceError, SourceError
 from ideogram_q8.formats.manifest import TOOL_VERSION
 from ideogram_q8.formats.stored import read_header
+from ideogram_q8.machine import platforms as machine
 from ideogram_q8.model.architecture import MAX_TEXT_TOKENS
 from ideogram_q8.numerics.dtypes import torch_dtype
 
@@ -86,11 +87,11 @@ class CaptionCache:
                     file.write(data)
                     file.flush()
                     os.fsync(file.fileno())
-                temporary.replace(self._path(key))
+                machine.here.replace(temporary, self._path(key))
             finally:
                 temporary.unlink(missing_ok=True)
             self._make_room()
-        except OSError as error:
+        except (OSError, ResourceError) as error:
             _log.warning("the projected caption was not kept in %s: %s", self.folder, error)
 
     def _path(self, key: Key) -> Path:

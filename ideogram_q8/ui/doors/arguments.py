@@ -51,9 +51,11 @@ def _is_short(value: object) -> bool:
     return len(json.dumps(value)) <= MAX_VALUE
 
 
-def _text(_component: Any, name: str, value: object, most: int = MAX_CHARACTERS) -> str:
+def _text(component: Any, name: str, value: object, most: int = MAX_CHARACTERS) -> str:
     if value is None:
         return ""
+    if type(value) is int and getattr(component, "max_lines", None) == 1:
+        value = str(value)  # a seed, which programs give as a number
     if not isinstance(value, str):
         raise RequestError(f"{name} is {_kind(value)}; expected text")
     if len(value) > most:

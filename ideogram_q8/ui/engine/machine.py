@@ -15,6 +15,8 @@ from filelock import FileLock, Timeout
 from ideogram_q8.builds import variants
 from ideogram_q8.errors import RequestError
 from ideogram_q8.machine import nvml
+from ideogram_q8.machine import platforms as computer
+from ideogram_q8.machine.devices import Build, notes
 from ideogram_q8.measure.measurement import hardware
 from ideogram_q8.model.architecture import BRANCHES, SIDE_MULTIPLE, TransformerConfig, linears
 from ideogram_q8.runtime.kernels import BlockProduct, block_products, expansion_refusal
@@ -26,7 +28,7 @@ from ideogram_q8.runtime.memory.budget import Encoder, Networks
 from ideogram_q8.runtime.text import caption_cache
 from ideogram_q8.ui.engine.studio import Studio
 
-_LIBRARIES = ("torch", "diffusers", "transformers", "gradio", "comfy-kitchen", "triton")
+_LIBRARIES = ("torch", "diffusers", "transformers", "gradio", "comfy-kitchen", "triton", "triton-windows")
 
 
 @dataclass(frozen=True)
@@ -67,10 +69,12 @@ def facts(device: str) -> dict[str, str]:
         rows = {
             "Card": f"{found.accelerator}, {card.total_memory / 1e9:.1f} GB",
             "Compute capability": f"{card.major}.{card.minor}",
-            "Driver": f"{nvml.driver(torch.device(device)) or 'unknown'}, CUDA {torch.version.cuda}",
+            "Driver": f"{nvml.driver(torch.device(device)) or computer.here.nvidia_driver()}, CUDA {torch.version.cuda}",
         } | rows
     else:
         rows = {"Card": f"none that torch {torch.__version__} can use; everything runs on the processor"} | rows
+    told = notes(Build(torch.__version__, torch.version.cuda, torch.version.hip))
+    rows |= {"To know": "; ".join(told)} if told else {}
     return rows | {"Libraries": ", ".join(f"{name} {version}" for name, version in _versions().items())}
 
 

@@ -32,9 +32,9 @@ def read_report(path: Path) -> Report:
         with open(path, "rb") as file:
             data = file.read(MAX_REPORT_BYTES + 1)
         if len(data) > MAX_REPORT_BYTES:
-            raise ArtifactError(f"{path}: more than {MAX_REPORT_BYTES} bytes; expected the report.json that `evaluate` wrote")
+            raise ArtifactError(f"more than {MAX_REPORT_BYTES} bytes")
         return Report.from_json(data.decode("utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError, ArtifactError) as error:
         raise ArtifactError(f"{path}: {error}; expected the report.json that `evaluate` wrote") from error
 
 

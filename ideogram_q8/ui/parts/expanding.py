@@ -13,6 +13,7 @@ import gradio as gr
 from ideogram_q8.runtime.text.expansion import MAX_TOKENS, Expansion, Idea
 from ideogram_q8.ui.engine import draft
 from ideogram_q8.ui.engine.expander import Expander
+from ideogram_q8.ui.engine.seeds import read_seed
 from ideogram_q8.ui.parts import fragments
 from ideogram_q8.ui.parts.controls import ON_DEVICE, PRIVATE, Controls, afterwards, build_controls
 from ideogram_q8.ui.parts.form import Desk, Visitor, failed, friendly_errors, visitor_of
@@ -44,11 +45,12 @@ def build_expander(desk: Desk, expander: Expander) -> list[Any]:
     parts = _Parts(controls, status)
 
     def expand_caption(
-        caption: str, width: float, height: float, seed: float, request: gr.Request
+        caption: str, width: float, height: float, seed: str | None, request: gr.Request
     ) -> Iterator[dict[object, object]]:
         """Write a structured caption of a plain one. The last message holds it, and what happened as HTML."""
+        with friendly_errors():
+            idea = Idea(caption, int(width), int(height), read_seed(seed))
         yield {asked: caption, written: ""}
-        idea = Idea(caption, int(width), int(height), int(seed or 0))
         for found in _expand(expander, parts, visitor_of(None, request), idea):
             yield {written if key == "caption" else status: value for key, value in found.items()}
 

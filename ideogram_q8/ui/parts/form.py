@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import html
+import logging
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,7 +19,7 @@ from ideogram_q8.ui.doors.limits import address_of
 from ideogram_q8.ui.engine.examples import EXAMPLES
 from ideogram_q8.ui.engine.jobs import Jobs
 from ideogram_q8.ui.engine.measured import figures
-from ideogram_q8.ui.engine.seeds import MAX_SEED, roll_seed
+from ideogram_q8.ui.engine.seeds import read_seed, roll_seed
 from ideogram_q8.ui.engine.sizes import RATIOS, megapixels_range, size_of
 from ideogram_q8.ui.engine.studio import Studio, warm_up
 from ideogram_q8.ui.parts import fragments
@@ -31,8 +31,9 @@ CUSTOM = "custom"
 _FOLDERS = re.compile(r"(?<![\w.:/<])/(?:[^\s/:'\"]+/)+")
 """The folders of an absolute path; what is left is a file's name."""
 _LONGEST = 1000
+_log = logging.getLogger(__name__)
 _PRESET_TITLES = {"turbo-12": "Turbo · 12", "default-20": "Default · 20", "quality-48": "Quality · 48"}
-Fields = tuple[str, str, float, float, float, float, float]
+Fields = tuple[str, str, float, float, str | None, float, float]
 """Caption, preset, width, height, seed, steps, guidance: what `read_request` takes."""
 
 
@@ -44,7 +45,7 @@ class RequestForm:
     preset: gr.Radio
     width: gr.Slider
     height: gr.Slider
-    seed: gr.Number
+    seed: gr.Textbox
     keep_seed: gr.Checkbox
     steps: gr.Slider
     guidance: gr.Slider
@@ -59,7 +60,7 @@ class RequestForm:
         own = preset(request.preset)
         chosen = request.preset if request.preset in PRESETS else CUSTOM
         guidance = gr.skip() if own.main_guidance is None else own.main_guidance
-        return [caption or request.caption, chosen, request.width, request.height, request.seed, own.steps, guidance]
+        return [caption or request.caption, chosen, request.width, request.height, str(request.seed), own.steps, guidance]
 
 
 @dataclass(frozen=True)
@@ -131,9 +132,9 @@ def _build_size(traits: Traits) -> tuple[gr.Slider, gr.Slider]:
     return width, height
 
 
-def _build_seed() -> tuple[gr.Number, gr.Checkbox]:
+def _build_seed() -> tuple[gr.Textbox, gr.Checkbox]:
     with gr.Row(elem_classes="q8-seed"):
-        seed = gr.Number(7, label="Seed", precision=0, minimum=0, maximum=MAX_SEED, min_width=120, elem_id="q8-seed")
+        seed = gr.Textbox("7", label="Seed", max_lines=1, min_width=120, elem_id="q8-seed")
         roll = gr.Button("Roll", elem_id="q8-roll", scale=0, min_width=104)
     keep = gr.Checkbox(True, label="Keep the seed for the next picture", elem_id="q8-keep", container=False)
     roll.click(roll_seed, None, seed, api_name="roll_seed", queue=False)
@@ -167,14 +168,14 @@ def full_choices(studio: Studio, width: float, height: float) -> list[tuple[str,
 
 
 def read_request(
-    caption: str, chosen: str, width: float, height: float, seed: float | None, steps: float, guidance: float
+    caption: str, chosen: str, width: float, height: float, seed: str | None, steps: float, guidance: float
 ) -> Request:
     """The request that the form describes. Raises RequestError."""
     warm_up()
     from ideogram_q8.runtime.generation.sampling import Request
 
     name = custom_preset(int(steps), guidance).name if chosen == CUSTOM else chosen
-    return Request(_accepted(caption), int(seed or 0), name, int(width), int(height))
+    return Request(_accepted(caption), read_seed(seed), name, int(width), int(height))
 
 
 def _accepted(text: str) -> str:
@@ -187,7 +188,7 @@ def _accepted(text: str) -> str:
         raise
     for finding in found:
         if finding.kind != "warning":
-            gr.Info(html.escape(str(finding)), title="Read as a caption")
+            gr.Info(as_markup(str(finding)), title="Read as a caption")
     return caption
 
 
@@ -223,19 +224,25 @@ def failed(error: Exception) -> str:
 
 @contextmanager
 def friendly_errors() -> Iterator[None]:
-    """Shows this package's own errors, and a full disk, as messages; anything else is a defect and shows as such."""
+    """Shows this package's own errors, and a full disk, as messages and in a line of the log; anything else is a defect and shows."""
     try:
         yield
     except (IdeogramQ8Error, OSError) as error:
+        _log.warning("refused: %s", printable(" ".join(str(error).split())))
         raise refusal(error) from error
 
 
 def refusal(error: Exception) -> gr.Error:
     """What the page and programs are told of an error that is this package's to say: a line, without the server's folders."""
-    return gr.Error(html.escape(_told(error)), title="That did not work", print_exception=False)
+    return gr.Error(as_markup(_told(error)), title="That did not work", print_exception=False)
 
 
 def _told(error: Exception) -> str:
     words = f"the server's disk: {error.strerror or 'it cannot be used'}" if isinstance(error, OSError) else str(error)
     line = printable(" ".join(_FOLDERS.sub("", words).split()))
     return line if len(line) <= _LONGEST else f"{line[:_LONGEST]} …"
+
+
+def as_markup(text: str) -> str:
+    """Text that the page shows as it is, where it takes markup, and that programs read as it is too: escapes what would be markup only."""
+    return re.sub(r"&(?=#?\w+;)", "&amp;", text).replace("<", "&lt;")

@@ -65,7 +65,7 @@ def build_compare_tab(desk: Desk) -> Painter:
         preset: str,
         width: float,
         height: float,
-        seed: float,
+        seed: str | None,
         steps: float,
         guidance: float,
         seeds: float,

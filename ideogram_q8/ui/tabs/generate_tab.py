@@ -11,7 +11,7 @@ import gradio as gr
 
 from ideogram_q8.ui.engine.events import Painting, Picture, Work
 from ideogram_q8.ui.engine.jobs import follow
-from ideogram_q8.ui.engine.seeds import consecutive, roll_seed
+from ideogram_q8.ui.engine.seeds import consecutive, exact, roll_seed
 from ideogram_q8.ui.engine.studio import Studio
 from ideogram_q8.ui.parts import fragments
 from ideogram_q8.ui.parts.controls import ON_DEVICE, PRIVATE, Controls, afterwards, build_controls
@@ -69,7 +69,7 @@ def build_generate_tab(desk: Desk, chosen: str) -> Painter:
         preset: str,
         width: float,
         height: float,
-        seed: float,
+        seed: str | None,
         steps: float,
         guidance: float,
         count: float,
@@ -190,6 +190,6 @@ def _result(parts: _Parts, done: list[Picture], label: str) -> dict[object, obje
         parts.picture: str(picture.path),
         parts.strip: [(str(made.path), f"seed {made.request.seed}") for made in done],
         parts.status: fragments.finished(picture, label),
-        parts.metadata: picture.metadata,
+        parts.metadata: exact(picture.metadata),
         parts.saved: str(picture.path),
     }

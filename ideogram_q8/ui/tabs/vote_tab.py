@@ -79,7 +79,7 @@ def build_vote_tab(desk: Desk, page: gr.Blocks) -> Painter:
         preset: str,
         width: float,
         height: float,
-        seed: float,
+        seed: str | None,
         steps: float,
         guidance: float,
         owner: str | None,

@@ -27,14 +27,14 @@ from ideogram_q8.runtime.loading.networks import build_transformer
 
 cpu = torch.device("cpu")
 torch.nn.functional.linear(torch.ones(2, 2), torch.ones(2, 2))
-fields = usage._proc_fields(Path("/proc/self/status"))
+held = usage.host_bytes()[2]
 usage.reset_peak(cpu)
 build = open_transformers(Path(sys.argv[1]), Path(sys.argv[1]))
 model = build_transformer(build.branch("conditional"), build.transformer_config, cpu, torch.bfloat16)
-print(usage.peak_bytes(cpu) - fields["VmRSS"])
+print(usage.peak_bytes(cpu) - held)
 for tensor in (*model.parameters(), *model.buffers()):
     tensor.detach().view(-1).view(torch.uint8)[::4096].sum()
-print(usage.peak_bytes(cpu) - fields["VmRSS"])
+print(usage.peak_bytes(cpu) - held)
 """
 
 

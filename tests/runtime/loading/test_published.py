@@ -106,7 +106,8 @@ def test_without_the_hub_the_cache_tells(hub: Hub, built: dict[str, Path]) -> No
     assert isinstance(opened, Artifact) and opened.folder == folder
 
 
-def test_a_gate_is_told(hub: Hub, built: dict[str, Path]) -> None:
+def test_a_gate_is_told(hub: Hub, built: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HF_TOKEN")
     put_folder(hub, built["int8"])
     hub.state.repositories["model", REPO].gated = "manual"
     hub.state.accounts.clear()

@@ -14,7 +14,6 @@ import json
 import logging
 import math
 import os
-import platform
 import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -26,11 +25,12 @@ import torch
 
 from ideogram_q8.errors import ResourceError
 from ideogram_q8.formats import strict_json
+from ideogram_q8.machine import platforms as computer
 
 BUCKET = 512
 """Rows that are as good as one another: a shape is measured once for each multiple of this."""
 FORMAT_VERSION = 2
-_LIBRARIES = ("torch", "triton", "comfy-kitchen")
+_LIBRARIES = ("torch", "triton", "triton-windows", "comfy-kitchen")
 _LARGEST_FILE = 4 << 20
 _log = logging.getLogger(__name__)
 
@@ -171,8 +171,8 @@ def machine(device: torch.device) -> Machine:
         with contextlib.suppress(metadata.PackageNotFoundError):
             versions[name] = metadata.version(name)
     if device.type != "cuda":
-        return Machine(f"{_processor()}, {torch.get_num_threads()} threads", versions)
-    versions |= {"driver": _driver(), "cuda": str(torch.version.cuda)}
+        return Machine(f"{computer.here.processor()}, {torch.get_num_threads()} threads", versions)
+    versions |= {"driver": computer.here.nvidia_driver(), "cuda": str(torch.version.cuda)}
     card = torch.cuda.get_device_properties(device)
     return Machine(f"{card.name}, {card.major}.{card.minor}, {card.multi_processor_count} multiprocessors", versions)
 
@@ -195,7 +195,7 @@ def write(device: torch.device, entries: tuple[Entry, ...], overlaps: tuple[Over
                 file.write(json.dumps(asdict(table), indent=2) + "\n")
                 file.flush()
                 os.fsync(file.fileno())
-            temporary.replace(path)
+            computer.here.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
@@ -259,19 +259,3 @@ def _read(device: str) -> tuple[Table | None, str]:
         _log.warning("%s", said)
         return None, said
     return found, f"{len(found.entries)} products measured on {here.device}: {path}"
-
-
-def _processor() -> str:
-    with contextlib.suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-        if names:
-            return names[0]
-    return platform.processor() or platform.machine()
-
-
-def _driver() -> str:
-    with contextlib.suppress(OSError):
-        first = Path("/proc/driver/nvidia/version").read_text(encoding="utf-8", errors="replace").splitlines()[0]
-        return first.strip()[:200]
-    return "unknown"

@@ -85,6 +85,8 @@ def _missing(function: str | None = None) -> str | None:
 
     Of a function that it lacks, its Triton back end would run another under the same name, which folds nothing.
     """
+    if torch.version.hip is not None:
+        return "comfy-kitchen's CUDA back end is for NVIDIA cards"
     try:
         import comfy_kitchen
     except Exception as error:  # noqa: BLE001 (a compiled package that may not fit this torch)
