@@ -55,6 +55,7 @@ from ideogram_q8.commands import (
 )
 from ideogram_q8.commands.options import Parser
 from ideogram_q8.errors import CaptionError, IdeogramQ8Error, SourceError, printable
+from ideogram_q8.machine.terminal import say
 
 VERBS = (calibrate, recipe, quantize, convert, caption, generate, inspect, doctor, ablate, bench, evaluate, report)
 _REFUSED_BY_THE_SYSTEM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
@@ -69,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return arguments.verb(arguments) or 0
     except IdeogramQ8Error as error:
         for problem in error.problems if isinstance(error, SourceError | CaptionError) else ():
-            print(printable(problem), file=sys.stderr)
+            say(problem, to="err")
         return _refuse(str(error))
     except OSError as error:
         if error.errno not in _REFUSED_BY_THE_SYSTEM:
@@ -96,7 +97,7 @@ class _Lines(logging.Handler):
         if "tqdm" in sys.modules:
             sys.modules["tqdm"].tqdm.write(line, file=sys.stderr)
         else:
-            print(line, file=sys.stderr)
+            say(line, to="err")
 
 
 @contextlib.contextmanager
@@ -111,7 +112,7 @@ def _warnings_shown() -> Iterator[None]:
 
 
 def _refuse(message: str) -> int:
-    print(f"error: {printable(' '.join(message.split()))}", file=sys.stderr)
+    say(f"error: {' '.join(message.split())}", to="err")
     return 2
 
 

@@ -118,7 +118,7 @@ def test_ctrl_c_while_modules_are_imported_is_one_line(imported: str, command: t
 
 
 def test_a_defect_keeps_its_traceback() -> None:
-    program = "from ideogram_q8 import console; console.prepare(); raise ValueError('a defect \\u6771')"
+    program = "from ideogram_q8.machine import console; console.prepare(); raise ValueError('a defect \\u6771')"
     done = run("-c", program, text=True, env=environment(PYTHONIOENCODING="ascii"))
     assert done.returncode == 1 and "Traceback" in done.stderr and "a defect \\u6771" in done.stderr
 

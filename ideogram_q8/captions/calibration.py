@@ -56,6 +56,8 @@ def read_captions(path: Path) -> tuple[str, ...]:
 
 
 def _read_text(path: Path) -> str:
+    if path.exists() and not (path.is_file() or path.is_dir()):  # a FIFO would wait
+        raise RequestError(f"{path} is no regular file; expected a file with a caption a line, or a JSON list")
     try:
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)

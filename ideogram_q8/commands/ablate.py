@@ -9,6 +9,7 @@ from pathlib import Path
 from ideogram_q8.commands.options import add_device, add_overwrite, add_source, open_source
 from ideogram_q8.errors import RequestError
 from ideogram_q8.machine.devices import check_device
+from ideogram_q8.machine.terminal import say, say_text
 from ideogram_q8.model.architecture import PRESETS
 
 CAPTIONS = 16
@@ -55,10 +56,10 @@ def run(arguments: argparse.Namespace) -> None:
         suite,
         arguments.preset,
         device=device,
-        on_progress=lambda text: print(text, flush=True),
+        on_progress=say,
     )
     page = markdown(found)
-    print(f"\n{page}")
+    say_text(f"\n{page}")
     with new_folder(arguments.out, FILES, arguments.overwrite) as folder:
         write_text(folder / "ablation.json", found.to_json())
         write_text(folder / "ablation.md", page)

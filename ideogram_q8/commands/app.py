@@ -12,7 +12,6 @@ import argparse
 import importlib.util
 import os
 import re
-import sys
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,10 +20,11 @@ from typing import TYPE_CHECKING
 import platformdirs
 
 from ideogram_q8.commands.options import SOURCE_HELP, Parser, add_prompt_expander
-from ideogram_q8.errors import IdeogramQ8Error, RequestError, printable
+from ideogram_q8.errors import IdeogramQ8Error, RequestError
 from ideogram_q8.machine import console
 from ideogram_q8.machine import platforms as machine
 from ideogram_q8.machine.devices import AUTO, DEVICES, DTYPES, check_device, default_dtype
+from ideogram_q8.machine.terminal import say
 from ideogram_q8.model.typed import as_typed
 
 if TYPE_CHECKING:
@@ -198,7 +198,7 @@ def start(options: argparse.Namespace) -> tuple[Studio, str]:
             options.host, port, options.auth, options.share, options.mcp, options.allowed_host, options.root_path.rstrip("/")
         )
         if serving.warning:
-            print(f"warning: {serving.warning}", file=sys.stderr)
+            say(f"warning: {serving.warning}", to="err")
         page = build_page(studio, options.variant, options.max_queue, own_machine=serving.is_private)
         address = serve(page, studio, serving)
     _later(warm_up)
@@ -218,9 +218,9 @@ def main() -> int:
         options = parse()
         studio, address = start(options)
     except (IdeogramQ8Error, OSError) as error:
-        print(f"error: {printable(' '.join(str(error).split()))}", file=sys.stderr)
+        say(f"error: {' '.join(str(error).split())}", to="err")
         return 2
-    print(f"Ideogram Q8 is ready at {address}  (Ctrl-C stops it; pictures go to {studio.outputs})", flush=True)
+    say(f"Ideogram Q8 is ready at {address}  (Ctrl-C stops it; pictures go to {studio.outputs})")
     try:
         machine.here.wait(threading.Event())
     except KeyboardInterrupt:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 import contextlib
 import signal
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 from ideogram_q8.bench.card.phases import PHASES, SECONDS, Phase
-from ideogram_q8.errors import RequestError, printable
+from ideogram_q8.errors import RequestError
 from ideogram_q8.machine.devices import check_device
+from ideogram_q8.machine.terminal import say, say_text
 
 SUMMARY = "card.md"
 _LONGEST = 24 * 3600
@@ -66,7 +66,7 @@ def run(arguments: argparse.Namespace) -> None:
     finally:
         text = summary.text(lines.read(folder / lines.FILE)[0])
         write(folder / SUMMARY, text)
-        print(f"{text}\n\n{folder / lines.FILE}")
+        say_text(f"{text}\n\n{folder / lines.FILE}")
 
 
 @contextlib.contextmanager
@@ -109,4 +109,4 @@ def _chosen(text: str | None) -> tuple[Phase, ...]:
 
 
 def _show(text: str) -> None:
-    print(printable(text), file=sys.stderr, flush=True)
+    say(text, to="err")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ideogram_q8.commands.options import BAR_DELAY, check_new_file
-from ideogram_q8.machine import console
+from ideogram_q8.machine.terminal import say_json, say_text
 
 if TYPE_CHECKING:
     from ideogram_q8.bench.results import Progress, Result
@@ -71,5 +71,5 @@ def tell(arguments: argparse.Namespace, table: str, line: str) -> None:
     if arguments.out is not None:
         results.write(arguments.out, line)
     if not arguments.json:
-        print(f"{table}\n")
-    print(console.portable(line))
+        say_text(f"{table}\n\n")
+    say_json(line)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ from ideogram_q8.commands.bench_output import add_output, check_output, tell
 from ideogram_q8.commands.options import add_device, add_source, open_source
 from ideogram_q8.commands.quantize import add_recipe, choose_recipe
 from ideogram_q8.machine.devices import check_device
+from ideogram_q8.machine.terminal import say
 
 if TYPE_CHECKING:
     from ideogram_q8.bench.encoders import EncoderRate
@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> None:
         device=device,
         importance=importance,
         ggml_library=arguments.ggml,
-        on_rate=lambda what, rate: print(f"{what}: {rate:.3f} GB/s", file=sys.stderr),
+        on_rate=lambda what, rate: say(f"{what}: {rate:.3f} GB/s", to="err"),
     )
     tell(arguments, quantizing_table(found), json.dumps(asdict(found), ensure_ascii=False))
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from ideogram_q8.commands.options import add_device
 from ideogram_q8.errors import RequestError
-from ideogram_q8.machine import console
 from ideogram_q8.machine.devices import DTYPES, check_device, default_dtype
+from ideogram_q8.machine.terminal import say, say_json, say_text
 from ideogram_q8.model.architecture import IDEOGRAM4, IDEOGRAM4_TRAITS, MAX_TEXT_TOKENS, SIDE_MULTIPLE, check_size, parse_size
 
 if TYPE_CHECKING:
@@ -81,16 +81,16 @@ def run(arguments: argparse.Namespace) -> None:
     entries = []
     for problem, name in products.items():  # one at a time: each is kept before the next one is measured
         (entry,) = tune([problem], arguments.seconds)
-        print(line(name, problem, entry))
+        say(line(name, problem, entry))
         entries.append(entry)
     place = torch.device(next(iter(products)).device)
     overlaps = []
     for overlap in _overlaps(Setting(config, (width, height), arguments.text_tokens, place, dtype), arguments.seconds):
         table.write(place, (), (overlap,))
         overlaps.append(overlap)
-    print(table.note(place))
+    say_text(table.note(place))
     measured = {"machine": table.machine(place), "entries": entries, "overlaps": overlaps}
-    print(console.portable(json.dumps(measured, ensure_ascii=False, default=asdict)))
+    say_json(json.dumps(measured, ensure_ascii=False, default=asdict))
 
 
 def _overlaps(setting: Setting, seconds: float) -> Iterator[Overlap]:
@@ -108,10 +108,10 @@ def _overlaps(setting: Setting, seconds: float) -> Iterator[Overlap]:
         except Exception as error:
             if not lacks_memory(error):
                 raise
-            print(f"both branches, {way}: no room to measure them at once")
+            say(f"both branches, {way}: no room to measure them at once")
             continue
         apart, overlapped = 1e3 * found.apart, 1e3 * found.overlapped
-        print(
+        say(
             f"{overlapping.BLOCKS} blocks of both branches, {way}: back to back {apart:,.2f} ms, overlapped {overlapped:,.2f} ms"
         )
         yield found

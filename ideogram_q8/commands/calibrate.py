@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +20,7 @@ from ideogram_q8.commands.options import (
 )
 from ideogram_q8.errors import RequestError
 from ideogram_q8.machine.devices import check_device, default_dtype
+from ideogram_q8.machine.terminal import say
 from ideogram_q8.model.architecture import PRESETS, parse_size
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def run(arguments: argparse.Namespace) -> None:
             found = calibrate(captions, partial=partial, on_progress=show)
         except KeyboardInterrupt:
             if partial.exists():
-                print(f"{partial} keeps the finished captions; the same command goes on from there", file=sys.stderr)
+                say(f"{partial} keeps the finished captions; the same command goes on from there", to="err")
             raise
     statistics.write(arguments.out, found)
     partial.unlink(missing_ok=True)
@@ -149,9 +149,9 @@ def _captions(argument: str) -> tuple[str, ...]:
     captions = read_captions(Path(argument))
     warnings = [f"caption {i}: {issue}" for i, caption in enumerate(captions, 1) for issue in lint(parse(caption))]
     for warning in warnings[:_WARNINGS_SHOWN]:
-        print(f"warning: {warning}", file=sys.stderr)
+        say(f"warning: {warning}", to="err")
     if len(warnings) > _WARNINGS_SHOWN:
-        print(f"warning: and {len(warnings) - _WARNINGS_SHOWN} more like these", file=sys.stderr)
+        say(f"warning: and {len(warnings) - _WARNINGS_SHOWN} more like these", to="err")
     return captions
 
 
@@ -173,6 +173,4 @@ def _load(source: Source, arguments: argparse.Namespace) -> Model:
 def _report(path: Path, statistics: Statistics) -> None:
     calibration = statistics.calibration
     how = f" of {calibration.steps} steps at {calibration.width}x{calibration.height}" if calibration.preset else " read"
-    print(
-        f"{path}: {len(statistics.entries)} Linears, {len(calibration.captions)} captions{how}, {path.stat().st_size:,} bytes"
-    )
+    say(f"{path}: {len(statistics.entries)} Linears, {len(calibration.captions)} captions{how}, {path.stat().st_size:,} bytes")

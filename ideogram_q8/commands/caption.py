@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from dataclasses import asdict
 
 from ideogram_q8.captions import Reading, understand
 from ideogram_q8.commands.caption_text import mending, read_caption
-from ideogram_q8.errors import RequestError, printable
+from ideogram_q8.errors import RequestError
+from ideogram_q8.machine.terminal import say, say_json
 from ideogram_q8.model.architecture import parse_size
 
 CODES = {"sound": 0, "mended": 1, "refused": 2}
@@ -36,18 +36,18 @@ def run(arguments: argparse.Namespace) -> int:
         raise RequestError(f"--size is {arguments.size}; expected the picture's width and height in pixels")
     reading = understand(read_caption(arguments.caption), size)
     if arguments.json:
-        print(json.dumps(_data(reading, arguments.mend), ensure_ascii=True))
+        say_json(json.dumps(_data(reading, arguments.mend), ensure_ascii=True))
         return CODES[reading.verdict]
     for finding in reading.findings:
         label = f"{finding.kind}: " if finding.kind in ("fault", "warning") else ""
-        print(printable(f"{label}{finding}"), file=sys.stderr)
+        say(f"{label}{finding}", to="err")
     caption = _shown(reading, arguments.mend)
     if caption is not None:
-        print(caption)
+        say(caption)
     elif reading.caption is not None:
-        print(f"it can be mended: {printable(mending(arguments.caption, arguments.size))}", file=sys.stderr)
+        say(f"it can be mended: {mending(arguments.caption, arguments.size)}", to="err")
     if reading.caption is None:
-        print(f"error: {'not a caption' if reading.given is None else 'some faults are left to its writer'}", file=sys.stderr)
+        say(f"error: {'not a caption' if reading.given is None else 'some faults are left to its writer'}", to="err")
     return CODES[reading.verdict]
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-import sys
 from pathlib import Path
 
 from ideogram_q8.captions import MAX_CHARACTERS, accept
-from ideogram_q8.errors import CaptionError, RequestError, printable
+from ideogram_q8.errors import CaptionError, RequestError
+from ideogram_q8.machine.terminal import say
 
 _SUFFIXES = (".json", ".jsonl", ".txt", ".md", ".yaml", ".yml")
 _ROOTED = re.compile(r"(~|\.{1,2})?[/\\]\S|[A-Za-z]:[/\\]\S")
@@ -65,7 +65,7 @@ def accepted(text: str, argument: str, size: str | None = None) -> str:
         offer = f"; see how it can be mended: {mending(argument, size)}" if error.is_mendable else ""
         raise CaptionError(f"{error}{offer}", error.problems) from None
     for finding in found:
-        print(f"warning: {printable(str(finding))}", file=sys.stderr)
+        say(f"warning: {finding}", to="err")
     return caption
 
 

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from ideogram_q8.commands.options import BAR_DELAY, add_overwrite
+from ideogram_q8.machine.terminal import say
 
 FORMS = ("diffusers", "single")
 """Those of `ideogram_q8.builds.forms`, written out because it imports torch."""
@@ -36,4 +37,4 @@ def run(arguments: argparse.Namespace) -> None:
 
         manifest = convert(arguments.artifact, arguments.to, arguments.out, on_progress=show, overwrite=arguments.overwrite)
     size = sum(file.size for file in manifest.files)
-    print(f"{arguments.out}: {manifest.variant}, {size:,} bytes in {len(manifest.files)} files, {manifest.artifact_sha256}")
+    say(f"{arguments.out}: {manifest.variant}, {size:,} bytes in {len(manifest.files)} files, {manifest.artifact_sha256}")

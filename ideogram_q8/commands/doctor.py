@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from ideogram_q8.errors import RequestError
 from ideogram_q8.machine import platforms as machine
 from ideogram_q8.machine.devices import Build, notes
+from ideogram_q8.machine.terminal import say
 from ideogram_q8.model.architecture import IDEOGRAM4_TRAITS, MAX_TEXT_TOKENS, SIDE_MULTIPLE, check_size, parse_size
 from ideogram_q8.model.typed import as_typed
 
@@ -53,7 +54,8 @@ def run(arguments: argparse.Namespace) -> None:
     size = None if arguments.size is None else parse_size(arguments.size)
     build = Build(torch.__version__, torch.version.cuda, torch.version.hip)
     told = notes(build) if torch.cuda.is_available() or machine.here.name == "macOS" else [f"no CUDA device: {build.advice()}"]
-    print("\n".join(f"note: {each}" for each in told), end="\n" if told else "")
+    for each in told:
+        say(f"note: {each}")
     for given in arguments.variants or inventory.IDEOGRAM4_VARIANTS:
         name = given if Path(given).exists() else as_typed(given, inventory.IDEOGRAM4_VARIANTS)
         if name in inventory.IDEOGRAM4_VARIANTS:
@@ -63,7 +65,7 @@ def run(arguments: argparse.Namespace) -> None:
             networks, traits = describe(opened, torch.bfloat16), opened.traits
         width, height = size or traits.default_size
         check_size(width, height, traits)
-        print("\n".join(_report(name, networks, (width, height), arguments.text_tokens)))
+        say(*_report(name, networks, (width, height), arguments.text_tokens))
 
 
 def _report(name: str, networks: Networks, size: tuple[int, int], text_tokens: int) -> Iterator[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ideogram_q8.errors import RequestError
 from ideogram_q8.machine.devices import AUTO, DEVICES, DTYPES, check_device, default_dtype
+from ideogram_q8.machine.terminal import say, say_text
 from ideogram_q8.model.architecture import PRESETS, parse_size
 
 PRESET = "default-20"
@@ -86,12 +87,12 @@ def run(arguments: argparse.Namespace) -> None:
     job = Job(places, captions, arguments.preset, size, device, dtype, arguments.out, shard)
     judges = Judges.made("cpu")  # not on the card: their 9.5 GB are missing there when other processes paint
     for metric, reason in judges.missing.items():
-        print(f"not measured: {metric}: {reason}", flush=True)
+        say(f"not measured: {metric}: {reason}")
     measure(job, judges)
     if shard.count == 1:
         publish([arguments.out], arguments.out)
     else:
-        print(f"{arguments.out}: shard {arguments.shard} is measured; `evaluate merge` makes the report of all of them")
+        say(f"{arguments.out}: shard {arguments.shard} is measured; `evaluate merge` makes the report of all of them")
 
 
 def run_merge(arguments: argparse.Namespace) -> None:
@@ -119,5 +120,5 @@ def publish(folders: Sequence[Path], out: Path) -> None:
         partial = out / f".{name}.partial"
         write_text(partial, text)
         partial.replace(out / name)
-    print(terminal(result))
-    print(f"{out / FILE_NAME}, {out / 'report.html'}")
+    say_text(terminal(result))
+    say(f"{out / FILE_NAME}, {out / 'report.html'}")

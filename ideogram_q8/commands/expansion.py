@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ideogram_q8.commands.options import BAR_DELAY, add_prompt_expander
 from ideogram_q8.errors import RequestError
+from ideogram_q8.machine.terminal import say, say_json
 
 if TYPE_CHECKING:
     import torch
@@ -61,6 +61,6 @@ def expanded(
     with tqdm(total=MAX_TOKENS, unit="token", desc="caption", delay=BAR_DELAY) as bar:
         found = expand(encoder.model, encoder.tokenizer, head, idea, on_token=lambda _: bar.update())
     for what in found.mended:
-        print(f"mended: {what}", file=sys.stderr)
-    print(found.caption)
+        say(f"mended: {what}", to="err")
+    say_json(found.caption)
     return found.caption

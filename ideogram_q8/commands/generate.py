@@ -10,6 +10,7 @@ from ideogram_q8.commands.caption_text import accepted, read_caption
 from ideogram_q8.commands.expansion import add_expand, check_expand, expanded
 from ideogram_q8.commands.options import BAR_DELAY, add_attention, add_compute, add_device, add_plan, add_source, check_new_file
 from ideogram_q8.machine.devices import DTYPES, check_device, default_dtype
+from ideogram_q8.machine.terminal import say
 from ideogram_q8.model.architecture import PRESETS, parse_size, preset
 from ideogram_q8.model.typed import as_typed
 
@@ -96,7 +97,7 @@ def run(arguments: argparse.Namespace) -> None:
     with tqdm(total=preset(request.preset).steps, unit="step", desc=model.variant, delay=BAR_DELAY) as bar:
         result = generate(model, request, on_step=lambda _: bar.update())
     write_png(arguments.out, result.image, metadata(result))
-    print(
+    say(
         f"{arguments.out}: {width}x{height}, {result.variant}, {result.seconds_per_step:.3f} s per step, "
         f"{result.total_seconds:.1f} s in all, {result.peak_bytes / 2**20:,.0f} MiB at most"
     )

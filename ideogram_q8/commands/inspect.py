@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from ideogram_q8.commands.options import add_source
-from ideogram_q8.machine import console
+from ideogram_q8.machine.terminal import say_json, say_text
 
 
 def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -25,4 +25,7 @@ def run(arguments: argparse.Namespace) -> None:
     from ideogram_q8.builds.inspection import describe, to_json, to_text
 
     found = describe(arguments.source, unconditional=arguments.unconditional, revision=arguments.revision)
-    print(console.portable(to_json(found)) if arguments.json else to_text(found))
+    if arguments.json:
+        say_json(to_json(found))
+    else:
+        say_text(to_text(found))

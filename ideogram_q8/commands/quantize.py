@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from ideogram_q8.commands.options import BAR_DELAY, add_component, add_device, add_overwrite, add_source, open_component
 from ideogram_q8.errors import ArtifactError, RequestError
 from ideogram_q8.machine.devices import check_device
+from ideogram_q8.machine.terminal import say
 from ideogram_q8.model.schemes import GGUF_SCHEMES, NAMED_SCHEMES
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ def run(arguments: argparse.Namespace) -> None:
             overwrite=arguments.overwrite,
         )
     size = sum(file.size for file in manifest.files)
-    print(f"{arguments.out}: {manifest.variant}, {size:,} bytes in {len(manifest.files)} files, {manifest.artifact_sha256}")
+    say(f"{arguments.out}: {manifest.variant}, {size:,} bytes in {len(manifest.files)} files, {manifest.artifact_sha256}")
 
 
 def read_recipe(path: Path) -> Recipe:

@@ -21,6 +21,7 @@ from ideogram_q8.commands.quantize import read_recipe
 from ideogram_q8.errors import RequestError
 from ideogram_q8.machine import platforms as machine
 from ideogram_q8.machine.devices import check_device
+from ideogram_q8.machine.terminal import say, say_text
 
 if TYPE_CHECKING:
     from ideogram_q8.recipes import Recipe
@@ -78,7 +79,7 @@ def run_make(arguments: argparse.Namespace) -> None:
     source = open_component(arguments)
     recipe = _make(arguments, source, device)
     _write(arguments.out, recipe.to_json())
-    print(f"{arguments.out}: {recipe.variant}, {stored_bytes(recipe, source):,} bytes of tensors, sha256 {recipe.sha256}")
+    say(f"{arguments.out}: {recipe.variant}, {stored_bytes(recipe, source):,} bytes of tensors, sha256 {recipe.sha256}")
 
 
 def _write(path: Path, text: str) -> None:
@@ -162,4 +163,4 @@ def run_explain(arguments: argparse.Namespace) -> None:
     """Raises IdeogramQ8Error."""
     from ideogram_q8.recipes.table import explain
 
-    print(explain(read_recipe(arguments.recipe)))
+    say_text(explain(read_recipe(arguments.recipe)))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ideogram_q8.errors import ArtifactError, RequestError
 from ideogram_q8.formats.report import Report
+from ideogram_q8.machine.terminal import say, say_text
 
 
 def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -28,9 +29,9 @@ def run_compare(arguments: argparse.Namespace) -> int:
 
     found = changes(read(arguments.old), read(arguments.new))
     for finding in found:
-        print(f"{'REGRESSION' if finding.regression else 'changed'}: {finding.variant}: {finding.metric}: {finding.text}")
+        say(f"{'REGRESSION' if finding.regression else 'changed'}: {finding.variant}: {finding.metric}: {finding.text}")
     worse = sum(finding.regression for finding in found)
-    print(f"{worse} regressions" if worse != 1 else "1 regression")
+    say(f"{worse} regressions" if worse != 1 else "1 regression")
     return 1 if worse else 0
 
 
@@ -38,16 +39,16 @@ def run_table(arguments: argparse.Namespace) -> None:
     """Raises IdeogramQ8Error."""
     from ideogram_q8.measure.pages.table import markdown
 
-    print(markdown(read(arguments.file)), end="")
+    say_text(markdown(read(arguments.file)))
 
 
 def read(path: Path) -> Report:
     """Raises RequestError: there is no such file; ArtifactError, which names it: it is no report."""
+    if not path.is_file():  # looked at before it is opened, for a FIFO would wait
+        raise RequestError(f"{path} is no file; name the report.json that `evaluate` wrote")
     try:
         return Report.from_json(path.read_text(encoding="utf-8"))
     except ArtifactError as error:
         raise ArtifactError(f"{path}: {error}") from None
-    except (FileNotFoundError, IsADirectoryError):
-        raise RequestError(f"{path} is no file; name the report.json that `evaluate` wrote") from None
     except UnicodeDecodeError:
         raise RequestError(f"{path} is not UTF-8 text; name the report.json that `evaluate` wrote") from None

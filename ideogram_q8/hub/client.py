@@ -15,7 +15,7 @@ from typing import Any
 from tqdm import tqdm
 
 from ideogram_q8.errors import ResourceError, SourceError
-from ideogram_q8.hub import held, transfer
+from ideogram_q8.hub import endpoint, held, transfer
 from ideogram_q8.hub.place import Place, cache_of, is_repository, origin, parse
 from ideogram_q8.hub.refusals import Unavailable, refusals
 from ideogram_q8.hub.transfer import Blob
@@ -130,8 +130,10 @@ def look(place: Place) -> Snapshot:
     """
     from huggingface_hub import HfApi
     from huggingface_hub.hf_api import RepoFile
+    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # not in __all__
 
     api = HfApi()
+    endpoint.warn_of_plain_http(str(api.endpoint), "authorization" in build_hf_headers())
     with refusals(place):
         commit = str(api.repo_info(place.repository, revision=place.revision or "main", timeout=ANSWER_SECONDS).sha)
         entries = api.list_repo_tree(place.repository, recursive=True, revision=commit)

@@ -22,6 +22,7 @@ from typing import BinaryIO
 from filelock import FileLock, Timeout
 
 from ideogram_q8.errors import SourceError
+from ideogram_q8.hub.endpoint import public
 from ideogram_q8.machine import platforms as machine
 
 POLL_SECONDS = 0.2
@@ -135,8 +136,8 @@ class _Transfer(threading.Thread):
         if found != self.blob.sha256:
             path.unlink()
             raise SourceError(
-                f"what arrived from {self.blob.url} has sha256 {found}, expected {self.blob.sha256}; it was removed: try again, and if "
-                "it stays so, tell whoever published it"
+                f"what arrived from {public(self.blob.url)} has sha256 {found}, expected {self.blob.sha256}; it was removed: try "
+                "again, and if it stays so, tell whoever published it"
             )
         machine.here.replace(path, self.blob.place)
 
@@ -180,7 +181,7 @@ class _Transfer(threading.Thread):
                 self._stay()
                 if self.arrived + len(piece) > self.blob.size:
                     raise SourceError(
-                        f"{self.blob.url} gives more than the {self.blob.size} bytes that the Hub says; try again"
+                        f"{public(self.blob.url)} gives more than the {self.blob.size} bytes that the Hub says; try again"
                     )
                 file.write(piece)
                 self._digest.update(piece)

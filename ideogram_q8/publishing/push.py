@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import re
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from huggingface_hub import get_token
 from ideogram_q8.errors import IdeogramQ8Error, PublishError, printable
 from ideogram_q8.formats.manifest import TOOL_VERSION
 from ideogram_q8.machine import console
+from ideogram_q8.machine.terminal import say, say_json
 from ideogram_q8.publishing.cards.card import Links
 from ideogram_q8.publishing.cards.card_text import byte_text
 from ideogram_q8.publishing.cards.family import cards
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         raise  # nobody reads the output: `console.run` ends quietly
     except (IdeogramQ8Error, OSError) as error:
-        print(error_line(error), file=sys.stderr)
+        say(error_line(error), to="err")
         return 2
     except KeyboardInterrupt:
         return console.interrupted()
@@ -148,7 +148,7 @@ def _prepare(options: argparse.Namespace) -> tuple[Release, str, tuple[ReleaseFi
 
 
 def _announce(path: str, size: int) -> None:
-    print(f"checking {path} ({byte_text(size)})", file=sys.stderr)
+    say(f"checking {path} ({byte_text(size)})", to="err")
 
 
 def _plan(options: argparse.Namespace) -> int:
@@ -156,7 +156,7 @@ def _plan(options: argparse.Namespace) -> int:
     plan = make_plan(options.repo, files, remote=None)
     if options.card:
         options.card.write_text(card, encoding="utf-8", newline="\n")
-    print((show.plan_json if options.json else show.plan_text)(plan, release, card, problems))
+    show.print_plan(plan, release, card, problems, options.json)
     return 0
 
 
@@ -171,7 +171,7 @@ def _push(options: argparse.Namespace) -> int:
     )
     if options.dry_run:
         plan, _ = consult(hub, order)
-        print((show.plan_json if options.json else show.plan_text)(plan, release, card, problems))
+        show.print_plan(plan, release, card, problems, options.json)
         return 0
     outcome = push(hub, order, show.print_progress)
     what = "is published" if outcome.changed else "was published already, nothing was sent"
@@ -183,7 +183,7 @@ def _status(options: argparse.Namespace) -> int:
     _, _, files, _ = _prepare(options)
     hub = _hub(options)
     plan = make_plan(options.repo, files, hub.read(), consulted=True)
-    print((show.status_json if options.json else show.status_text)(plan, hub.url))
+    show.print_status(plan, hub.url, options.json)
     return 0 if plan.is_done else 1
 
 
@@ -195,11 +195,10 @@ def _verify(options: argparse.Namespace) -> int:
         raise PublishError(f"{options.repo} does not exist; publish it with `push`")
     outcome = Outcome(remote.head, None, False, verify(hub, files, remote.head), None)
     receipt = receipts.describe(hub, outcome, None, release.artifacts)
-    print(
-        console.portable(receipt.to_json())
-        if options.json
-        else f"{hub.url} at {remote.head}: {len(receipt.files)} files verified by size and sha256"
-    )
+    if options.json:
+        say_json(receipt.to_json())
+    else:
+        say(f"{hub.url} at {remote.head}: {len(receipt.files)} files verified by size and sha256")
     return 0
 
 
@@ -215,7 +214,7 @@ def _record(options: argparse.Namespace, hub: Hub, outcome: Outcome, what: str, 
     """Writes the receipt and prints it."""
     tag = options.tag if release else None
     receipt, path = receipts.record(options.folder, hub, outcome, tag, release.artifacts if release else {})
-    print(console.portable(receipt.to_json()) if options.json else show.receipt_text(receipt, what, str(path)))
+    show.print_receipt(receipt, what, str(path), options.json)
 
 
 def _hub(options: argparse.Namespace) -> Hub:

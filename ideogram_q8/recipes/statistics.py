@@ -237,6 +237,8 @@ def read(path: Path) -> Statistics:
     Raises:
         ArtifactError: no such file, not a whole stats file, or values that no calibration gives; names the tensor.
     """
+    if path.exists() and not (path.is_file() or path.is_dir()):  # a FIFO would wait
+        raise ArtifactError(f"{path} is no regular file; expected one that `calibrate` wrote")
     try:
         with safe_open(path, framework="pt") as file:
             return _read(path, file)

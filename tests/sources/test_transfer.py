@@ -104,7 +104,7 @@ def test_a_killed_process_leaves_what_the_next_one_goes_on_with(hub: Hub, tmp_pa
     program = (
         "from ideogram_q8.ui.imports import postpone\n"
         "postpone('torch')\n"
-        "from ideogram_q8.sources import hub\n"
+        "from ideogram_q8.hub import client as hub\n"
         f"place = hub.Place({REPO!r})\n"
         f"hub.fetch(hub.look(place), {list(FILES)!r}, lambda here, total: print(here, flush=True))\n"
     )

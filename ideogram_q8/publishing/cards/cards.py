@@ -31,10 +31,12 @@ from ideogram_q8.formats.manifest import Manifest
 from ideogram_q8.formats.report import FILE_NAME as REPORT
 from ideogram_q8.formats.report import Report
 from ideogram_q8.machine import console
+from ideogram_q8.machine.terminal import say
 from ideogram_q8.publishing.cards.album import FILE_NAME as ALBUM
 from ideogram_q8.publishing.cards.album import Album, index
 from ideogram_q8.publishing.cards.card import Figures, Links, render
 from ideogram_q8.publishing.cards.licence import licence_of
+from ideogram_q8.publishing.folder import has, regular_file
 from ideogram_q8.publishing.release import measured_variant
 
 OWNER = "ideogram-q8"
@@ -59,11 +61,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             take(options.run, options.out)
         cards = rendered(options.out, options.owner)
     except (IdeogramQ8Error, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}", to="err")
         return 2
     for name, text in cards.items():
         (options.out / name).write_text(text, encoding="utf-8", newline="\n")
-    print(f"{options.out}: {', '.join(cards)}")
+    say(f"{options.out}: {', '.join(cards)}")
     return 0
 
 
@@ -82,7 +84,8 @@ def take(run: Path, out: Path) -> None:
 def read_builds(folder: Path) -> dict[str, Manifest]:
     """Manifests by the names of the builds' folders. Raises PublishError: there are none; ArtifactError: one is not valid."""
     found = {
-        file.parent.name: Manifest.from_json(file.read_text(encoding="utf-8")) for file in sorted(folder.glob(f"*/{MANIFEST}"))
+        file.parent.name: Manifest.from_json(_text(folder, f"{file.parent.name}/{MANIFEST}"))
+        for file in sorted(folder.glob(f"*/{MANIFEST}"))
     }
     if not found:
         raise PublishError(f"{folder} has no build with a {MANIFEST}; name the folder that `pocket_report --out` wrote into")
@@ -100,7 +103,7 @@ def show(folder: Path) -> tuple[Report, Album, Mapping[str, bytes]]:
     from ideogram_q8.measure.pages.showcase import ABOUT, showcase
 
     whole = gather([folder])
-    report = Report.from_json((folder / REPORT).read_text(encoding="utf-8"))
+    report = Report.from_json(_text(folder, REPORT))
     if {v.name: v.artifact_sha256 for v in report.variants} != dict(whole.run.places) or report.suite != whole.run.suite:
         raise PublishError(f"{folder / REPORT} is of another run than {folder / 'measured'}; merge again")
     shown = showcase(whole, report)
@@ -116,9 +119,9 @@ def rendered(folder: Path, owner: str = OWNER) -> dict[str, str]:
 
     Raises PublishError, ArtifactError: they do not belong together, or are not valid.
     """
-    report = Report.from_json((folder / f"{MODEL}-{REPORT}").read_text(encoding="utf-8"))
+    report = Report.from_json(_text(folder, f"{MODEL}-{REPORT}"))
     manifests = manifests_in(folder)
-    album = Album.from_json((folder / ALBUM).read_text(encoding="utf-8")) if (folder / ALBUM).is_file() else None
+    album = Album.from_json(_text(folder, ALBUM)) if has(folder, ALBUM) else None
     if album:
         album.check(report)
     repos = {variant: f"{owner}/{MODEL}-{variant}" for variant in manifests}
@@ -133,9 +136,14 @@ def rendered(folder: Path, owner: str = OWNER) -> dict[str, str]:
 
 def manifests_in(folder: Path) -> dict[str, Manifest]:
     """Manifests of the builds that have a card in `folder`, by variant. Raises ArtifactError: one is not valid."""
-    files = sorted((folder / "manifests").glob(f"{MODEL}-*.json"))
-    found = [Manifest.from_json(file.read_text(encoding="utf-8")) for file in files]
+    names = sorted(file.name for file in (folder / "manifests").glob(f"{MODEL}-*.json"))
+    found = [Manifest.from_json(_text(folder / "manifests", name)) for name in names]
     return {manifest.variant: manifest for manifest in found}
+
+
+def _text(folder: Path, path: str) -> str:
+    """The text of a file of a run or of --out. Raises PublishError: it is missing, special, or behind a link that leaves the folder."""
+    return regular_file(folder, path, "make the run or the cards again").read_text(encoding="utf-8")
 
 
 def _local(card: str) -> str:
@@ -157,8 +165,8 @@ def _write(out: Path, manifests: Mapping[str, Manifest], report: Report, album: 
     for old in (*out.glob(f"{MODEL}-*.md"), *out.glob(f"manifests/{MODEL}-*.json")):
         old.unlink()
     shutil.rmtree(out / "samples", ignore_errors=True)
-    if (out / ALBUM).is_file():
-        for image in Album.from_json((out / ALBUM).read_text(encoding="utf-8")).images:
+    if has(out, ALBUM):
+        for image in Album.from_json(_text(out, ALBUM)).images:
             (out / image.path).unlink(missing_ok=True)
     own = {f"manifests/{MODEL}-{m.variant}.json": _small(m).encode() for m in manifests.values()}
     _write_files(out, {**files, **own, f"{MODEL}-{REPORT}": report.to_json().encode(), ALBUM: album.to_json().encode()})

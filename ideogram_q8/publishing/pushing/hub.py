@@ -32,6 +32,8 @@ from huggingface_hub.utils._http import default_client_factory
 
 from ideogram_q8.errors import PublishError
 from ideogram_q8.formats.manifest import TOOL_VERSION
+from ideogram_q8.hub import held
+from ideogram_q8.hub.endpoint import public, warn_of_plain_http
 from ideogram_q8.publishing.pushing.plan import ReleaseFile, Remote, RemoteFile
 from ideogram_q8.publishing.pushing.refusals import FAILURES, HubError, explain
 
@@ -73,11 +75,12 @@ class Hub:
         set_client_factory(_client)
         self.token = self.token or get_token()
         self.api = HfApi(self.endpoint, token=self.token, library_name="ideogram-q8", library_version=TOOL_VERSION)
+        warn_of_plain_http(str(self.api.endpoint), self.token is not None)
 
     @property
     def url(self) -> str:
-        """Where people find the repository."""
-        return f"{self.api.endpoint}/{'spaces/' if self.kind == 'space' else ''}{self.repo}"
+        """Where people find the repository; without a user's name or password that HF_ENDPOINT may have."""
+        return f"{public(str(self.api.endpoint))}/{'spaces/' if self.kind == 'space' else ''}{self.repo}"
 
     def _attempt(self, doing: str, function: Callable[P, T], *args: P.args, **options: P.kwargs) -> T | HubError:
         try:
@@ -150,7 +153,10 @@ class Hub:
 
     def _files(self, revision: str) -> list[RepoFile]:
         entries = self.api.list_repo_tree(self.repo, recursive=True, revision=revision, repo_type=self.kind)
-        return [entry for entry in entries if isinstance(entry, RepoFile)]
+        files = [entry for entry in entries if isinstance(entry, RepoFile)]
+        if not all(held.is_listed(file.path, file.size) for file in files):
+            raise ValueError("its list of files has a name or a size of a wrong kind")
+        return files
 
     def create(self, private: bool, hardware: str | None = None) -> None:
         """Makes the repository; fine if it is there already."""
@@ -202,13 +208,17 @@ class Hub:
         )
         return str(info.oid)
 
-    def content(self, path: str, commit: str) -> bytes:
-        """Bytes of a small file at a commit."""
-        return self._patiently(f"reading {path} of {self.repo} back", self._download, path, commit)
+    def content(self, path: str, commit: str, size: int) -> bytes:
+        """The bytes of a small file at a commit, of which the list says that it has `size`. Raises SourceError: it has another size."""
+        return self._patiently(f"reading {path} of {self.repo} back", self._download, path, commit, size)
 
-    def _download(self, path: str, commit: str) -> bytes:
+    def _download(self, path: str, commit: str, size: int) -> bytes:
+        what = f"{path} of {self.repo}"
         with tempfile.TemporaryDirectory() as folder:
-            place = self.api.hf_hub_download(self.repo, path, repo_type=self.kind, revision=commit, local_dir=folder)
+            place = self.api.hf_hub_download(
+                self.repo, path, repo_type=self.kind, revision=commit, local_dir=folder, tqdm_class=held.bar(what, size)
+            )
+            held.check_size(Path(place), what, size)
             return Path(place).read_bytes()
 
     def tag(self, name: str, commit: str) -> None:

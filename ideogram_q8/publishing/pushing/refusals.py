@@ -13,9 +13,10 @@ from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, Offl
 from huggingface_hub.utils import httpx  # type: ignore[attr-defined]  # exported under this name for all its versions
 
 from ideogram_q8.errors import PublishError, printable
+from ideogram_q8.hub.endpoint import public
 
 AGAIN = "run the same command again: what is stored is not sent a second time"
-FAILURES = (httpx.HTTPError, OSError, RuntimeError, ValueError, KeyError)
+FAILURES = (httpx.HTTPError, OSError, RuntimeError, ValueError, LookupError, TypeError, AttributeError)
 """What the client raises where it cannot do its work: HTTP, files and network, wrapped uploads and xet, answers it cannot read."""
 _LONGEST = 300
 _REMEDIES = {
@@ -55,7 +56,7 @@ def explain(doing: str, error: Exception) -> HubError:
     if isinstance(error, OfflineModeIsEnabled):
         return HubError(f"{doing} failed: HF_HUB_OFFLINE is set; unset it to publish", 403)
     answered = next((found for found in _chain(error) if isinstance(found, HfHubHTTPError)), None)
-    if answered is None and isinstance(error, ValueError | KeyError):
+    if answered is None and isinstance(error, ValueError | LookupError | TypeError | AttributeError):
         return HubError(f"{doing} failed: the Hub's answer was not understood ({_said(_cause(error))}); {AGAIN}")
     if answered is None:
         return HubError(f"{doing} failed: {_said(_cause(error))}; check the network, then {AGAIN}")
@@ -86,8 +87,8 @@ def _said(text: str) -> str:
 
 
 def redact(text: str, token: str | None = None) -> str:
-    """`text` without tokens, whatever they belong to, and without the queries of addresses."""
+    """`text` without tokens, whatever they belong to, and without the queries, user names and passwords of addresses."""
     if token:
         text = text.replace(token, "hf_...")
     text = re.sub(r"\bhf_[A-Za-z0-9_]{6,}|\bBearer\s+\S+", "hf_...", text)
-    return re.sub(r"(https?://[^\s?'\"]+)\?[^\s'\"]*", r"\1", text)
+    return re.sub(r"(https?://[^\s?'\"]+)\?[^\s'\"]*", r"\1", public(text))

@@ -244,7 +244,7 @@ def _difference(hub: Hub, file: ReleaseFile, remote: Remote, read_back: bool) ->
         return f"{file.path} has {there.size:,} bytes instead of {file.size:,}"
     if there.sha256 or not read_back:
         return "" if there.holds(file) else f"{file.path} has other bytes"
-    sha256 = hashlib.sha256(hub.content(file.path, remote.head)).hexdigest()
+    sha256 = hashlib.sha256(hub.content(file.path, remote.head, there.size)).hexdigest()
     return "" if sha256 == file.sha256 else f"{file.path} has sha256 {sha256[:12]}... instead of {file.sha256[:12]}..."
 
 
@@ -269,7 +269,7 @@ def roll_back(hub: Hub, target: str, message: str) -> Outcome:
             f"{hub.repo} at {commit[:12]} is not what it was at {then.head[:12]}; look at its history on the Hub"
         )
     files = tuple(
-        HeldFile(p, f.size, f.sha256 or hashlib.sha256(hub.content(p, commit)).hexdigest())
+        HeldFile(p, f.size, f.sha256 or hashlib.sha256(hub.content(p, commit, f.size)).hexdigest())
         for p, f in sorted(after.files.items())
         if p != KEPT
     )

@@ -1,12 +1,12 @@
-"""What the publishing command prints, for people and as JSON. Pure but for `print_progress`."""
+"""What the publishing command prints, for people and as JSON. Pure but for what is called print."""
 
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping
 
-from ideogram_q8.machine import console
+from ideogram_q8.errors import printable
+from ideogram_q8.machine.terminal import say, say_json, say_text
 from ideogram_q8.publishing.cards.card_text import byte_text
 from ideogram_q8.publishing.pushing.plan import Plan
 from ideogram_q8.publishing.pushing.receipts import Receipt
@@ -29,7 +29,7 @@ def plan_text(plan: Plan, release: Release, card: str, problems: list[str]) -> s
     lines += [f"note: left alone, since it is not of this release: {path}" for path in plan.others]
     lines += [f"note: {note}" for note in release.notes]
     lines += [f"push would refuse: {problem}" for problem in problems]
-    return "\n".join([*lines, "", f"--- {CARD} ---", card])
+    return "\n".join([*map(printable, lines), "", f"--- {CARD} ---", card])
 
 
 def _file_lines(plan: Plan, words: Mapping[str, str]) -> list[str]:
@@ -53,7 +53,7 @@ def plan_json(plan: Plan, release: Release, card: str, problems: list[str]) -> s
         "problems": problems,
         "card": card,
     }
-    return console.portable(json.dumps(values, indent=2, ensure_ascii=False))
+    return json.dumps(values, indent=2, ensure_ascii=False)
 
 
 def _plan_value(plan: Plan) -> dict[str, object]:
@@ -77,12 +77,12 @@ def status_text(plan: Plan, url: str) -> str:
         return f"{url} does not exist yet"
     state = "holds exactly this" if plan.is_done else "differs from this"
     lines = [f"{url} at {plan.parent[:12]} {state}:", "", *_file_lines(plan, _SAME_WORDS)]
-    return "\n".join(lines + [f"  {'extra':8} {path}" for path in plan.others])
+    return "\n".join(map(printable, lines + [f"  {'extra':8} {path}" for path in plan.others]))
 
 
 def status_json(plan: Plan, url: str) -> str:
     """The same for programs."""
-    return console.portable(json.dumps({"url": url, "done": plan.is_done, **_plan_value(plan)}, indent=2, ensure_ascii=False))
+    return json.dumps({"url": url, "done": plan.is_done, **_plan_value(plan)}, indent=2, ensure_ascii=False)
 
 
 def receipt_text(receipt: Receipt, what: str, where: str) -> str:
@@ -90,7 +90,7 @@ def receipt_text(receipt: Receipt, what: str, where: str) -> str:
     lines = [f"{receipt.url} {what}: commit {receipt.commit}, {len(receipt.files)} files verified by size and sha256"]
     lines += [f"tag: {receipt.tag}"] if receipt.tag else []
     lines += [f"collection: {receipt.collection}"] if receipt.collection else []
-    return "\n".join([*lines, f"receipt: {where}"])
+    return "\n".join(map(printable, [*lines, f"receipt: {where}"]))
 
 
 def progress_text(progress: Progress) -> str:
@@ -106,7 +106,31 @@ def progress_text(progress: Progress) -> str:
 
 def print_progress(progress: Progress) -> None:
     """Prints where a push is on standard error."""
-    print(progress_text(progress), file=sys.stderr)
+    say(progress_text(progress), to="err")
+
+
+def print_plan(plan: Plan, release: Release, card: str, problems: list[str], as_json: bool) -> None:
+    """Prints the plan, for people or as JSON."""
+    if as_json:
+        say_json(plan_json(plan, release, card, problems))
+    else:
+        say_text(plan_text(plan, release, card, problems))
+
+
+def print_status(plan: Plan, url: str, as_json: bool) -> None:
+    """Prints how the repository compares with the folder, for people or as JSON."""
+    if as_json:
+        say_json(status_json(plan, url))
+    else:
+        say_text(status_text(plan, url))
+
+
+def print_receipt(receipt: Receipt, what: str, where: str, as_json: bool) -> None:
+    """Prints what was done, for people or as JSON."""
+    if as_json:
+        say_json(receipt.to_json())
+    else:
+        say_text(receipt_text(receipt, what, where))
 
 
 def duration(seconds: float) -> str:

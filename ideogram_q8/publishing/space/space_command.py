@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from importlib import metadata
 from pathlib import Path
 
@@ -12,15 +11,18 @@ from ideogram_q8.formats.manifest import FILE_NAME as MANIFEST
 from ideogram_q8.formats.manifest import TOOL_VERSION, Manifest
 from ideogram_q8.formats.report import FILE_NAME as REPORT
 from ideogram_q8.formats.report import Report
-from ideogram_q8.machine import console
+from ideogram_q8.machine.terminal import say
 from ideogram_q8.publishing.cards.licence import IDEOGRAM, NOTICE_FILE
 from ideogram_q8.publishing.pushing import receipts, show
 from ideogram_q8.publishing.pushing.checks import endorsements
-from ideogram_q8.publishing.pushing.hub import Hub
-from ideogram_q8.publishing.pushing.plan import check_repo
+from ideogram_q8.publishing.pushing.hub import MAIN, Hub
+from ideogram_q8.publishing.pushing.plan import check_reference, check_repo
 from ideogram_q8.publishing.pushing.sending import Order, consult, push
 from ideogram_q8.publishing.space.space import HARDWARE, PYTHON, SpaceBuild, assemble, files_of
 from ideogram_q8.publishing.space.space_start import check_fresh, check_start
+
+_LARGEST = 64 << 20
+"""Bytes of a manifest, report or licence text."""
 
 
 def add(
@@ -63,7 +65,7 @@ def run(options: argparse.Namespace) -> int:
     if problems:
         raise PublishError(f"this is not published: {'; '.join(problems)}")
     entry = HARDWARE[options.hardware].entry
-    print(f"starting the Space from {folder}", file=sys.stderr)
+    say(f"starting the Space from {folder}", to="err")
     if options.check == "fresh":
         check_fresh(folder, entry, metadata.version("gradio"), options.python)
     else:
@@ -75,7 +77,8 @@ def read_build(text: str) -> SpaceBuild:
     """The build that NAME/REPO or NAME/REPO@REVISION names. Raises PublishError, ArtifactError."""
     repo, _, revision = text.partition("@")
     check_repo(repo, "--variant")
-    hub = Hub(repo, revision=revision or "main")
+    check_reference(revision or MAIN, "--variant")
+    hub = Hub(repo, revision=revision or MAIN)
     remote = hub.read()
     if remote is None or MANIFEST not in remote.files:
         raise PublishError(
@@ -83,7 +86,13 @@ def read_build(text: str) -> SpaceBuild:
         )
 
     def content(name: str) -> str:
-        return hub.content(name, remote.head).decode()
+        size = remote.files[name].size
+        if size > _LARGEST:
+            raise PublishError(f"{name} of {repo} has {size} bytes; expected {_LARGEST} at most of such a file")
+        try:
+            return hub.content(name, remote.head, size).decode()
+        except UnicodeDecodeError:
+            raise PublishError(f"{name} of {repo} is not UTF-8 text; whoever published it must push it again") from None
 
     report = Report.from_json(content(REPORT)) if REPORT in remote.files else None
     texts = {name: content(name) for name in (IDEOGRAM.copy_file, NOTICE_FILE) if name in remote.files}
@@ -105,15 +114,12 @@ def _publish(options: argparse.Namespace, folder: Path) -> int:
     )
     if options.dry_run:
         plan, _ = consult(hub, order)
-        print((show.status_json if options.json else show.status_text)(plan, hub.url))
+        show.print_status(plan, hub.url, options.json)
         return 0
     outcome = push(hub, order, show.print_progress)
     receipt, path = receipts.record(folder, hub, outcome, options.tag, {})
     if (folder / NOTICE_FILE).is_file():
-        print(
-            f"the Space reads gated weights: put a token that may into its secret HF_TOKEN, at {hub.url}/settings",
-            file=sys.stderr,
-        )
+        say(f"the Space reads gated weights: put a token that may into its secret HF_TOKEN, at {hub.url}/settings", to="err")
     what = "is published" if outcome.changed else "was published already, nothing was sent"
-    print(console.portable(receipt.to_json()) if options.json else show.receipt_text(receipt, what, str(path)))
+    show.print_receipt(receipt, what, str(path), options.json)
     return 0
