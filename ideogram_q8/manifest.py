@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from ideogram_q8 import file_kinds
 from ideogram_q8.architecture import BRANCHES, PartName, Traits
 from ideogram_q8.devices import ATTENTIONS, COMPUTES
 from ideogram_q8.errors import ArtifactError
@@ -151,7 +152,7 @@ def _are_shards(manifest: Manifest) -> bool:
 def sha256_of(path: Path) -> str:
     """sha256 of a file in hexadecimal, read piece by piece."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with file_kinds.open_regular(path) as file:
         while piece := file.read(1 << 20):
             digest.update(piece)
     return digest.hexdigest()

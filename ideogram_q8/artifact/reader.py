@@ -5,11 +5,13 @@ The contents are not hashed unless asked for: that would read gigabytes at every
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 
+from ideogram_q8 import file_kinds
 from ideogram_q8.architecture import PartName, Traits, TransformerConfig
 from ideogram_q8.artifact import layout
 from ideogram_q8.artifact.forms import FORMS, FormName
@@ -235,7 +237,7 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / FILE_NAME
     try:
-        with path.open(encoding="utf-8") as file:
+        with io.TextIOWrapper(file_kinds.open_regular(path), encoding="utf-8-sig") as file:
             text = file.read(_MANIFEST_CHARACTERS + 1)
     except OSError as error:
         hint = "expected a folder written by `python -m ideogram_q8 quantize`"

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 
+from ideogram_q8 import file_kinds
 from ideogram_q8.errors import ArtifactError, ResourceError
 
 _HALVES = ("BF16", "F16")
@@ -75,7 +76,7 @@ def _file_bytes(path: Path, prefix: str, widened: float) -> int:
         size = path.stat().st_size
         if path.suffix != ".safetensors":
             return size
-        with open(path, "rb") as file:
+        with file_kinds.open_regular(path) as file:
             (length,) = struct.unpack("<Q", file.read(8))
             if length > size - 8:
                 raise ArtifactError(f"{path}: the header says {length} bytes, the file has {size}; copy the file again")
