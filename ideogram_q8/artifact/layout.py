@@ -24,6 +24,7 @@ import torch
 from ideogram_q8.architecture import PartName
 from ideogram_q8.artifact import gguf_reader, gguf_text_encoder, gguf_writer, safetensors_file
 from ideogram_q8.artifact.placement import Placement
+from ideogram_q8.checkpoint import pairs
 from ideogram_q8.components import LANGUAGE_MODEL, Dimensions, component
 from ideogram_q8.manifest import TensorRecord
 from ideogram_q8.numerics import ggml, int8
@@ -31,7 +32,7 @@ from ideogram_q8.numerics.dtypes import torch_dtype
 from ideogram_q8.recipe import LayerPlan, Recipe
 from ideogram_q8.schemes import FILE_TYPES, GGUF_SCHEMES, INT8_SCHEMES, PRESETS
 
-BRANCH_KEY = "ideogram_q8.branch"
+BRANCH_KEY = pairs.BRANCH_KEY
 """The metadata key of a weight file that says which branch it holds, or that it holds the text encoder."""
 
 _STEMS: Mapping[PartName, str] = {

@@ -34,7 +34,7 @@ def open_companions(location: str | Path, *, revision: str | None = None) -> Com
         if not (folder / name).is_dir():
             raise SourceError(
                 f"{folder} has no folder {name}; expected one with {', '.join(_FOLDERS)}, which a build of the transformers does "
-                "not hold: name the checkpoint as the source"
+                "not hold: name the checkpoint as the source, with --source"
             )
     path = folder / COMPONENT_FOLDERS["conditional"] / "config.json"
     config = dimensions.from_config(path, TransformerConfig) if path.is_file() else None

@@ -223,7 +223,7 @@ def load(
     attention: str = ATTENTIONS[0],
     plan: Plan | None = None,
 ) -> Model:
-    """Loads `pocket`, a source folder or Hub id (variant fp8), an artifact folder, GGUF files, or what is open already.
+    """Loads `pocket`, a source folder or Hub id (variant fp8, bf16, ...), an artifact folder, GGUF files, or what is open already.
 
     Args:
         location, unconditional, source, revision: as `open_weights` takes them, where the location is not open already.
@@ -243,7 +243,7 @@ def load(
         opened = location
     if isinstance(opened, Source):
         config, made_from, folder = opened.config, opened.location, opened.folder
-        variant, digests, blocks = "fp8", list(opened.record().files.values()), False
+        variant, digests, blocks = opened.variant, list(opened.record().files.values()), False
         readers: Mapping[Branch, WeightReader] = {branch: SourceWeights(opened.branch(branch)) for branch in BRANCHES}
     else:
         build = opened.weights if isinstance(opened, Build) else opened
@@ -259,7 +259,8 @@ def load(
     variant = variant_name(variant, attention, compute)
     plan = plan or find_plan(AUTO, opened, opened.traits.default_size, place, dtype, compute, attention)
     streamed = () if plan is None else plan.streamed
-    weights = usage.weight_bytes([path for branch in BRANCHES if branch not in streamed for path in readers[branch].files])
+    files = dict.fromkeys(path for branch in BRANCHES if branch not in streamed for path in readers[branch].files)
+    weights = usage.weight_bytes(files)
     usage.check(weights, usage.available_bytes(place), f"variant {variant}", place)
     homes = {branch: torch.device("cpu") if branch in streamed else place for branch in BRANCHES}
     model = Model(

@@ -28,7 +28,7 @@ from ideogram_q8.architecture import (
     linears,
     split_block,
 )
-from ideogram_q8.artifact.packed import Fp8Weight, GgmlWeight, Nf4Weight, Packed
+from ideogram_q8.artifact.packed import Fp8Weight, GgmlWeight, Int8Weight, Nf4Weight, Packed
 from ideogram_q8.checkpoint import BranchReader
 from ideogram_q8.checkpoint.text import read_json
 from ideogram_q8.components import LANGUAGE_MODEL, TextEncoderConfig
@@ -55,7 +55,7 @@ class WeightReader(Protocol):
 
 @dataclass(frozen=True)
 class SourceWeights:
-    """A source's branch or text encoder, its e4m3 and NF4 Linears handed out as they are stored."""
+    """A source's branch or text encoder, its e4m3, int8 and NF4 Linears handed out as they are stored."""
 
     reader: BranchReader
 
@@ -71,11 +71,13 @@ class SourceWeights:
         return self.reader.read(name)
 
     def packed(self, name: str) -> Packed | None:
-        stored = self.reader.read_fp8(f"{name}.weight")
-        if stored is not None:
-            return Fp8Weight(*stored)
-        stored = self.reader.read_nf4(f"{name}.weight")
-        return None if stored is None else Nf4Weight(*stored)
+        weight = f"{name}.weight"
+        if (fp8 := self.reader.read_fp8(weight)) is not None:
+            return Fp8Weight(*fp8)
+        if (int8 := self.reader.read_int8(weight)) is not None:
+            return Int8Weight(*int8)
+        nf4 = self.reader.read_nf4(weight)
+        return None if nf4 is None else Nf4Weight(*nf4)
 
 
 class NotLoaded(nn.Module):

@@ -17,6 +17,7 @@ from ideogram_q8.artifact.layout import Packaging, PlannedFile
 from ideogram_q8.calibration.importance import Importance
 from ideogram_q8.checkpoint import Checkpoint
 from ideogram_q8.checkpoint.hub import is_repository
+from ideogram_q8.checkpoint.pairs import MODEL_TYPES
 from ideogram_q8.components import TextEncoderConfig
 from ideogram_q8.errors import ArtifactError
 from ideogram_q8.layers.folding import Folding
@@ -28,7 +29,7 @@ from ideogram_q8.schemes import GGUF_SCHEMES
 _PIECE = 1 << 20
 """Elements of a tensor that are read, computed and written together: what fits in the processor's cache."""
 _HALF_MAX = 65504.0
-_MODEL_TYPES: Mapping[PartName, str] = {"conditional": "ideogram4_cond", "unconditional": "ideogram4_uncond"}
+_MODEL_TYPES: Mapping[PartName, str] = {branch: said for said, branch in MODEL_TYPES.items()}
 """What Comfy-Org's files say, and musubi-tuner reads."""
 _NO_SHA256 = "0" * 64
 """Stands in the header for the source's sha256 until that is known."""

@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ideogram_q8.architecture import BRANCHES, Branch, TransformerConfig
+from ideogram_q8.architecture import BRANCHES, IDEOGRAM4_TRAITS, Branch, TransformerConfig
 from ideogram_q8.artifact.gguf_build import is_gguf, open_transformers
 from ideogram_q8.artifact.reader import read_manifest
+from ideogram_q8.checkpoint import Companions, open_source
 from ideogram_q8.memory import budget, inventory
 from ideogram_q8.memory.budget import Networks
 from ideogram_q8.recipe import Recipe, choose
@@ -36,7 +37,7 @@ def fit(base: Networks, variant: str, given: str | None, size: tuple[int, int], 
 
     Args:
         base: the networks of the source itself.
-        variant: a name of `variants.VARIANT_NAMES`, or of an artifact with its manifest, or of GGUF files, at `given`.
+        variant: a name of `variants.VARIANT_NAMES`, or of an artifact with its manifest, or of single files, at `given`.
         available: bytes of the device.
     """
     networks = dataclasses.replace(base, schemes=_schemes(base, variant, given))
@@ -63,5 +64,8 @@ def _schemes_of_files(location: str, config: TransformerConfig) -> Mapping[Branc
     path = Path(location)
     if is_gguf(path):
         return inventory.schemes(open_transformers(path, config=config))
+    if path.is_file():
+        rest = Companions("", path.parent, IDEOGRAM4_TRAITS, config)
+        return inventory.schemes(open_source(path, rest=rest, builds=True))
     parts = Recipe.from_value(read_manifest(path).recipe).parts  # which is here before the weights are
     return {branch: {plan.linear: plan.scheme for plan in parts[branch].layers} for branch in BRANCHES}
