@@ -14,7 +14,7 @@ from ideogram_q8.schemes import INT8
 from publish.card_method import Recipe
 
 _SD_CPP = "master-898 and 97d2990 were run: `--diffusion-model` and `--uncond-diffusion-model`"
-_SD_CPP_TIME = "its timestep embedding is not Ideogram's (frequencies over half instead of half - 1), so the fidelity measured here does not carry over"
+_SD_CPP_TIME = "its timestep embedding is not Ideogram's (frequencies over half instead of half - 1), so fidelity measured here does not hold there"
 
 
 class ToolRow(NamedTuple):

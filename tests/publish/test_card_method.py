@@ -52,7 +52,7 @@ def test_what_was_run_is_said_with_its_version() -> None:
         ("int8", "stable-diffusion.cpp", "needs a build with leejet's ggml"),
         ("int8", "stable-diffusion.cpp", "its timestep embedding is not Ideogram's"),
         ("gguf", "stable-diffusion.cpp", "master-898 and 97d2990 were run"),
-        ("gguf", "stable-diffusion.cpp", "the fidelity measured here does not carry over"),
+        ("gguf", "stable-diffusion.cpp", "fidelity measured here does not hold there"),
         ("gguf", "ComfyUI", "`--architecture ideogram`"),
         ("split", "stable-diffusion.cpp", "it reads one file a transformer"),
     ):
