@@ -40,7 +40,7 @@ from ideogram_q8.evaluation.suite import CaptionSuite
 from ideogram_q8.generation.sampling import Request, generate
 from ideogram_q8.loading.model import load
 from ideogram_q8.manifest import TOOL_VERSION, SourceRecord
-from ideogram_q8.policies.auto import fit, measure
+from ideogram_q8.policies.auto import fit, measure, naive_budget
 from ideogram_q8.policies.convrot import convrot
 from ideogram_q8.policies.measurement import check_statistics, decibels, recipe_errors, stored_bytes
 from ideogram_q8.policies.paper import ALPHA, paper, proportional
@@ -144,7 +144,7 @@ def recipes(statistics: Statistics, source: Source, device: str = "cpu") -> list
         *(paper(statistics, source, None, n, f"protected-{n}") for n in protects),
         *methods,
         convrot(source.config),
-        fit(groups, source, stored_bytes(naive, source)),
+        fit(groups, source, naive_budget(source)),
         *fitted,
     ]
 

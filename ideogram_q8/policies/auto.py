@@ -96,6 +96,18 @@ def auto(
     return fit(groups, source, budget)
 
 
+def naive_budget(source: Checkpoint) -> int:
+    """Bytes of the naive INT8 recipe with all its Linears rotated: a rotated one has a longer marker, and the same weights."""
+    naive = choose("int8", source.config)
+    rotated = {linear.name for linear in component(source.config).linears if linear.in_features % GROUP == 0}
+
+    def turned(plan: LayerPlan) -> LayerPlan:
+        return replace(plan, rotation=GROUP) if plan.scheme == "w8a8" and plan.linear in rotated else plan
+
+    parts = {name: replace(part, layers=tuple(map(turned, part.layers))) for name, part in naive.parts.items()}
+    return stored_bytes(replace(naive, parts=parts), source)
+
+
 def fit(groups: Sequence[Group], source: Checkpoint, budget: int) -> Recipe:
     """The recipe within `budget` bytes from groups that `measure` returned.
 

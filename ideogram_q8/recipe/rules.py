@@ -49,8 +49,8 @@ def apply_rules(recipe: Recipe, rules: Sequence[tuple[str, LayerScheme]], config
         name: replace(part, layers=tuple(changed.get(layer.linear, layer) for layer in part.layers))
         for name, part in recipe.parts.items()
     }
-    scheme = recipe.scheme if _mostly_as(recipe, parts, component(config).linears) else MIXED
-    return replace(recipe, scheme=scheme, policy=_and(recipe.policy, "rules"), parts=parts)
+    stays = _mostly_as(recipe, parts, component(config).linears)
+    return replace(recipe, scheme=recipe.scheme if stays else MIXED, policy=_and(recipe.policy, "rules"), parts=parts)
 
 
 def _mostly_as(recipe: Recipe, parts: Mapping[str, Part], linears: Sequence[Linear]) -> bool:

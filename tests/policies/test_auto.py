@@ -10,7 +10,7 @@ from ideogram_q8.artifact import open_artifact
 from ideogram_q8.checkpoint import open_source, open_text_encoder
 from ideogram_q8.conversion import convert
 from ideogram_q8.errors import RequestError
-from ideogram_q8.policies.auto import auto, fit, measure
+from ideogram_q8.policies.auto import auto, fit, measure, naive_budget
 from ideogram_q8.policies.measurement import recipe_errors, stored_bytes
 from ideogram_q8.policies.paper import paper
 from ideogram_q8.quantization import quantize
@@ -120,6 +120,11 @@ def test_weight_only_is_for_modulation_alone(source, with_weight_only):
     assert all(name.endswith("adaln_modulation") for name in weight_only)
 
 
+def test_the_naive_budget_has_room_for_markers_of_rotation_and_no_more(source):
+    naive = stored_bytes(choose("int8", source.config), source)
+    assert 0 < naive_budget(source) - naive < 100 * len(choose("int8", source.config).parts["conditional"].layers) * 2
+
+
 def test_the_recipe_is_one_that_quantize_takes(source, groups, tmp_path):
     recipe = fit(groups, source, stored_bytes(choose("int8", source.config), source))
     assert Recipe.from_json(recipe.to_json()) == recipe
@@ -131,7 +136,7 @@ def test_the_recipe_is_one_that_quantize_takes(source, groups, tmp_path):
 
 def test_without_rotation_it_can_be_a_diffusers_folder(source, statistics, tmp_path):
     """And what is left to choose from is the same: it is a budgeted recipe like the other, only not better."""
-    naive = stored_bytes(choose("int8", source.config), source)
+    naive = naive_budget(source)
     free, plain = auto(statistics, source, naive), auto(statistics, source, naive, rotate=False)
     assert any(plan.rotation for part in free.parts.values() for plan in part.layers)
     assert not any(plan.rotation or "rotated" in plan.reason for part in plain.parts.values() for plan in part.layers)
