@@ -6,7 +6,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,6 +92,10 @@ class Snapshot:
 
         return sorted(filter_repo_objects(self.files, allow_patterns=list(patterns)))
 
+    def has(self, paths: Iterable[str]) -> bool:
+        """Whether all these files are in the cache."""
+        return all((self.folder / path).is_file() for path in paths)
+
     def bytes_of(self, paths: Iterable[str]) -> int:
         """Size of these files."""
         return sum(self.files[path].size for path in paths)
@@ -166,8 +170,12 @@ def fetch(snapshot: Snapshot, paths: Iterable[str], on_progress: OnProgress | No
 
     wanted = sorted(paths)
     total, left = snapshot.bytes_of(wanted), snapshot.missing_bytes(wanted)
-    _check_disk(snapshot, left)
     on_progress(total - left, total)
+    if snapshot.has(wanted):
+        with suppress(OSError):  # a cache that is whole may be read-only
+            _note(snapshot)
+        return snapshot.folder
+    _check_disk(snapshot, left)
     place, large = snapshot.place, snapshot.large(wanted)
     with refusals(place):
         for blob in large:
@@ -212,7 +220,10 @@ def download(place: Place, wanted: Iterable[str] = NEEDED, on_progress: OnProgre
         pass  # whole in the cache, or refused below
     else:
         refuse_build(snapshot)
-        fetch(snapshot, snapshot.matching(patterns), on_progress)
+        wanted_here = snapshot.matching(patterns)
+        folder = fetch(snapshot, wanted_here, on_progress)
+        if wanted_here:
+            return folder
     with refusals(place):  # and it notes what belongs to the revision, for when there is no network
         found = snapshot_download(place.repository, revision=place.revision, allow_patterns=patterns, tqdm_class=_Silent)
     return Path(found)

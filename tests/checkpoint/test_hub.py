@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -135,6 +137,52 @@ def test_what_is_no_repository(name):
     assert not hub.is_repository(name)
 
 
-def test_a_snapshot_in_the_cache_is_recorded_as_its_repository():
-    assert hub.origin(Path(f"/home/me/hub/models--org--a-b/snapshots/{COMMIT}")) == ("org/a-b", COMMIT)
+@pytest.fixture
+def cache(tmp_path, monkeypatch) -> Path:
+    folder = tmp_path / "hub"
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(folder))
+    return folder
+
+
+def test_a_snapshot_in_the_cache_is_recorded_as_its_repository(cache):
+    assert hub.origin(cache / "models--org--a-b" / "snapshots" / COMMIT) == ("org/a-b", COMMIT)
     assert hub.origin(Path("/home/me/models/ideogram-4-fp8")) is None
+
+
+def test_a_snapshot_in_another_cache_is_the_folder_that_it_is(cache, tmp_path):
+    """By the repository's name it would not be found again."""
+    folder = write_source(tmp_path / "other" / "models--org--a-b" / "snapshots" / COMMIT)
+    assert hub.origin(folder) is None
+    record = open_source(folder).record()
+    assert (record.location, record.revision) == (str(folder), None)
+
+
+def test_a_cache_behind_a_link_is_the_same_cache(cache, tmp_path):
+    (tmp_path / "link").symlink_to(cache, target_is_directory=True)
+    folder = write_source(cache / "models--org--a-b" / "snapshots" / COMMIT)
+    assert hub.origin(tmp_path / "link" / folder.relative_to(cache)) == ("org/a-b", COMMIT)
+
+
+def test_a_whole_cache_that_cannot_be_written_is_used(endpoint, cache, monkeypatch):
+    """As a read-only mount: everything is there, and the Hub answers."""
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", endpoint)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    template = f"{endpoint}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
+    for name in [name for name in os.environ if "proxy" in name.lower()]:
+        monkeypatch.delenv(name)
+    first = hub.download(hub.Place("org/whole"))
+    before = {path: path.lstat().st_mtime_ns for path in cache.rglob("*")}
+    refused = OSError(errno.EROFS, "Read-only file system")
+    for place in ("pathlib.Path.mkdir", "pathlib.Path.write_text", "os.replace", "os.makedirs", "os.rename", "os.symlink"):
+        monkeypatch.setattr(place, _raiser(refused))
+    assert hub.download(hub.Place("org/whole")) == first
+    assert open_source("org/whole").location == "org/whole"
+    assert {path: path.lstat().st_mtime_ns for path in cache.rglob("*")} == before
+
+
+def _raiser(error: OSError) -> Callable[..., NoReturn]:
+    def refuse(*_: object, **__: object) -> NoReturn:
+        raise error
+
+    return refuse

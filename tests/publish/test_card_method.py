@@ -50,9 +50,9 @@ def test_what_was_run_is_said_with_its_version() -> None:
     for scheme, tool, words in (
         ("int8", "ComfyUI", "0.33 was run"),
         ("int8", "stable-diffusion.cpp", "needs a build with leejet's ggml"),
-        ("int8", "stable-diffusion.cpp", "its timestep embedding is not Ideogram's"),
+        ("int8", "stable-diffusion.cpp", "its timestep embedding differs from Ideogram's"),
         ("gguf", "stable-diffusion.cpp", "master-898 and 97d2990 were run"),
-        ("gguf", "stable-diffusion.cpp", "fidelity measured here does not hold there"),
+        ("gguf", "stable-diffusion.cpp", "the fidelity measured here does not hold there"),
         ("gguf", "ComfyUI", "`--architecture ideogram`"),
         ("split", "stable-diffusion.cpp", "it reads one file a transformer"),
     ):
