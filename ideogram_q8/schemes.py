@@ -97,8 +97,8 @@ NAMED_SCHEMES = (INT8, *PRESETS)
 SCHEMES = (INT8, *GGUF_SCHEMES)
 """What a recipe can be of."""
 
-_ORIGINALS = ("fp8", "nf4", "bf16", "f16", "f32")
-"""What a source's variant is called."""
+_ORIGINALS = ("fp8", "bf16", "f16", "f32")
+"""What a source's variant is called, where people know the format by that."""
 _TITLES = (
     {name: f"{name.upper()} (the original)" for name in _ORIGINALS}
     | {INT8: "INT8 W8A8"}
