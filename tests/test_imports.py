@@ -54,6 +54,7 @@ RANKS = {
     "ideogram_q8.conversion": 5,
     "ideogram_q8.loading": 1,
     "ideogram_q8.loading.networks": 4,
+    "ideogram_q8.loading.encoder_file": 4,
     "ideogram_q8.memory": 1,
     "ideogram_q8.memory.usage": 3,
     "ideogram_q8.memory.budget": 4,

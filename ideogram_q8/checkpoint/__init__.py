@@ -2,7 +2,15 @@
 
 from ideogram_q8.checkpoint.branch import BranchReader
 from ideogram_q8.checkpoint.companions import Companions, open_companions
-from ideogram_q8.checkpoint.source import POCKET, Checkpoint, Source, TextEncoderSource, open_source, open_text_encoder
+from ideogram_q8.checkpoint.source import (
+    POCKET,
+    Checkpoint,
+    Source,
+    TextEncoderSource,
+    open_source,
+    open_text_encoder,
+    open_text_encoder_file,
+)
 
 __all__ = [
     "POCKET",
@@ -14,4 +22,5 @@ __all__ = [
     "open_companions",
     "open_source",
     "open_text_encoder",
+    "open_text_encoder_file",
 ]

@@ -72,10 +72,16 @@ def refuse_builds(stored: Mapping[str, StoredTensor], where: str) -> None:
         )
 
 
-def resolve(stored: Named, config: Dimensions) -> Resolved:
-    """Finds every official tensor of `config`. Reads the small JSON texts of NF4 and ComfyUI, no weights."""
+def only(stored: Named, beginning: str) -> Named:
+    """What has names that begin so."""
+    tensors = {name: tensor for name, tensor in stored.tensors.items() if name.startswith(beginning)}
+    return Named(tensors, {name: mark for name, mark in stored.marks.items() if name.startswith(beginning)})
+
+
+def resolve(stored: Named, config: Dimensions, shapes: Mapping[str, tuple[int, ...]] | None = None) -> Resolved:
+    """Finds every official tensor of `config`, or those of `shapes`. Reads the small JSON texts of NF4 and ComfyUI, no weights."""
     model = component(config)
-    return _Search(stored, {f"{linear.name}.weight" for linear in model.linears}).run(model.shapes)
+    return _Search(stored, {f"{linear.name}.weight" for linear in model.linears}).run(shapes or model.shapes)
 
 
 class _Search:

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 from ideogram_q8.architecture import BRANCHES, Branch
+from ideogram_q8.components import LANGUAGE_MODEL
 from ideogram_q8.errors import SourceError
 
 MARKS = ("embed_image_indicator.weight", "llm_cond_norm.weight", "t_embedding.mlp_in.weight")
@@ -30,6 +31,15 @@ def find(stored: Mapping[str, object], where: str) -> list[str]:
         if found:
             return found
     raise SourceError(f"{where} is no Ideogram 4 transformer: it has {len(stored)} tensors, none of them {MARKS[0]}")
+
+
+def of_text_encoder(stored: Mapping[str, object], where: str) -> str:
+    """What stands before the names of a text encoder: "" or "model.". Raises SourceError: it is none."""
+    mark = f"{LANGUAGE_MODEL}layers.0.self_attn.q_proj.weight"
+    for prefix in ("", "model."):
+        if prefix + mark in stored:
+            return prefix
+    raise SourceError(f"{where} is no text encoder of Ideogram 4: it has {len(stored)} tensors, none of them {mark}")
 
 
 def by_branch(found: Sequence[str], where: str) -> dict[Branch, str] | None:

@@ -28,7 +28,7 @@ from ideogram_q8.architecture import (
 from ideogram_q8.checkpoint import dimensions, hub, layouts, pairs, places, prefixes
 from ideogram_q8.checkpoint.branch import BranchReader
 from ideogram_q8.checkpoint.text import read_json
-from ideogram_q8.components import Dimensions, TextEncoderConfig, component
+from ideogram_q8.components import LANGUAGE_MODEL, Dimensions, TextEncoderConfig, component
 from ideogram_q8.errors import RequestError, SourceError
 from ideogram_q8.manifest import FILE_NAME, SourceRecord, sha256_of
 from ideogram_q8.pocket import WEIGHTS
@@ -70,6 +70,12 @@ class Checkpoint:
     def branch(self, branch: PartName) -> BranchReader:
         """The reader of a branch, or of the text encoder."""
         return self._branches[branch]
+
+    @property
+    def variant(self) -> str:
+        """The format that most values of the matrices are stored in: "fp8", "nf4", "bf16", "f16", "f32", or of a build "int8"."""
+        formats: Counter[str] = sum((reader.formats for reader in self._branches.values()), Counter())
+        return formats.most_common(1)[0][0]
 
     def record(self) -> SourceRecord:
         """Where the weights came from, with the sha256 of the component's files (computed once).
@@ -122,12 +128,6 @@ class Source(Checkpoint):
     """The pair of transformers of a checkpoint."""
 
     config: TransformerConfig
-
-    @property
-    def variant(self) -> str:
-        """The format that most values of the matrices are stored in: "fp8", "nf4", "bf16", "f16", "f32", or of a build "int8"."""
-        formats: Counter[str] = sum((self.branch(branch).formats for branch in BRANCHES), Counter())
-        return formats.most_common(1)[0][0]
 
 
 class TextEncoderSource(Checkpoint):
@@ -205,6 +205,23 @@ def open_text_encoder(location: str | Path, *, revision: str | None = None) -> T
     _require_whole([*stored.problems, *resolved.problems], where)
     reader = BranchReader(files, resolved, component(config).shapes)
     return TextEncoderSource(*origin(folder), folder, read_traits(folder), config, {"text_encoder": reader})
+
+
+def open_text_encoder_file(path: Path, config: TextEncoderConfig) -> TextEncoderSource:
+    """Opens the language model of a text encoder in a single file, quantized or not; other networks in it are passed over.
+
+    Raises:
+        SourceError: as `open_source`.
+    """
+    files = (path.expanduser().resolve(),)
+    stored, where = places.read_headers(files), str(path)
+    prefix = prefixes.of_text_encoder(stored.tensors, where)
+    named = layouts.only(layouts.named(stored, where, prefix), LANGUAGE_MODEL)
+    shapes = {name: shape for name, shape in component(config).shapes.items() if name.startswith(LANGUAGE_MODEL)}
+    resolved = layouts.resolve(named, config, shapes)
+    _require_whole(resolved.problems, where)
+    reader = BranchReader(files, resolved, shapes)
+    return TextEncoderSource(str(files[0]), None, files[0].parent, IDEOGRAM4_TRAITS, config, {"text_encoder": reader})
 
 
 def find_tree(text: str, revision: str | None, expected: str, wanted: Sequence[str] = hub.NEEDED) -> Path:

@@ -35,7 +35,8 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "--text-encoder",
         metavar="DIR|FILE",
-        help="what `quantize --component text_encoder` wrote, or a GGUF file with llama.cpp's names, in place of ARTIFACT's",
+        help="what `quantize --component text_encoder` wrote, a safetensors file, or a GGUF file with llama.cpp's names, in place of "
+        "ARTIFACT's",
     )
     parser.add_argument("--caption", metavar="FILE|TEXT", required=True, help="a JSON caption or a plain sentence")
     add_expand(parser)

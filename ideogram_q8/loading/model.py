@@ -29,6 +29,7 @@ from ideogram_q8.generation.preview import Preview, choose_preview
 from ideogram_q8.kernels import BlockProduct, block_products, table
 from ideogram_q8.kernels.trials import try_programs
 from ideogram_q8.layers.packed import GgmlLinear, Int8Linear
+from ideogram_q8.loading.encoder_file import EncoderFile
 from ideogram_q8.loading.networks import (
     SourceWeights,
     WeightReader,
@@ -71,7 +72,7 @@ class Model:
     tokenizer: PreTrainedTokenizerBase
     schemes: Mapping[Branch, Mapping[str, str]] = field(repr=False)
     """As `inventory.schemes`."""
-    text_encoder_build: Artifact | GgufBuild | None = None
+    text_encoder_build: Artifact | GgufBuild | EncoderFile | None = None
     """Where the text encoder comes from; None is the checkpoint."""
     compute: str = COMPUTES[0]
     """One of COMPUTES, what Linears in ggml's blocks compute in; the first where there are none."""

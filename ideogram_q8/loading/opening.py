@@ -16,6 +16,7 @@ from ideogram_q8.artifact.reader import read_manifest
 from ideogram_q8.checkpoint import POCKET, Companions, Source, dimensions, hub, open_companions, open_source
 from ideogram_q8.components import TextEncoderConfig
 from ideogram_q8.errors import ArtifactError, SourceError
+from ideogram_q8.loading.encoder_file import EncoderFile, open_encoder_file
 from ideogram_q8.loading.published import Published, find_one
 from ideogram_q8.manifest import FILE_NAME
 
@@ -133,21 +134,24 @@ def origin(opened: Artifact | Build) -> tuple[str, Path]:
     return (made_from.location if is_file else rest.location), rest.folder
 
 
-def open_text_encoder_build(location: Path, config: TransformerConfig, folder: Path) -> Artifact | GgufBuild:
-    """An artifact of the text encoder, or a GGUF file of one, for transformers of these dimensions.
+def open_text_encoder_build(location: Path, config: TransformerConfig, folder: Path) -> Artifact | GgufBuild | EncoderFile:
+    """An artifact of the text encoder, or a GGUF or safetensors file of one, for transformers of these dimensions.
 
     Args:
-        folder: of the model, whose text_encoder/config.json tells the dimensions of a GGUF file without a manifest.
+        folder: of the model, whose text_encoder/config.json tells the dimensions of a file without a manifest.
 
     Raises:
         SourceError: there is no such config.json.
         ArtifactError: no sound build, no text encoder, or one of another model.
     """
-    if gguf_build.is_gguf(location) and not _is_part_of_artifact(location):
+    build: Artifact | GgufBuild | EncoderFile
+    is_file = gguf_build.is_gguf(location) or location.is_file()
+    if is_file and not _is_part_of_artifact(location):
         values = dimensions.from_config(folder / "text_encoder" / "config.json", TextEncoderConfig)
-        build: Artifact | GgufBuild = gguf_build.open_text_encoder(location, values)
+        open_file = gguf_build.open_text_encoder if gguf_build.is_gguf(location) else open_encoder_file
+        build = open_file(location, values)
     else:
-        build = open_artifact(location.parent if gguf_build.is_gguf(location) else location)
+        build = open_artifact(location.parent if is_file else location)
     features = build.text_encoder_config.hidden_size * len(TEXT_TAPS)
     if features != config.llm_features_dim:
         raise ArtifactError(

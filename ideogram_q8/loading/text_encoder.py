@@ -13,6 +13,7 @@ from ideogram_q8.artifact.gguf_build import GgufBuild
 from ideogram_q8.checkpoint import TextEncoderSource, open_text_encoder
 from ideogram_q8.components import LANGUAGE_MODEL, TextEncoderConfig
 from ideogram_q8.devices import COMPUTES
+from ideogram_q8.loading.encoder_file import EncoderFile
 from ideogram_q8.loading.networks import SourceWeights, WeightReader, build_text_encoder, load_tokenizer
 from ideogram_q8.memory import usage
 
@@ -26,7 +27,9 @@ class TextEncoder:
     config: TextEncoderConfig
 
 
-def encoder_weights(folder: Path, build: Artifact | GgufBuild | None = None) -> tuple[WeightReader, TextEncoderConfig]:
+def encoder_weights(
+    folder: Path, build: Artifact | GgufBuild | EncoderFile | None = None
+) -> tuple[WeightReader, TextEncoderConfig]:
     """The weights and dimensions of a build, or of the checkpoint in `folder`. Raises SourceError."""
     if build is not None:
         return build.branch("text_encoder"), build.text_encoder_config
@@ -39,7 +42,7 @@ def load_text_encoder(
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
     *,
-    build: Artifact | GgufBuild | None = None,
+    build: Artifact | GgufBuild | EncoderFile | None = None,
     compute: str = COMPUTES[0],
 ) -> TextEncoder:
     """Loads the text encoder of a checkpoint, or a build of it with the checkpoint's tokenizer.

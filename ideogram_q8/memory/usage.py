@@ -59,9 +59,10 @@ RESERVED = 600_000_000
 
 
 def weight_bytes(files: Iterable[Path], prefix: str = "", dtype: torch.dtype | None = None) -> int:
-    """Tensor data in `files`, of names with a prefix: exact for safetensors (from the header), the file's size for others.
+    """Tensor data in `files`: exact for safetensors (from the header), the file's size for others.
 
     Args:
+        prefix: of the names that count; "model." may stand before it.
         dtype: what 16-bit floats of safetensors become when they are loaded; None leaves them as they are.
 
     Raises:
@@ -84,7 +85,7 @@ def _file_bytes(path: Path, prefix: str, widened: float) -> int:
         return sum(
             int((tensor["data_offsets"][1] - tensor["data_offsets"][0]) * (widened if tensor["dtype"] in _HALVES else 1))
             for name, tensor in header.items()
-            if "data_offsets" in tensor and name.startswith(prefix)
+            if "data_offsets" in tensor and name.startswith((prefix, f"model.{prefix}"))
         )
     except (OSError, ValueError, struct.error, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise ArtifactError(f"{path}: not a readable weight file ({error})") from error

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from ideogram_q8 import variants
 from ideogram_q8.__main__ import main
 from ideogram_q8.architecture import BRANCHES, Branch, linears
 from ideogram_q8.artifact import open_artifact
-from ideogram_q8.checkpoint import Source, open_companions, open_source
+from ideogram_q8.checkpoint import Source, open_companions, open_source, open_text_encoder
 from ideogram_q8.errors import SourceError
 from ideogram_q8.evaluation.metrics import finite_psnr
 from ideogram_q8.generation.sampling import Request, generate
@@ -155,6 +155,41 @@ def test_the_app_paints_with_them(pocket, tmp_path):
     assert (location, source) == (str(path), "pocket") and load(location, source=source).variant == "int8"
     base = inventory.of_files(pocket, pocket.folder, pocket.config, torch.float32)
     assert fit(base, name, stock.described_in(name), (64, 64), 1 << 40, "cpu").plan is not None
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("encoder") / "built"
+    source = open_text_encoder("pocket")
+    quantize(source, choose("int8", source.config), folder)
+    return folder
+
+
+@pytest.mark.parametrize("prefix", ["", "model."])
+def test_a_text_encoder_without_its_manifest_is_the_same(encoder, tmp_path, prefix):
+    (path,) = encoder.glob("*.safetensors")
+    tensors = {prefix + name: value for name, value in load_file(path).items() if not name.startswith("visual.")}
+    save_file(tensors | {"lm_head.weight": torch.zeros(1)}, tmp_path / "encoder.safetensors")
+    with_manifest, without = (load("pocket", text_encoder=place) for place in (encoder, tmp_path / "encoder.safetensors"))
+    assert without.variant == "fp8, text encoder int8" == with_manifest.variant
+    state, theirs = without.text_encoder.state_dict(), with_manifest.text_encoder.state_dict()
+    assert state.keys() == theirs.keys() and all(torch.equal(state[name], theirs[name]) for name in state)
+    assert without._encoder_bytes() == with_manifest._encoder_bytes()
+    assert load("pocket", text_encoder=path).text_encoder_build.variant == "int8"  # type: ignore[union-attr]
+
+
+def test_transformers_are_no_text_encoder(pocket, tmp_path):
+    with pytest.raises(SourceError, match="is no text encoder of Ideogram 4: it has"):
+        load("pocket", text_encoder=write_pair(tmp_path, pocket, int8))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+def test_a_source_is_called_by_what_it_is_stored_in(tmp_path, dtype):
+    from tests.synthetic import float_tensors, write_source
+
+    found = open_source(write_source(tmp_path / "s", convert=lambda tensors: float_tensors(tensors, dtype)))
+    assert found.variant == {torch.bfloat16: "bf16", torch.float16: "f16", torch.float32: "f32"}[dtype]
+    assert open_source("pocket").variant == "fp8"
 
 
 # ---- layouts that mean the same ----
