@@ -62,6 +62,39 @@ def test_names_and_shapes_are_those_of_diffusers():
     assert ours == {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
 
 
+OFFICIAL = {"num_attention_heads": "num_heads", "adaln_dim": "adanln_dim"}
+
+
+def official(config: TransformerConfig) -> dict[str, object]:
+    """A config.json under the names of the official code."""
+    values = {OFFICIAL.get(name, name): value for name, value in config.to_json().items()}
+    del values["attention_head_dim"]
+    return values | {"emb_dim": config.hidden_size}
+
+
+@pytest.mark.parametrize("config", [IDEOGRAM4, SMALL])
+def test_the_official_names_of_a_config_mean_the_same(config):
+    assert TransformerConfig.from_json(official(config)) == config
+    assert TransformerConfig.from_json(official(config) | config.to_json()) == config
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"emb_dim": 4607}, "emb_dim is 4607, expected a multiple of num_heads, which is 18"),
+        ({"emb_dim": None}, "emb_dim is None, expected a multiple"),
+        ({"num_heads": 0}, "expected a multiple of num_heads, which is 0"),
+        ({"num_heads": "18"}, "expected a multiple of num_heads, which is '18'"),
+        ({"num_attention_heads": 16}, "num_heads is 18 and num_attention_heads 16; expected one of them"),
+        ({"attention_head_dim": 128}, "emb_dim is 4608 of 18 heads and attention_head_dim 128; expected 256"),
+        ({"adaln_dim": 64}, "adanln_dim is 512 and adaln_dim 64; expected one of them"),
+    ],
+)
+def test_two_names_of_a_config_must_agree(changes, message):
+    with pytest.raises(SourceError, match=message):
+        TransformerConfig.from_json(official(IDEOGRAM4) | changes)
+
+
 def test_a_config_survives_json():
     assert TransformerConfig.from_json(IDEOGRAM4.to_json()) == IDEOGRAM4
 

@@ -26,6 +26,7 @@ from ideogram_q8.bench.timing import Timing
 from ideogram_q8.builds import gguf_build, open_artifact
 from ideogram_q8.builds.packed import Fp8Weight
 from ideogram_q8.builds.quantization import quantize
+from ideogram_q8.builds.source_weights import SourceWeights
 from ideogram_q8.errors import IdeogramQ8Error
 from ideogram_q8.formats.manifest import FILE_NAME
 from ideogram_q8.model.architecture import (
@@ -39,7 +40,7 @@ from ideogram_q8.model.architecture import (
     tensor_shapes,
 )
 from ideogram_q8.recipes import choose
-from ideogram_q8.runtime.loading.networks import SourceWeights, WeightReader, build_transformer
+from ideogram_q8.runtime.loading.networks import WeightReader, build_transformer
 from ideogram_q8.runtime.memory import usage
 from ideogram_q8.sources import open_source
 

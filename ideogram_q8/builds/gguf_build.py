@@ -1,6 +1,6 @@
 """GGUF files that someone else has made, as networks by official names: stable-diffusion.cpp's, ComfyUI-GGUF's, llama.cpp's.
 
-    transformers    one file a branch, official fused names, mostly without any metadata (stable-diffusion.cpp writes none,
+    transformers    one file a branch, or one for both, official fused names, mostly without any metadata (stable-diffusion.cpp writes none,
                     ComfyUI-GGUF's `general.architecture` is "ideogram4" or "ideogram" by its open pull requests), so that tensors
                     tell what a file is; prefixes as in `checkpoint.layouts`
     text encoder    Qwen3-VL's language model in llama.cpp's names (`artifact.gguf_text_encoder`)
@@ -12,7 +12,6 @@ nothing in them could vouch for it.
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,7 +21,6 @@ from pathlib import Path
 import torch
 
 from ideogram_q8.builds import gguf_text_encoder
-from ideogram_q8.builds.layout import BRANCH_KEY
 from ideogram_q8.builds.packed import GgmlWeight
 from ideogram_q8.errors import ArtifactError, SourceError
 from ideogram_q8.formats.gguf_header import GgufTensor
@@ -31,13 +29,10 @@ from ideogram_q8.formats.manifest import sha256_of
 from ideogram_q8.model.architecture import BRANCHES, Branch, PartName, TransformerConfig
 from ideogram_q8.model.components import LANGUAGE_MODEL, Dimensions, TextEncoderConfig, component
 from ideogram_q8.numerics import ggml
-from ideogram_q8.sources import dimensions, layouts
+from ideogram_q8.sources import dimensions, pairs, prefixes
 
 UNKNOWN = "unknown"
 """What a build says of its source where nothing is known."""
-_MODEL_TYPES: Mapping[str, Branch] = {"ideogram4_cond": "conditional", "ideogram4_uncond": "unconditional"}
-"""What `model_type` says in Comfy-Org's files, and in ours."""
-_BRANCH_WORD = re.compile(r"[-_.]?(?:un)?cond(?:itional)?(?=[-_.])")
 _PROBLEMS_SHOWN = 5
 _ORIGINAL_SHAPE = "comfy.gguf.orig_shape."
 
@@ -144,7 +139,10 @@ class GgufBuild:
     @cached_property
     def digests(self) -> tuple[str, ...]:
         """The sha256 of each file, shard by shard."""
-        return tuple(sha256_of(path) for weights in self.parts.values() for path in weights.files)
+        found = {
+            path: sha256_of(path) for path in dict.fromkeys(path for weights in self.parts.values() for path in weights.files)
+        }
+        return tuple(found[path] for weights in self.parts.values() for path in weights.files)
 
 
 def is_gguf(location: str | Path) -> bool:
@@ -153,68 +151,63 @@ def is_gguf(location: str | Path) -> bool:
 
 
 def open_transformers(
-    conditional: Path, unconditional: Path | None = None, config: TransformerConfig | None = None
+    conditional: Path,
+    unconditional: Path | None = None,
+    config: TransformerConfig | None = None,
+    *,
+    as_given: bool = False,
 ) -> GgufBuild:
-    """The pair of transformers in two GGUF files.
+    """The pair of transformers in two GGUF files, or in one.
 
     Args:
         unconditional: found by its name beside the first where it is not given (`other_branch`).
         config: the model's dimensions; without them shapes tell, where heads are as wide as Ideogram 4's.
+        as_given: leaves out the check that the two are not swapped (`pairs.check`).
 
     Raises:
         ArtifactError: a file is missing, broken, of another model or of the other branch.
     """
-    paths: dict[Branch, Path] = {"conditional": conditional, "unconditional": unconditional or other_branch(conditional)}
-    files = {branch: GgufFile(path) for branch, path in paths.items()}
-    for branch, file in files.items():
-        _check_branch(file, branch)
     try:
-        stored = {branch: layouts.own_names(file.stored, str(paths[branch])) for branch, file in files.items()}
-        found = config or dimensions.from_shapes(stored["conditional"], conditional)
+        files, named = _read_pair(conditional, unconditional)
+        found = config or dimensions.from_shapes(named["conditional"], conditional)
+        shapes = component(found).shapes
+        parts: dict[PartName, GgufWeights] = {branch: GgufWeights(files[branch], named[branch], shapes) for branch in BRANCHES}
+        if not as_given and files["conditional"] is not files["unconditional"]:
+            pairs.check(*(pairs.Member(files[b].files, files[b].metadata(), parts[b].read) for b in BRANCHES))
     except SourceError as error:
         raise ArtifactError(str(error)) from None
-    shapes = component(found).shapes
-    return GgufBuild(found, {branch: GgufWeights(files[branch], stored[branch], shapes) for branch in BRANCHES})
+    return GgufBuild(found, parts)
 
 
-def _check_branch(file: GgufFile, branch: Branch) -> None:
-    """Against what the file says of itself, which most do not."""
-    metadata = file.metadata()
-    said = metadata.get(BRANCH_KEY) or _MODEL_TYPES.get(metadata.get("model_type", ""))
-    if said not in (None, branch):
-        raise ArtifactError(f"{file.files[0]} says that it is the {said} one, expected the {branch} one; swap the two files")
+def _read_pair(
+    conditional: Path, unconditional: Path | None
+) -> tuple[dict[Branch, GgufFile], dict[Branch, dict[str, GgufTensor]]]:
+    """Both branches' files, which may be one, and their tensors by official names."""
+    if not conditional.exists():
+        raise ArtifactError(f"there is no file {conditional}; check the path")
+    first, where = GgufFile(conditional), str(conditional)
+    both = prefixes.by_branch(prefixes.find(first.stored, where), where)
+    if both is not None and unconditional is None:
+        swapped: dict[Branch, str] = {"conditional": both["unconditional"], "unconditional": both["conditional"]}
+        names = {branch: prefixes.own_names(first.stored, both[branch], where, swapped[branch]) for branch in BRANCHES}
+        return dict.fromkeys(BRANCHES, first), names
+    second = GgufFile(unconditional or other_branch(conditional))
+    files: dict[Branch, GgufFile] = {"conditional": first, "unconditional": second}
+    return files, {branch: _own_names(file) for branch, file in files.items()}
+
+
+def _own_names(file: GgufFile) -> dict[str, GgufTensor]:
+    """The tensors of a file with one transformer."""
+    where = str(file.files[0])
+    return prefixes.own_names(file.stored, prefixes.single(file.stored, where), where)
 
 
 def other_branch(conditional: Path) -> Path:
-    """The unconditional transformer's file beside the conditional one's, by the names in use.
-
-    `ideogram4-Q8_0`, `ideogram4-transformer-q4_0`, `ideogram4_cond_Q5_K` go with `ideogram4_uncond-Q8_0`,
-    `ideogram4-unconditional_transformer-q4_0`, `ideogram4_unconditional_Q5_K`: equal but for the branch's word and - for _.
-
-    Raises:
-        ArtifactError: `conditional` is named as the other one, or there is not exactly one file of such a name.
-    """
-    if _is_unconditional(conditional.name):
-        raise ArtifactError(f"{conditional} is the unconditional one by its name; name the conditional one's file first")
-    beside = conditional.parent.glob("*") if conditional.parent.is_dir() else ()
-    others = sorted(path for path in beside if is_gguf(path) and _is_unconditional(path.name) and shard_paths(path)[0] == path)
-    first = shard_paths(conditional)[0]
-    found = [path for path in others if _without_branch(path.name) == _without_branch(first.name)]
-    if len(found) != 1:
-        seen = ", ".join(path.name for path in found or others) or "none"
-        raise ArtifactError(
-            f"{conditional} is one of two transformers, and the unconditional one beside it is not to be told from names "
-            f"({seen[:300]}); name its file too"
-        )
-    return found[0]
-
-
-def _is_unconditional(name: str) -> bool:
-    return re.search(r"uncond", name, re.IGNORECASE) is not None
-
-
-def _without_branch(name: str) -> str:
-    return _BRANCH_WORD.sub("", name.lower()).replace("_", "-")
+    """`pairs.other_branch` of GGUF files and their shards. Raises ArtifactError: there is not exactly one."""
+    try:
+        return pairs.other_branch(conditional, shard_paths)
+    except SourceError as error:
+        raise ArtifactError(str(error)) from None
 
 
 def open_text_encoder(path: Path, config: TextEncoderConfig) -> GgufBuild:

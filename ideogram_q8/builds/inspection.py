@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from ideogram_q8.errors import printable
@@ -17,19 +17,26 @@ from ideogram_q8.model.architecture import BRANCHES, Traits, linears, tensor_sha
 from ideogram_q8.model.latent_norm import SAID, latent_norm
 
 
-def describe(location: str, *, unconditional: str | None = None, revision: str | None = None) -> dict[str, object]:
-    """What `pocket`, a folder, a Hub repository, a GGUF file or a PNG is; `kind` says "source", "artifact", "gguf" or "picture".
+def describe(
+    location: str, *, unconditional: str | None = None, revision: str | None = None, as_given: bool = False
+) -> dict[str, object]:
+    """What `pocket`, a folder, a Hub repository, a weight file or a PNG is.
 
-    Values are JSON. `unconditional` and `revision` are those of `open_weights`. Of a build on the Hub only small files are downloaded.
+    `kind` says "source", "artifact", "gguf", "safetensors" or "picture". Values are JSON. `unconditional`, `revision` and `as_given` are
+    those of `open_weights`. Of a build on the Hub only small files are downloaded.
 
     Raises:
         SourceError, ArtifactError, RequestError: nothing is there, or it is not what it claims to be.
     """
     path = Path(location)
+    if unconditional is not None and path.suffix.lower() == ".gguf":
+        return _describe_gguf_pair(path, Path(unconditional), as_given)
     if location == "pocket" or unconditional is not None or (revision is not None and path.exists()):
-        return _describe_source(location, unconditional, revision)  # whatever lies here under that name
+        return _describe_source(location, unconditional, revision, as_given)  # whatever lies here under that name
     if path.suffix.lower() == ".gguf":
         return _describe_gguf(path)
+    if path.suffix.lower() == ".safetensors":
+        return _describe_safetensors(path)
     if path.is_file():
         return _describe_picture(path)
     if (path / "manifest.json").is_file():
@@ -58,10 +65,12 @@ def _lines(value: Mapping[str, object], indent: str) -> Iterator[str]:
             yield f"{indent}{printable(key)}: {'none' if item is None else printable(str(item))}"
 
 
-def _describe_source(location: str, unconditional: str | None, revision: str | None) -> dict[str, object]:
+def _describe_source(
+    location: str, unconditional: str | None, revision: str | None, as_given: bool = False
+) -> dict[str, object]:
     from ideogram_q8.sources import open_source
 
-    source = open_source(location, unconditional=unconditional, revision=revision)
+    source = open_source(location, unconditional=unconditional, revision=revision, builds=True, as_given=as_given)
     shapes = tensor_shapes(source.config)
     return {
         "kind": "source",
@@ -69,6 +78,7 @@ def _describe_source(location: str, unconditional: str | None, revision: str | N
         "location": source.location,
         "revision": source.revision,
         "folder": str(source.folder),
+        "variant": source.variant,
         "layout": source.branch("conditional").layout,
         "transformer": source.config.to_json(),
         "latents": f"denormalised by {SAID[latent_norm(source.traits, source.config)]}",
@@ -131,6 +141,57 @@ def _describe_gguf(path: Path) -> dict[str, object]:
         "tensors": dict(Counter(tensor.dtype for tensor in opened.stored.values())),
         "parameters": sum(tensor.count for tensor in opened.stored.values()),
     }
+
+
+def _describe_gguf_pair(conditional: Path, unconditional: Path, as_given: bool) -> dict[str, object]:
+    """Two files that belong together, or are refused."""
+    from ideogram_q8.builds.gguf_build import open_transformers
+
+    build = open_transformers(conditional, unconditional, as_given=as_given)
+    return {
+        "kind": "gguf",
+        "variant": build.variant,
+        "transformer": build.transformer_config.to_json(),
+        **{branch: _describe_gguf(build.branch(branch).files[0]) for branch in BRANCHES},
+    }
+
+
+def _describe_safetensors(path: Path) -> dict[str, object]:
+    """One file, whoever made it; what nothing in it tells is "unknown"."""
+    from collections import Counter
+
+    from ideogram_q8.formats.stored import read_header
+    from ideogram_q8.sources import markers
+    from ideogram_q8.sources.pairs import BRANCH_KEY, MODEL_TYPES
+
+    header = read_header(path)
+    said = header.metadata
+    return {
+        "kind": "safetensors",
+        "files": {path.name: {"bytes": path.stat().st_size}},
+        "network": _network(header.tensors),
+        "branch": said.get(BRANCH_KEY) or MODEL_TYPES.get(said.get("model_type", ""), "unknown"),
+        "made_by": f"ideogram-q8 {said['ideogram_q8.tool_version']}" if "ideogram_q8.tool_version" in said else "unknown",
+        "source_sha256": said.get("ideogram_q8.source_sha256", "unknown"),
+        "recipe_sha256": said.get("ideogram_q8.recipe_sha256", "unknown"),
+        "quantized": dict(Counter(marker.format for marker in markers.all_of(header, str(path)))),
+        "tensors": dict(Counter(tensor.dtype for tensor in header.tensors.values())),
+        "values": sum(tensor.count for tensor in header.tensors.values()),
+    }
+
+
+def _network(names: Collection[str]) -> str:
+    """What a file's tensors are of, by names that no other network has."""
+    from ideogram_q8.sources.prefixes import MARKS
+
+    found = {network for name in names for mark, network in _NETWORKS.items() if name.endswith(mark)}
+    return " and ".join(sorted(found | {"transformer"} if any(name.endswith(MARKS) for name in names) else found)) or "unknown"
+
+
+_NETWORKS: Mapping[str, str] = {
+    "layers.0.self_attn.q_proj.weight": "text encoder",
+    "decoder.conv_in.weight": "VAE",
+}
 
 
 def _describe_picture(path: Path) -> dict[str, object]:

@@ -31,8 +31,9 @@ from ideogram_q8.model.schemes import FILE_TYPES, GGUF_SCHEMES, INT8_SCHEMES, PR
 from ideogram_q8.numerics import ggml, int8
 from ideogram_q8.numerics.dtypes import torch_dtype
 from ideogram_q8.recipes import LayerPlan, Recipe
+from ideogram_q8.sources import pairs
 
-BRANCH_KEY = "ideogram_q8.branch"
+BRANCH_KEY = pairs.BRANCH_KEY
 """The metadata key of a weight file that says which branch it holds, or that it holds the text encoder."""
 
 _STEMS: Mapping[PartName, str] = {

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ideogram_q8.builds import Artifact, gguf_build, open_artifact
+from ideogram_q8.builds.encoder_file import EncoderFile, open_encoder_file
 from ideogram_q8.builds.gguf_build import GgufBuild
 from ideogram_q8.builds.published import Published, find_one
 from ideogram_q8.builds.reader import read_manifest
@@ -39,15 +40,17 @@ def open_weights(
     unconditional: str | Path | None = None,
     source: str | Path | None = None,
     revision: str | None = None,
+    as_given: bool = False,
 ) -> Source | Artifact | Build:
-    """Opens what `load` loads, without its weights: an artifact folder, GGUF files, or else what `open_source` takes.
+    """Opens what `load` loads, without its weights: an artifact folder, GGUF files, single files, or else what `open_source` takes.
 
     Args:
         location: a path that exists is taken as one; else `org/name[/folder][@revision]` is a build or a checkpoint on the Hub.
-        unconditional: the second file, where `location` is a single file; of GGUF files it is found by its name beside the first.
+        unconditional: the second file, where `location` is a single file; without it, it is found by its name beside the first.
         source: what a build was made from, or another place that has text encoder, tokenizer and VAE: `pocket`, a folder or a Hub
-            id. An artifact's manifest names it already; without it, GGUF files lie in such a folder themselves.
+            id. An artifact's manifest names it already; without it, single files lie in such a folder themselves.
         revision: branch, tag or commit, where the location, or else the source, is a Hub id.
+        as_given: leaves out the check that two files are not swapped.
 
     Raises:
         SourceError, ArtifactError: see `open_source`, `open_artifact` and `gguf_build.open_transformers`; or an argument is of no
@@ -56,20 +59,30 @@ def open_weights(
     path = Path(location).expanduser()
     if str(location) != POCKET and (path / FILE_NAME).is_file():
         return _open_artifact(path, unconditional, source, revision)
+    if unconditional is None and path.is_file() and _is_part_of_artifact(path):
+        return _open_artifact(path.parent, None, source, revision)
     if gguf_build.is_gguf(location):
-        if unconditional is None and _is_part_of_artifact(path):
-            return _open_artifact(path.parent, None, source, revision)
+        _require_file(path)
         rest = open_companions(path.parent if source is None else source, revision=revision)
         second = None if unconditional is None else Path(unconditional).expanduser()
-        return Build(gguf_build.open_transformers(path, second, rest.config), rest)
+        return Build(gguf_build.open_transformers(path, second, rest.config, as_given=as_given), rest)
+    if path.is_file():
+        companions = open_companions(path.parent if source is None else source, revision=revision)
+        return open_source(path, unconditional=unconditional, rest=companions, builds=True, as_given=as_given)
     build = None if path.exists() else find_build(str(location), revision)
     if build is not None:
         return _open_artifact(build.download(), unconditional, source, None)
     if source is not None:
         raise SourceError(
-            f"{location} is a checkpoint, which needs no source; expected one beside an artifact or a GGUF file only"
+            f"{location} is a checkpoint, which needs no source; expected one beside an artifact or single files only"
         )
-    return open_source(location, unconditional=unconditional, revision=revision)
+    return open_source(location, unconditional=unconditional, revision=revision, builds=True, as_given=as_given)
+
+
+def _require_file(path: Path) -> None:
+    """Raises ArtifactError: no file is there, whatever else is wrong."""
+    if not path.exists():
+        raise ArtifactError(f"there is no file {path}; check the path")
 
 
 def find_build(location: str, revision: str | None = None) -> Published | None:
@@ -108,29 +121,38 @@ def origin(opened: Artifact | Build) -> tuple[str, Path]:
         return opened.rest.location, opened.rest.folder
     artifact, made_from = opened, opened.manifest.source
     file = Path(made_from.location)
-    if made_from.location != POCKET and file.is_file():  # one of two, whose weights are not needed any more
-        return made_from.location, file.parent
     if made_from.location == POCKET and made_from.files != open_source(POCKET).record().files:
         raise ArtifactError(f"{artifact.folder} was built from other weights of pocket than these; quantize pocket again")
-    rest = open_companions(made_from.location, revision=made_from.revision)
-    return rest.location, rest.folder
+    is_file = made_from.location != POCKET and file.is_file()  # one of two, whose weights are not needed any more
+    try:
+        rest = open_companions(file.parent if is_file else made_from.location, revision=made_from.revision)
+    except hub.Unavailable:
+        raise
+    except SourceError as error:
+        raise SourceError(
+            f"{artifact.folder} was made from {made_from.location}: {error}; if it has moved, name it with --source"
+        ) from None
+    return (made_from.location if is_file else rest.location), rest.folder
 
 
-def open_text_encoder_build(location: Path, config: TransformerConfig, folder: Path) -> Artifact | GgufBuild:
-    """An artifact of the text encoder, or a GGUF file of one, for transformers of these dimensions.
+def open_text_encoder_build(location: Path, config: TransformerConfig, folder: Path) -> Artifact | GgufBuild | EncoderFile:
+    """An artifact of the text encoder, or a GGUF or safetensors file of one, for transformers of these dimensions.
 
     Args:
-        folder: of the model, whose text_encoder/config.json tells the dimensions of a GGUF file without a manifest.
+        folder: of the model, whose text_encoder/config.json tells the dimensions of a file without a manifest.
 
     Raises:
         SourceError: there is no such config.json.
         ArtifactError: no sound build, no text encoder, or one of another model.
     """
-    if gguf_build.is_gguf(location) and not _is_part_of_artifact(location):
+    build: Artifact | GgufBuild | EncoderFile
+    is_file = gguf_build.is_gguf(location) or location.is_file()
+    if is_file and not _is_part_of_artifact(location):
         values = dimensions.from_config(folder / "text_encoder" / "config.json", TextEncoderConfig)
-        build: Artifact | GgufBuild = gguf_build.open_text_encoder(location, values)
+        open_file = gguf_build.open_text_encoder if gguf_build.is_gguf(location) else open_encoder_file
+        build = open_file(location, values)
     else:
-        build = open_artifact(location.parent if gguf_build.is_gguf(location) else location)
+        build = open_artifact(location.parent if is_file else location)
     features = build.text_encoder_config.hidden_size * len(TEXT_TAPS)
     if features != config.llm_features_dim:
         raise ArtifactError(

@@ -5,6 +5,7 @@ The contents are not hashed unless asked for: that would read gigabytes at every
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from ideogram_q8.builds import layout
 from ideogram_q8.builds.forms import FORMS, FormName
 from ideogram_q8.builds.packed import GgmlWeight, Int8Weight, Packed
 from ideogram_q8.errors import ArtifactError, SourceError
+from ideogram_q8.formats import file_kinds
 from ideogram_q8.formats.manifest import FILE_NAME, FileRecord, Manifest, TensorRecord, sha256_of
 from ideogram_q8.model.architecture import PartName, Traits, TransformerConfig
 from ideogram_q8.model.components import Dimensions, TextEncoderConfig, component
@@ -233,7 +235,7 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / FILE_NAME
     try:
-        with path.open(encoding="utf-8") as file:
+        with io.TextIOWrapper(file_kinds.open_regular(path), encoding="utf-8-sig") as file:
             text = file.read(_MANIFEST_CHARACTERS + 1)
     except OSError as error:
         hint = "expected a folder written by `python -m ideogram_q8 quantize`"

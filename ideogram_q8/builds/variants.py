@@ -26,7 +26,7 @@ from ideogram_q8.hub import client as hub
 from ideogram_q8.hub.client import Place
 from ideogram_q8.model.architecture import BRANCHES, TransformerConfig
 from ideogram_q8.recipes import Recipe, choose
-from ideogram_q8.sources import Source, open_source
+from ideogram_q8.sources import Companions, Source, open_source
 from ideogram_q8.sources.remote import RemoteSource
 
 
@@ -35,7 +35,8 @@ class Variant:
     """One way to run a model.
 
     Attributes:
-        name: "fp8", "int8", "q8_0", "q4_k_s", ...; of an artifact made elsewhere, its own name ("int8-paper").
+        name: "fp8" (the source, whatever it is stored in), "int8", "q8_0", "q4_k_s", ...; of an artifact made elsewhere, its own name
+            ("int8-paper").
         title, format: what people read, for example "INT8" and "safetensors, W8A8".
         location: what `loading.load` takes; None until the variant is built or downloaded.
         size_bytes: size of both transformers' files; of a variant that is not built yet, the size of its tensors; 0: not known.
@@ -102,7 +103,7 @@ def _describe(name: str, source: Source | RemoteSource, folder: Path) -> Variant
 
 def _original(title: str, form: str, source: Source | RemoteSource) -> Variant:
     if isinstance(source, Source):
-        return Variant("fp8", title, form, source.location, _source_bytes(source))
+        return Variant("fp8", source.variant.upper(), form, source.location, _source_bytes(source))
     missing, rest = source.missing_weight_bytes, source.missing_bytes(hub.COMPANIONS)
     return Variant("fp8", title, form, None, source.weight_bytes, missing, source.snapshot.place, rest_bytes=rest)
 
@@ -138,10 +139,10 @@ def prepare(name: str, source: str = "pocket", cache: Path | None = None, on_pro
 
 
 def given(artifacts: Sequence[Path | str], source: str | RemoteSource = "pocket") -> list[Variant]:
-    """Artifact folders and GGUF files made elsewhere, and builds on the Hub, as variants beside those of `catalogue`.
+    """Artifact folders and weight files made elsewhere, and builds on the Hub, as variants beside those of `catalogue`.
 
-    Each has a name of its own. Of two GGUF files the conditional one is named; the other is found beside it. Of the Hub only small
-    files are fetched; what it does not give now is offered with its problem, and `look_again` asks once more.
+    Each has a name of its own. Of two GGUF or safetensors files the conditional one is named; the other is found beside it. Of the Hub
+    only small files are fetched; what it does not give now is offered with its problem, and `look_again` asks once more.
 
     Args:
         artifacts: paths; what is no path and has the form `org/name[/folder][@revision]` is on the Hub.
@@ -188,7 +189,9 @@ def _given(artifact: Path | str, source: Source | RemoteSource) -> list[Variant]
     place = None if path.exists() else hub.parse(str(artifact))
     if place is not None:
         return _on_the_hub(place, source)
-    return [_gguf_pair(path, source) if is_gguf(path) else _artifact(path, source)]
+    if is_gguf(path):
+        return [_gguf_pair(path, source)]
+    return [_safetensors_pair(path, source) if path.is_file() else _artifact(path, source)]
 
 
 def _own_name(artifact: Path | str) -> str:
@@ -235,8 +238,16 @@ def _title(variant: str) -> str:
 
 def _gguf_pair(path: Path, source: Source | RemoteSource) -> Variant:
     pair = open_transformers(path, config=source.config)
-    size = sum(file.stat().st_size for branch in BRANCHES for file in pair.branch(branch).files)
+    size = sum(file.stat().st_size for file in {file for branch in BRANCHES for file in pair.branch(branch).files})
     return Variant(_label(pair.variant), path.stem, f"{pair.variant} · of unknown origin", str(path.resolve()), size)
+
+
+def _safetensors_pair(path: Path, source: Source | RemoteSource) -> Variant:
+    """INT8 or FP8 files of another program's making, or ours without their manifest; the rest of the model is the source's."""
+    rest = Companions(source.location, source.folder, source.traits, source.config)
+    pair = open_source(path, rest=rest, builds=True)
+    form = f"{pair.variant} · of unknown origin"
+    return Variant(_label(f"{pair.variant} {path.stem}"), path.stem, form, str(path.resolve()), _source_bytes(pair))
 
 
 def _artifact(folder: Path, source: Source | RemoteSource) -> Variant:
@@ -267,7 +278,7 @@ def _label(text: str) -> str:
 
 
 def _source_bytes(source: Source) -> int:
-    return sum(path.stat().st_size for branch in BRANCHES for path in source.branch(branch).files)
+    return sum(path.stat().st_size for path in {path for branch in BRANCHES for path in source.branch(branch).files})
 
 
 def _read_manifest(folder: Path) -> Manifest | None:

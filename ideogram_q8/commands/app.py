@@ -43,8 +43,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         metavar="DIR|FILE|ID",
         action="append",
         default=[],
-        help="an artifact to offer too: a folder, a GGUF file of a pair for --source, or a Hub id org/name[/folder][@revision], which "
-        "is downloaded when it is first used; repeatable",
+        help="an artifact to offer too: a folder, a GGUF or safetensors file of a pair for --source, or a Hub id "
+        "org/name[/folder][@revision], which is downloaded when it is first used; repeatable",
     )
     parser.add_argument(
         "--report",

@@ -13,6 +13,7 @@ from ideogram_q8.commands.options import (
     add_component,
     add_device,
     add_overwrite,
+    add_rest,
     add_source,
     check_new_file,
     open_source,
@@ -35,7 +36,7 @@ SUFFIX = ".safetensors"
 SAMPLE_ROWS = 128
 """Input rows kept of each Linear: about 0.9 GB for both branches of the real model."""
 _WARNINGS_SHOWN = 5
-_PAINTING = ("preset", "size", "seed", "offload")
+_PAINTING = ("preset", "size", "seed", "offload", "rest")
 """Options that mean nothing to a text encoder."""
 
 
@@ -43,6 +44,7 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Registers both verbs."""
     parser = verbs.add_parser("calibrate", help="record what goes into every Linear while the model paints")
     add_source(parser, what="`pocket`, or a whole checkpoint as a folder, a file in it or a Hub id, text encoder included")
+    add_rest(parser, "SOURCE")
     add_component(parser)
     parser.add_argument(
         "--captions",
@@ -109,12 +111,31 @@ def _painting(arguments: argparse.Namespace, size: tuple[int, int] | None) -> Ca
     """`calibrate` for the transformers, without what it calibrates with."""
     from ideogram_q8.calibration.run import Job, calibrate
 
-    source = open_source(arguments)
+    source = _open_pair(arguments)
     width, height = size or source.traits.default_size
     chosen = arguments.preset or DEFAULT_PRESET
     job = Job(source.record(), chosen, width, height, arguments.seed or 0, arguments.sample_rows)
     model = _load(source, arguments)
     return lambda captions, **options: calibrate(model, captions, job, **options)
+
+
+def _open_pair(arguments: argparse.Namespace) -> Source:
+    """What is painted with: a checkpoint, or single files and what `--source` adds. Raises SourceError."""
+    from ideogram_q8.builds.opening import open_weights
+    from ideogram_q8.sources import Source
+
+    if arguments.rest is None and not Path(arguments.source).is_file():
+        return open_source(arguments)
+    opened = open_weights(
+        arguments.source,
+        unconditional=arguments.unconditional,
+        source=arguments.rest,
+        revision=arguments.revision,
+        as_given=arguments.as_given,
+    )
+    if not isinstance(opened, Source):
+        raise RequestError(f"{arguments.source} is a build; calibrate with the checkpoint that it was made from")
+    return opened
 
 
 def _reading(arguments: argparse.Namespace) -> Callable[..., Statistics]:

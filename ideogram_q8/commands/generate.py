@@ -8,7 +8,16 @@ from pathlib import Path
 
 from ideogram_q8.commands.caption_text import accepted, read_caption
 from ideogram_q8.commands.expansion import add_expand, check_expand, expanded
-from ideogram_q8.commands.options import BAR_DELAY, add_attention, add_compute, add_device, add_plan, add_source, check_new_file
+from ideogram_q8.commands.options import (
+    BAR_DELAY,
+    add_attention,
+    add_compute,
+    add_device,
+    add_plan,
+    add_rest,
+    add_source,
+    check_new_file,
+)
 from ideogram_q8.machine.devices import DTYPES, check_device, default_dtype
 from ideogram_q8.machine.terminal import say
 from ideogram_q8.model.architecture import PRESETS, parse_size, preset
@@ -20,19 +29,14 @@ DEFAULT_PRESET = "default-20"
 def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Registers the verb."""
     parser = verbs.add_parser("generate", help="paint one picture")
-    what = "`pocket`, a folder that quantize wrote, a GGUF file, a checkpoint's folder or file, or a Hub id org/name[/folder]"
+    what = "`pocket`, a folder that quantize wrote, a GGUF or safetensors file, a checkpoint's folder, or a Hub id org/name[/folder]"
     add_source(parser, "ARTIFACT", what)
-    parser.add_argument(
-        "--source",
-        dest="rest",
-        metavar="SOURCE",
-        help="where text encoder, tokenizer and VAE of a GGUF file come from (default: its folder), or an artifact's in place of "
-        "its own: `pocket`, a folder or a Hub id",
-    )
+    add_rest(parser, "ARTIFACT", ", or in place of an artifact's own")
     parser.add_argument(
         "--text-encoder",
         metavar="DIR|FILE",
-        help="what `quantize --component text_encoder` wrote, or a GGUF file with llama.cpp's names, in place of ARTIFACT's",
+        help="what `quantize --component text_encoder` wrote, a safetensors file, or a GGUF file with llama.cpp's names, in place of "
+        "ARTIFACT's",
     )
     parser.add_argument("--caption", metavar="FILE|TEXT", required=True, help="a JSON caption or a plain sentence")
     add_expand(parser)
@@ -72,7 +76,11 @@ def run(arguments: argparse.Namespace) -> None:
     from ideogram_q8.runtime.text.expansion import Idea
 
     opened = open_weights(
-        arguments.source, unconditional=arguments.unconditional, source=arguments.rest, revision=arguments.revision
+        arguments.source,
+        unconditional=arguments.unconditional,
+        source=arguments.rest,
+        revision=arguments.revision,
+        as_given=arguments.as_given,
     )
     width, height = size or opened.traits.default_size
     request = Request(caption=caption, seed=arguments.seed, preset=chosen, width=width, height=height)

@@ -14,7 +14,7 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     add_source(
         parser,
         "PATH",
-        "`pocket`, a folder, a checkpoint's or GGUF file, a Hub id org/name[/folder], or a PNG that generate wrote",
+        "`pocket`, a folder, a safetensors or GGUF file, a Hub id org/name[/folder], or a PNG that generate wrote",
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(verb=run)
@@ -24,7 +24,9 @@ def run(arguments: argparse.Namespace) -> None:
     """Raises IdeogramQ8Error."""
     from ideogram_q8.builds.inspection import describe, to_json, to_text
 
-    found = describe(arguments.source, unconditional=arguments.unconditional, revision=arguments.revision)
+    found = describe(
+        arguments.source, unconditional=arguments.unconditional, revision=arguments.revision, as_given=arguments.as_given
+    )
     if arguments.json:
         say_json(to_json(found))
     else:

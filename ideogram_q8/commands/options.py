@@ -35,15 +35,37 @@ class Parser(argparse.ArgumentParser):
 def add_source(parser: argparse.ArgumentParser, metavar: str = "SOURCE", what: str = SOURCE_HELP) -> None:
     """`SOURCE` and the options that some kinds of it need; `open_source` reads them."""
     parser.add_argument("source", metavar=metavar, help=what)
-    parser.add_argument("--unconditional", metavar="FILE", help=f"the second file, where {metavar} is a single file")
+    parser.add_argument(
+        "--unconditional",
+        metavar="FILE",
+        help=f"the second file, where {metavar} is a single file (default: the one beside it that is named so)",
+    )
+    parser.add_argument(
+        "--as-given",
+        action="store_true",
+        help="take two files as they are given, though their names, headers, bytes or weights say that they are swapped or one",
+    )
     parser.add_argument("--revision", help=f"branch, tag or commit, where {metavar} is a Hub id")
+
+
+def add_rest(parser: argparse.ArgumentParser, metavar: str, more: str = "") -> None:
+    """`--source`, where what single files lack comes from; `more` is what else it is for."""
+    parser.add_argument(
+        "--source",
+        dest="rest",
+        metavar="SOURCE",
+        help=f"where text encoder, tokenizer and VAE come from, where {metavar} is a single file (default: its folder){more}: `pocket`, "
+        "a folder or a Hub id",
+    )
 
 
 def open_source(arguments: argparse.Namespace) -> Source:
     """Raises SourceError."""
     from ideogram_q8.sources import open_source
 
-    return open_source(arguments.source, unconditional=arguments.unconditional, revision=arguments.revision)
+    return open_source(
+        arguments.source, unconditional=arguments.unconditional, revision=arguments.revision, as_given=arguments.as_given
+    )
 
 
 def open_text_encoder(arguments: argparse.Namespace) -> TextEncoderSource:

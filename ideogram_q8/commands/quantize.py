@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -144,10 +145,11 @@ def run(arguments: argparse.Namespace) -> None:
 
 def read_recipe(path: Path) -> Recipe:
     """Raises RequestError: no readable file; ArtifactError, which names it: not a recipe."""
+    from ideogram_q8.formats import file_kinds
     from ideogram_q8.recipes import MAX_CHARACTERS, Recipe
 
     try:
-        with path.open(encoding="utf-8") as file:
+        with io.TextIOWrapper(file_kinds.open_regular(path), encoding="utf-8-sig") as file:
             text = file.read(MAX_CHARACTERS + 1)
     except (OSError, UnicodeDecodeError) as error:
         raise RequestError(f"cannot read {path}: {error}; expected a recipe.json that `recipe make` wrote") from None

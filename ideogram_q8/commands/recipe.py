@@ -31,7 +31,13 @@ if TYPE_CHECKING:
 POLICIES = ("naive", "paper", "convrot", "auto", "gguf")
 MEASURED = ("paper", "auto", "gguf")
 """Those that need statistics."""
-_OPTIONS = {"alpha": ("paper",), "protect": ("paper",), "target_size": ("auto", "gguf"), "no_rotation": ("auto",)}
+_OPTIONS = {
+    "alpha": ("paper",),
+    "protect": ("paper",),
+    "target_size": ("auto", "gguf"),
+    "no_rotation": ("auto",),
+    "weight_only": ("auto",),
+}
 """Which policies an option is for."""
 
 
@@ -59,7 +65,13 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "--no-rotation",
         action="store_true",
         default=None,
-        help="auto: rotate nothing, for diffusers' folders and stable-diffusion.cpp, which cannot",
+        help="auto: rotate nothing, for diffusers' folders, which cannot; ComfyUI and stable-diffusion.cpp can",
+    )
+    make.add_argument(
+        "--weight-only",
+        action="store_true",
+        default=None,
+        help="auto: modulation layers may be int8 weights alone, which ComfyUI and stable-diffusion.cpp compute as W8A8",
     )
     add_overwrite(make, "a recipe")
     add_device(make, "products are measured")
@@ -153,8 +165,8 @@ def _under_budget(arguments: argparse.Namespace, statistics: Statistics, source:
             bar.update(done - bar.n)
 
         if arguments.policy == "auto":
-            rotate = not arguments.no_rotation
-            return auto(statistics, source, budget, rotate=rotate, device=device, on_progress=show)
+            rotate, weight_only = not arguments.no_rotation, bool(arguments.weight_only)
+            return auto(statistics, source, budget, rotate=rotate, weight_only=weight_only, device=device, on_progress=show)
         assert isinstance(source, Source)
         return gguf(Importance(statistics, sha256_of(arguments.stats)), source, budget, device=device, on_progress=show)
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import math
 import mmap
 import os
-import stat
 import struct
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import NoReturn
 import gguf
 
 from ideogram_q8.errors import ArtifactError, printable
+from ideogram_q8.formats import file_kinds
 from ideogram_q8.model.schemes import BLOCKS, FLOATS, Block
 
 HEADER_LIMIT = 64 << 20
@@ -99,13 +100,12 @@ def read_header(path: Path) -> Header:
     """The header of one file, of which the data that it describes are there.
 
     Raises:
-        ArtifactError: no file, not GGUF, or a header that contradicts itself or the file's size.
+        ArtifactError: no file, not GGUF, of types or a byte order that are not read here, or a header that contradicts itself or the
+            file's size.
     """
     try:
-        with path.open("rb") as file:
+        with file_kinds.open_regular(path) as file:
             status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise _broken(path, status.st_size, "it is no file at all")
             if status.st_size < len(_MAGIC):  # nor can nothing be mapped
                 raise _broken(path, status.st_size, "it ends early")
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
@@ -120,6 +120,7 @@ class _Parser:
     def __init__(self, path: Path, data: mmap.mmap) -> None:
         self.path, self.data, self.size, self.position = path, data, len(data), 0
         self.listed_texts = 0
+        self.unread: Counter[int] = Counter()
 
     def header(self) -> Header:
         self._check_version()
@@ -134,16 +135,20 @@ class _Parser:
             if tensor.name in tensors:
                 self._fail(f"tensor {tensor.name} is listed twice")
             tensors[tensor.name] = tensor
+        self._check_types()
         return Header(self.path, self.size, values, self._placed(tensors.values(), self._alignment(values)))
 
     def _check_version(self) -> None:
         magic = self.data[: len(_MAGIC)]
         if magic != _MAGIC:
+            self._fail_as_other()
             self._fail(f"it begins with {magic!r}, expected {_MAGIC!r}")
         self.position = len(_MAGIC)
         version = int(self._number("I"))
         if version & 0xFFFF == 0:
-            self._fail("it is big-endian, expected little-endian")
+            self._refuse(
+                "is a GGUF file in big-endian byte order, expected little-endian; turn it with gguf-py's `gguf-convert-endian`"
+            )
         if version not in _VERSIONS:
             self._fail(f"its version is {version}, expected {_VERSIONS[0]} or {_VERSIONS[1]}")
 
@@ -194,10 +199,25 @@ class _Parser:
         kind, offset = int(self._number("I")), int(self._number("Q"))
         block = _TYPES.get(kind)
         if block is None:
-            self._fail(f"tensor {name} has the type {_type_name(kind)}; expected {', '.join(b.name for b in _TYPES.values())}")
+            return self._unread_tensor(name, kind, shape, offset)
         if 0 in shape or math.prod(shape) % block.block_size or (shape or (1,))[-1] % block.block_size:
             self._fail(f"tensor {name} is {block.name.upper()} {list(shape)}, expected rows in blocks of {block.block_size}")
         return GgufTensor(self.path, name, block, shape, offset)
+
+    def _unread_tensor(self, name: str, kind: int, shape: tuple[int, ...], offset: int) -> GgufTensor:
+        """Counts it; `_check_types` refuses the file once all are known."""
+        if _type_name(kind) is None:
+            self._fail(f"tensor {name} has the type {kind}, which ggml does not know")
+        self.unread[kind] += 1
+        return GgufTensor(self.path, name, FLOATS["f32"], shape, offset)
+
+    def _check_types(self) -> None:
+        if self.unread:
+            found = ", ".join(f"{_type_name(kind)} ({count} tensors)" for kind, count in sorted(self.unread.items()))
+            read = ", ".join(block.name.upper() for block in _TYPES.values())
+            self._refuse(
+                f"is a GGUF file with tensors in {found}, which are not read here; expected {read}: get it in one of these"
+            )
 
     def _alignment(self, values: Mapping[str, Value]) -> int:
         found = values.get("general.alignment", gguf.GGUF_DEFAULT_ALIGNMENT)
@@ -264,6 +284,16 @@ class _Parser:
         if self.position + count > HEADER_LIMIT:
             self._fail(f"its header has more than {HEADER_LIMIT} bytes")
 
+    def _fail_as_other(self) -> None:
+        """Raises ArtifactError where the first bytes tell what the file is instead."""
+        kind = file_kinds.of(self.data[: file_kinds.HEAD])
+        if kind is not None:
+            self._refuse(f"is not a whole GGUF file: it is {kind.what}; {kind.remedy}")
+
+    def _refuse(self, problem: str) -> NoReturn:
+        """Of a file that is whole, and not for this reader."""
+        raise ArtifactError(printable(f"{self.path} ({self.size} bytes) {problem}"))
+
     def _fail(self, problem: str) -> NoReturn:
         raise _broken(self.path, self.size, problem)
 
@@ -277,9 +307,9 @@ def _padded(size: int, alignment: int) -> int:
     return -(-size // alignment) * alignment
 
 
-def _type_name(number: int) -> str:
-    """For messages: ggml's word for a type that is not read here, where it has one."""
+def _type_name(number: int) -> str | None:
+    """ggml's word for a type that is not read here; None where ggml does not know it either."""
     try:
-        return f"{gguf.GGMLQuantizationType(number).name} ({number})"
+        return gguf.GGMLQuantizationType(number).name
     except ValueError:
-        return f"{number}, which ggml does not know"
+        return None

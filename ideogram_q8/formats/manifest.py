@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from ideogram_q8.errors import ArtifactError
+from ideogram_q8.formats import file_kinds
 from ideogram_q8.formats.names import is_inner_path, is_line, is_name, is_revision, is_sha256, is_version
 from ideogram_q8.formats.strict_json import check_version, decode, parse_json
 from ideogram_q8.machine.devices import ATTENTIONS, COMPUTES
@@ -186,7 +187,7 @@ def _are_shards(manifest: Manifest) -> bool:
 def sha256_of(path: Path) -> str:
     """sha256 of a file in hexadecimal, read piece by piece."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with file_kinds.open_regular(path) as file:
         while piece := file.read(1 << 20):
             digest.update(piece)
     return digest.hexdigest()

@@ -20,6 +20,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from ideogram_q8.errors import RequestError
+from ideogram_q8.formats import file_kinds
 from ideogram_q8.formats.strict_json import decode, parse_json
 from ideogram_q8.machine import platforms as machine
 
@@ -81,7 +82,7 @@ def read_metadata(path: Path) -> dict[str, object]:
         RequestError: not a PNG, no such chunk, or its content is damaged, too large or not of the known form.
     """
     try:
-        with open(path, "rb") as file:
+        with file_kinds.open_regular(path) as file:
             return _checked(_find_chunk(file, path), path)
     except OSError as error:
         raise RequestError(
@@ -91,8 +92,11 @@ def read_metadata(path: Path) -> dict[str, object]:
 
 def _find_chunk(file: BinaryIO, path: Path) -> bytes:
     """The JSON bytes of the one chunk named KEYWORD before the picture data."""
-    if file.read(8) != _SIGNATURE:
-        raise RequestError(f"{path}: not a PNG file")
+    head = file.read(file_kinds.HEAD)
+    if head[:8] != _SIGNATURE:
+        kind = file_kinds.of(head)
+        raise RequestError(f"{path}: not a PNG file{'' if kind is None else f': it is {kind.what}'}")
+    file.seek(8)
     found: bytes | None = None
     for _ in range(_MAX_CHUNKS):
         head = file.read(8)

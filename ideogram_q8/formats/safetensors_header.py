@@ -1,24 +1,30 @@
 """The header of a safetensors file: its tensors and their places, checked before anything else is read. No torch.
 
-The format is that of the safetensors documentation (huggingface.co/docs/safetensors): eight bytes of header length, a JSON header, then
-the data without holes.
+The format is that of the safetensors documentation (huggingface.co/docs/safetensors): eight bytes of header length, a JSON header
+of at most 100 MB, then the data without holes. Metadata may fill a header, as workflows and training logs do; what a parser makes many
+objects of (lists, objects, commas) is counted before it is parsed.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
-import stat
+import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
 from ideogram_q8.errors import SourceError
+from ideogram_q8.formats import file_kinds
 from ideogram_q8.formats.strict_json import parse_json
 
-HEADER_LIMIT = 4 << 20
-"""Bytes. The official file's header has 70 kB; parsed JSON takes tens of times its size in memory."""
+HEADER_LIMIT = 100_000_000
+"""Bytes, as safetensors itself has it (src/tensor.rs, MAX_HEADER_SIZE). The official file's header has 70 kB."""
 TENSOR_LIMIT = 16_384
+_TOKEN_LIMIT = 24 * TENSOR_LIMIT
+"""Most texts, commas and opening brackets of a header: an entry of eight dimensions has 19."""
 _NAME_LIMIT = 256
 _DIMENSION_LIMIT = 8
 BITS: Mapping[str, int] = (
@@ -83,23 +89,26 @@ def read_header(path: Path) -> Header[Entry]:
         SourceError: there is no such file, or it is not a whole safetensors file.
     """
     try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise SourceError(f"{path} is not a whole safetensors file: it is no file at all; check the path")
-        with path.open("rb") as file:
+        with file_kinds.open_regular(path) as file:
+            status = os.fstat(file.fileno())
             length = int.from_bytes(file.read(8), "little")
             room = status.st_size - 8
             if not 2 <= length <= min(room, HEADER_LIMIT):
-                raise _broken(path, status.st_size, f"its header's length is {length}, at most {min(room, HEADER_LIMIT)} fit")
+                file.seek(0)
+                problem = f"its header's length is {length}, at most {max(0, min(room, HEADER_LIMIT))} fit"
+                raise _other_kind(path, status.st_size, problem, file.read(file_kinds.HEAD))
             header = file.read(length)
     except FileNotFoundError:
         raise SourceError(f"no file {path}; download the checkpoint again or check the folder") from None
     except OSError as error:
         raise SourceError(f"{path} is not a whole safetensors file: {error.strerror}; check the path") from None
+    if _has_too_many_values(header):
+        raise _broken(path, status.st_size, f"its header lists more than {TENSOR_LIMIT} tensors can take")
     try:
         text = header.decode("utf-8")
     except UnicodeDecodeError:
         raise _broken(path, status.st_size, "its header is not text") from None
+    del header
     entries = parse_json(text, f"{path}: header", SourceError)
     if not isinstance(entries, dict):
         raise _broken(path, status.st_size, "its header is not a JSON object")
@@ -146,6 +155,22 @@ def _entry(value: object) -> tuple[str, tuple[int, ...], int, int] | None:
 def _naturals(value: object) -> bool:
     """Whether it is a list of numbers that a file's size can have."""
     return isinstance(value, list) and all(type(item) is int and 0 <= item < 1 << 63 for item in value)
+
+
+_TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[,\[{]', re.DOTALL)
+
+
+def _has_too_many_values(header: bytes) -> bool:
+    """Whether a JSON document has more texts, lists, objects and commas than a header of TENSOR_LIMIT tensors."""
+    return any(True for _ in itertools.islice(_TOKEN.finditer(header), _TOKEN_LIMIT, None))
+
+
+def _other_kind(path: Path, size: int, problem: str, head: bytes) -> SourceError:
+    """The refusal of a file by its first bytes, where they tell what it is instead; else by `problem`."""
+    kind = file_kinds.of(head)
+    if kind is None or kind.remedy == file_kinds.AGAIN or kind.what.endswith("safetensors file"):
+        return _broken(path, size, problem if kind is None else f"{problem}; it is {kind.what}")
+    return SourceError(f"{path} ({size} bytes) is not a whole safetensors file: it is {kind.what}; {kind.remedy}")
 
 
 def _broken(path: Path, size: int, reason: str) -> SourceError:

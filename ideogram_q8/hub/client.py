@@ -7,7 +7,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,6 +94,10 @@ class Snapshot:
         from huggingface_hub.utils import filter_repo_objects  # type: ignore[attr-defined]  # not in __all__
 
         return sorted(filter_repo_objects(self.files, allow_patterns=list(patterns)))
+
+    def has(self, paths: Iterable[str]) -> bool:
+        """Whether all these files are in the cache."""
+        return all((self.folder / path).is_file() for path in paths)
 
     def bytes_of(self, paths: Iterable[str]) -> int:
         """Size of these files."""
@@ -185,8 +189,12 @@ def fetch(snapshot: Snapshot, paths: Iterable[str], on_progress: OnProgress | No
 
     wanted = sorted(paths)
     total, left = snapshot.bytes_of(wanted), snapshot.missing_bytes(wanted)
-    _check_disk(snapshot, left)
     on_progress(total - left, total)
+    if snapshot.has(wanted):
+        with suppress(OSError):  # a cache that is whole may be read-only
+            _note(snapshot)
+        return snapshot.folder
+    _check_disk(snapshot, left)
     place, large = snapshot.place, snapshot.large(wanted)
     with refusals(place):
         for blob in large:

@@ -39,9 +39,16 @@ def is_repository(location: str) -> bool:
 
 
 def origin(folder: Path) -> tuple[str, str] | None:
-    """Repository and commit of a folder in huggingface_hub's cache, by its path; None of any other folder."""
+    """Repository and commit of a folder in the huggingface_hub cache that is in use, by its path; None of any other folder.
+
+    A snapshot in another cache is a folder like any other: by its repository's name it would not be found again.
+    """
     match = _SNAPSHOT.fullmatch("/".join(folder.parts[-3:]))
-    return None if match is None else (f"{match[1]}/{match[2]}", match[3])
+    if match is None:
+        return None
+    repository, commit = f"{match[1]}/{match[2]}", match[3]
+    here = cache_of(repository) / "snapshots" / commit
+    return (repository, commit) if here.resolve() == folder.resolve() else None
 
 
 def cache_of(repository: str) -> Path:

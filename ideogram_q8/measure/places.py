@@ -86,7 +86,7 @@ def _open(text: str) -> Place:
     if not separator or "/" in name:  # a path may hold an equals sign
         name, location = "", text
     opened = open_weights(location)
-    variant = name or _plain("fp8" if isinstance(opened, Source) else _built(opened).variant)
+    variant = name or _plain(opened.variant if isinstance(opened, Source) else _built(opened).variant)
     check_name(variant)
     config = opened.config if isinstance(opened, Source) else _built(opened).transformer_config
     has_blocks = not isinstance(opened, Source) and _built(opened).has_blocks

@@ -68,13 +68,13 @@ class TransformerConfig:
     def from_json(cls, values: Mapping[str, object]) -> TransformerConfig:
         """Reads a parsed config.json; keys that are not dimensions (`_class_name`, ...) are ignored.
 
-        The official code's names are understood too: `emb_dim`, `adanln_dim`.
+        The official code's names (modeling_ideogram4.py, `Ideogram4Config`) are understood too: `emb_dim` and `num_heads`, whose
+        quotient is a head's width, and `adanln_dim`.
 
         Raises:
-            SourceError: a dimension is missing, not a positive number or larger than any model's.
+            SourceError: a dimension is missing, not a positive number or larger than any model's, or two names contradict each other.
         """
-        found = dict(values)
-        found.setdefault("adaln_dim", found.get("adanln_dim"))
+        found = _under_diffusers_names(values)
         numbers: dict[str, int] = {}
         for name in (*_INTEGERS, "rope_theta"):
             value = found.get(name)
@@ -100,6 +100,30 @@ class TransformerConfig:
 
 
 _LIMITS: Mapping[str, int] = {"num_layers": MOST_LAYERS, "rope_theta": 1 << 53}
+_OFFICIAL_NAMES = {"adanln_dim": "adaln_dim", "num_heads": "num_attention_heads"}
+
+
+def _under_diffusers_names(values: Mapping[str, object]) -> dict[str, object]:
+    """A config.json with the official code's names, if any, replaced by diffusers'. Raises SourceError: the two contradict each other."""
+    found = dict(values)
+    for official, name in _OFFICIAL_NAMES.items():
+        if official in found and found.setdefault(name, found[official]) != found[official]:
+            raise SourceError(
+                f"config.json: {official} is {_shown(found[official])} and {name} {_shown(found[name])}; expected one of them"
+            )
+    if "emb_dim" not in found:
+        return found
+    width, heads = found["emb_dim"], found.get("num_attention_heads")
+    if type(width) is not int or type(heads) is not int or width <= 0 or heads <= 0 or width % heads:
+        raise SourceError(
+            f"config.json: emb_dim is {_shown(width)}, expected a multiple of num_heads, which is {_shown(heads)}"
+        )
+    if found.setdefault("attention_head_dim", width // heads) != width // heads:
+        raise SourceError(
+            f"config.json: emb_dim is {width} of {heads} heads and attention_head_dim {_shown(found['attention_head_dim'])}; "
+            f"expected {width // heads}"
+        )
+    return found
 
 
 def _is_position_count(value: object) -> bool:

@@ -130,7 +130,13 @@ NAMED_SCHEMES = (INT8, *PRESETS)
 SCHEMES = (INT8, *GGUF_SCHEMES)
 """What a recipe can be of."""
 
-_TITLES = {"fp8": "FP8 (the original)", INT8: "INT8 W8A8"} | {name: f"GGUF {name.upper()}" for name in GGUF_SCHEMES}
+_ORIGINALS = ("fp8", "bf16", "f16", "f32")
+"""What a source's variant is called, where people know the format by that."""
+_TITLES = (
+    {name: f"{name.upper()} (the original)" for name in _ORIGINALS}
+    | {INT8: "INT8 W8A8"}
+    | {name: f"GGUF {name.upper()}" for name in GGUF_SCHEMES}
+)
 
 
 INT8_ATTENTION, INT8_COMPUTE = "-int8-attention", "-int8-compute"

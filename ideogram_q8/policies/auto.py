@@ -1,9 +1,10 @@
 """Every Linear gets what its measured error asks for, under a budget of bytes: both branches together, or the text encoder.
 
 What can be chosen, for Linears that see tokens: W8A8 plain or, unless the files are for readers that know no rotation, rotated, or
-bfloat16; and for the Linears behind one fold point together, no smoothing or SmoothQuant at one alpha of a grid. For modulation
-Linears: int8 weights alone, or bfloat16. Weight-only int8 is not offered where tokens pass: it has the bytes of W8A8 and none of
-its speed. What lies outside the blocks stays bfloat16.
+bfloat16; and for the Linears behind one fold point together, no smoothing or SmoothQuant at one alpha of a grid. Modulation Linears
+stay bfloat16, or on request may be int8 weights alone: ComfyUI 0.33 and stable-diffusion.cpp compute those as W8A8, whatever their
+marker says (comfy/ops.py dequantizes only where dtypes differ), so files for them should have none. Weight-only int8 is not offered
+where tokens pass: it has the bytes of W8A8 and none of its speed. What lies outside the blocks stays bfloat16.
 
 Errors (`policies.measurement`) are summed over Linears, and bytes go where they remove most of the sum: a greedy knapsack.
 It runs twice, from the smallest choice and from the best choice that needs no more than the naive recipe, and the better
@@ -73,6 +74,7 @@ def auto(
     budget: int | None = None,
     *,
     rotate: bool = True,
+    weight_only: bool = False,
     device: str = "cpu",
     on_progress: OnProgress | None = None,
 ) -> Recipe:
@@ -80,7 +82,8 @@ def auto(
 
     Args:
         budget: None is the size of the paper's recipe.
-        rotate: whether Linears may be rotated; diffusers' folders and stable-diffusion.cpp cannot hold those.
+        rotate: whether Linears may be rotated; diffusers' folders cannot hold those.
+        weight_only: whether modulation Linears may be int8 weights alone, which other programs compute as W8A8.
         device: where products are computed.
 
     Raises:
@@ -89,7 +92,20 @@ def auto(
     """
     if budget is None:
         budget = stored_bytes(paper(statistics, source, alpha=None), source)
-    return fit(measure(statistics, source, device, on_progress, rotate), source, budget)
+    groups = measure(statistics, source, device, on_progress, rotate=rotate, weight_only=weight_only)
+    return fit(groups, source, budget)
+
+
+def naive_budget(source: Checkpoint) -> int:
+    """Bytes of the naive INT8 recipe with all its Linears rotated: a rotated one has a longer marker, and the same weights."""
+    naive = choose("int8", source.config)
+    rotated = {linear.name for linear in component(source.config).linears if linear.in_features % GROUP == 0}
+
+    def turned(plan: LayerPlan) -> LayerPlan:
+        return replace(plan, rotation=GROUP) if plan.scheme == "w8a8" and plan.linear in rotated else plan
+
+    parts = {name: replace(part, layers=tuple(map(turned, part.layers))) for name, part in naive.parts.items()}
+    return stored_bytes(replace(naive, parts=parts), source)
 
 
 def fit(groups: Sequence[Group], source: Checkpoint, budget: int) -> Recipe:
@@ -152,14 +168,20 @@ def _part(naive: Part, branch: str, chosen: Sequence[tuple[Group, Option]]) -> P
 
 
 def measure(
-    statistics: Statistics, source: Checkpoint, device: str = "cpu", on_progress: OnProgress | None = None, rotate: bool = True
+    statistics: Statistics,
+    source: Checkpoint,
+    device: str = "cpu",
+    on_progress: OnProgress | None = None,
+    *,
+    rotate: bool = True,
+    weight_only: bool = False,
 ) -> list[Group]:
     """All groups of all parts with their options measured; independent of any budget.
 
     Raises:
         ArtifactError: a Linear has no statistics.
     """
-    bench = _Bench(statistics, source, device, _Costs(source), rotate)
+    bench = _Bench(statistics, source, device, _Costs(source), rotate, weight_only)
     model, folds = component(source.config), list(fold_points(source.config))
     modulations = [linear.name for linear in model.linears if linear.in_block and not linear.sees_tokens]
     places = [(part, name) for part in model.parts for name in (*folds, *modulations)]
@@ -208,6 +230,7 @@ class _Bench:
     device: str
     costs: _Costs
     rotate: bool
+    weight_only: bool
 
     def probe(self, branch: PartName, linear: str) -> Probe:
         sample = inputs_of(self.statistics, branch, linear).sample
@@ -215,7 +238,11 @@ class _Bench:
 
 
 def _modulation_group(bench: _Bench, branch: PartName, name: str) -> Group:
-    probe, costs = bench.probe(branch, name), bench.costs
+    costs = bench.costs
+    if not bench.weight_only:
+        plain = LayerPlan(name, "bf16", 0, "one row per picture, int8 saves no time")
+        return Group(branch, None, costs.naive(branch, [name]), (Option((plain,), None, costs.of(branch, plain), 0.0),))
+    probe = bench.probe(branch, name)
     plan = LayerPlan(name, "w8a16", 0, "")
     error = probe.error(plan)
     kept = LayerPlan(name, "bf16", 0, f"protected: int8 weights alone {in_words(error)}")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 
 from ideogram_q8.errors import RequestError
 from ideogram_q8.model.architecture import COMPONENT_FOLDERS, Linear
 from ideogram_q8.model.components import Dimensions, component
-from ideogram_q8.model.schemes import GGUF_SCHEMES, GGUF_TYPES, PRESETS, WEIGHTED, LayerScheme
+from ideogram_q8.model.schemes import GGUF_SCHEMES, GGUF_TYPES, MIXED, PRESETS, WEIGHTED, LayerScheme
 from ideogram_q8.model.typed import as_typed
 from ideogram_q8.recipes.importance import Importance
 from ideogram_q8.recipes.plan import NAIVE, LayerPlan, Part, Recipe, problem_of
@@ -27,6 +27,9 @@ def parse(text: str) -> tuple[str, LayerScheme]:
 
 def apply_rules(recipe: Recipe, rules: Sequence[tuple[str, LayerScheme]], config: Dimensions) -> Recipe:
     """A GGUF recipe with other types for the Linears that patterns name; the last pattern that matches counts.
+
+    It stays one of its preset while most weights of the blocks have the types that the preset gives them; else it is `mixed`, for files
+    are named by it.
 
     Args:
         rules: shell patterns over official names (`layers.*.attention.o`), and a type for each.
@@ -48,7 +51,20 @@ def apply_rules(recipe: Recipe, rules: Sequence[tuple[str, LayerScheme]], config
         name: replace(part, layers=tuple(changed.get(layer.linear, layer) for layer in part.layers))
         for name, part in recipe.parts.items()
     }
-    return replace(recipe, policy=_and(recipe.policy, "rules"), parts=parts)
+    stays = _mostly_as(recipe, parts, component(config).linears)
+    return replace(recipe, scheme=recipe.scheme if stays else MIXED, policy=_and(recipe.policy, "rules"), parts=parts)
+
+
+def _mostly_as(recipe: Recipe, parts: Mapping[str, Part], linears: Sequence[Linear]) -> bool:
+    """Whether more than half of the weights inside the blocks have the types that they have in `recipe`."""
+    sizes = {linear.name: linear.in_features * linear.out_features for linear in linears if linear.in_block}
+    kept = total = 0
+    for name, part in parts.items():
+        for before, now in zip(recipe.parts[name].layers, part.layers, strict=True):
+            size = sizes.get(now.linear, 0)
+            total += size
+            kept += size if now.scheme == before.scheme else 0
+    return 2 * kept > total
 
 
 def _matching(pattern: str, linears: Sequence[Linear]) -> list[Linear]:

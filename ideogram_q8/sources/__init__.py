@@ -10,8 +10,17 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ideogram_q8.sources.branch import BranchReader
-    from ideogram_q8.sources.companions import Companions, open_companions
-    from ideogram_q8.sources.source import POCKET, Checkpoint, Source, TextEncoderSource, open_source, open_text_encoder
+    from ideogram_q8.sources.companions import open_companions
+    from ideogram_q8.sources.source import (
+        POCKET,
+        Checkpoint,
+        Companions,
+        Source,
+        TextEncoderSource,
+        open_source,
+        open_text_encoder,
+        open_text_encoder_file,
+    )
 
 __all__ = [
     "POCKET",
@@ -23,18 +32,20 @@ __all__ = [
     "open_companions",
     "open_source",
     "open_text_encoder",
+    "open_text_encoder_file",
 ]
 
 _HOMES = {
     "BranchReader": "branch",
     "Checkpoint": "source",
-    "Companions": "companions",
+    "Companions": "source",
     "POCKET": "source",
     "Source": "source",
     "TextEncoderSource": "source",
     "open_companions": "companions",
     "open_source": "source",
     "open_text_encoder": "source",
+    "open_text_encoder_file": "source",
 }
 
 

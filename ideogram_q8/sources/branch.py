@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeGuard
 
 import torch
 
-from ideogram_q8.sources.encodings import Encoding, Fp8, Nf4
+from ideogram_q8.sources.encodings import Encoding, Fp8, Int8, Nf4
 from ideogram_q8.sources.layouts import Resolved
 
+_FORMATS = {"F8_E4M3": "fp8", "NF4": "nf4", "INT8": "int8", "BF16": "bf16", "F16": "f16", "F32": "f32"}
+"""What people call an encoding."""
 _CHUNK = 1 << 20
 """Elements decoded at a time, so that what is between file and result stays in the processor's cache."""
 
@@ -39,6 +42,21 @@ class BranchReader:
         """The official base tensors, without scales."""
         return tuple(self._shapes)
 
+    @property
+    def formats(self) -> Counter[str]:
+        """Values of the matrices by the formats that they are stored in: "fp8", "nf4", "int8", "bf16", "f16", "f32"."""
+        found: Counter[str] = Counter()
+        for part in (part for parts in self._parts.values() for part in parts if len(part.shape) > 1):
+            found[_FORMATS[part.kind]] += math.prod(part.shape)
+        return found
+
+    def scheme(self, linear: str) -> str:
+        """What a Linear's weight is loaded as: "fp8", "nf4", "w8a8", "w8a16" or "bf16"."""
+        parts = self._parts[f"{linear}.weight"]
+        if _all_int8(parts):
+            return "w8a16" if parts[0].weight_only else "w8a8"
+        return "fp8" if _all_fp8(parts) else "nf4" if _all_nf4(parts) else "bf16"
+
     def shape(self, name: str) -> tuple[int, ...]:
         return self._shapes[name]
 
@@ -46,7 +64,8 @@ class BranchReader:
         """The whole tensor, bfloat16. At most it and a few MB are in memory.
 
         FP8 is multiplied out as the official code does (`numerics.fp8.dequantize_per_row`), NF4 as bitsandbytes does
-        (`numerics.nf4.dequantize`), float16 and float32 are rounded once; split qkv are put together.
+        (`numerics.nf4.dequantize`), INT8 in float32, rotated back and rounded once;
+        float16 and float32 are rounded once; split qkv are put together.
 
         Raises:
             SourceError: the file cannot be read, or holds NaN, infinities or impossible scales; the message names the tensor.
@@ -86,6 +105,19 @@ class BranchReader:
         codes, scales = zip(*(part.stored_rows(0, part.shape[0]) for part in parts), strict=True)
         return (codes[0], scales[0]) if len(parts) == 1 else (torch.cat(codes), torch.cat(scales))
 
+    def read_int8(self, name: str) -> tuple[torch.Tensor, torch.Tensor, int, bool] | None:
+        """(codes int8 [N, K], scale float32 [N, 1], rotation, weight_only; see `Int8`) of a weight that is stored so, else None.
+
+        Raises:
+            SourceError: as `read` does.
+        """
+        parts = self._parts[name]
+        if not _all_int8(parts):
+            return None
+        codes, scales = zip(*(part.stored_rows(0, part.shape[0]) for part in parts), strict=True)
+        first = parts[0]
+        return torch.cat(codes), torch.cat(scales), first.rotation, first.weight_only
+
     def read_nf4(self, name: str) -> tuple[torch.Tensor, torch.Tensor] | None:
         """(codes uint8 [N, K / 2], scales float32 [N, K / block]) of a weight that is stored so with rows of whole blocks, else None.
 
@@ -93,7 +125,7 @@ class BranchReader:
             SourceError: as `read` does.
         """
         parts = self._parts[name]
-        if not _all_nf4(parts) or len({part.block for part in parts}) > 1 or not all(part.in_rows for part in parts):
+        if not _all_nf4(parts):
             return None
         packed, absmax = zip(*(part.stored_rows(0, part.shape[0]) for part in parts), strict=True)
         return (packed[0], absmax[0]) if len(parts) == 1 else (torch.cat(packed), torch.cat(absmax))
@@ -104,4 +136,14 @@ def _all_fp8(parts: tuple[Encoding, ...]) -> TypeGuard[tuple[Fp8, ...]]:
 
 
 def _all_nf4(parts: tuple[Encoding, ...]) -> TypeGuard[tuple[Nf4, ...]]:
-    return all(isinstance(part, Nf4) for part in parts)
+    """Of rows that are whole blocks of one size."""
+    return (
+        all(isinstance(part, Nf4) and part.in_rows for part in parts)
+        and len({getattr(part, "block", 0) for part in parts}) == 1
+    )
+
+
+def _all_int8(parts: tuple[Encoding, ...]) -> TypeGuard[tuple[Int8, ...]]:
+    """Of one rotation, and all for quantized activations or none."""
+    kinds = {(part.rotation, part.weight_only) if isinstance(part, Int8) else None for part in parts}
+    return len(kinds) == 1 and None not in kinds

@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from ideogram_q8.errors import SourceError
 from ideogram_q8.hub import client as hub
-from ideogram_q8.model.architecture import COMPONENT_FOLDERS, Traits, TransformerConfig
+from ideogram_q8.model.architecture import COMPONENT_FOLDERS, TransformerConfig
 from ideogram_q8.sources import dimensions
-from ideogram_q8.sources.source import find_tree, origin, read_traits
+from ideogram_q8.sources.source import Companions, find_tree, origin, read_traits
 
 _FOLDERS = ("text_encoder", "tokenizer", "vae")
-
-
-@dataclass(frozen=True)
-class Companions:
-    """Where they are: `location` as `open_source` takes it, `folder` on this disk. `config` is None without a transformer/config.json."""
-
-    location: str
-    folder: Path
-    traits: Traits
-    config: TransformerConfig | None
 
 
 def open_companions(location: str | Path, *, revision: str | None = None) -> Companions:
@@ -35,7 +24,7 @@ def open_companions(location: str | Path, *, revision: str | None = None) -> Com
         if not (folder / name).is_dir():
             raise SourceError(
                 f"{folder} has no folder {name}; expected one with {', '.join(_FOLDERS)}, which a build of the transformers does "
-                "not hold: name the checkpoint as the source"
+                "not hold: name the checkpoint as the source, with --source"
             )
     path = folder / COMPONENT_FOLDERS["conditional"] / "config.json"
     config = dimensions.from_config(path, TransformerConfig) if path.is_file() else None

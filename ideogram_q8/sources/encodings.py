@@ -1,4 +1,4 @@
-"""How the values of one weight are stored, and how they are read as bfloat16 rows: plain, FP8 with scales, NF4.
+"""How the values of one weight are stored, and how they are read as bfloat16 rows: plain, FP8 or INT8 with scales, NF4.
 
 Values are checked when they are read, because a header cannot tell: a NaN in a file of 9 GB should be found by the job that meets
 it, named with its tensor, and not by its pictures.
@@ -14,7 +14,7 @@ import torch
 
 from ideogram_q8.errors import SourceError
 from ideogram_q8.formats.stored import StoredTensor
-from ideogram_q8.numerics import fp8, nf4
+from ideogram_q8.numerics import fp8, int8, nf4, rotation
 
 _NAN_CODE = 0x7F
 _CHUNK = 1 << 20
@@ -89,17 +89,40 @@ class Fp8:
         for piece in codes.view(torch.uint8).split(_CHUNK):
             if (piece & _NAN_CODE).max() == _NAN_CODE:
                 raise _bad_values(self.codes, int(((piece & _NAN_CODE) == _NAN_CODE).sum()), "NaN")
-        shared = self.scale.count == 1
-        scale = self.scale.read() if shared else self.scale.read(start, stop)
-        largest = scale.to(torch.bfloat16) * fp8.E4M3_MAX
-        wrong = ~((scale > 0) & largest.isfinite())  # a NaN is not above zero
-        if wrong.any():
-            row = int(wrong.nonzero()[0])
-            where = "" if shared else f" in row {start + row}"
-            raise SourceError(
-                f"{self.scale} is {scale[row].item():g}{where}, expected a positive number; download the file again"
-            )
-        return codes.view(stop - start, width), scale.expand(stop - start).contiguous()
+        return codes.view(stop - start, width), _row_scales(self.scale, start, stop, fp8.E4M3_MAX)
+
+
+@dataclass(frozen=True)
+class Int8:
+    """int8 codes [N, K] with float32 scales, one a row or one for all: ComfyUI's `int8_tensorwise`, which is ours (`numerics.int8`).
+
+    With `rotation` (ComfyUI's `convrot`), what is stored is the weight after `numerics.rotation` in groups of so many inputs. With
+    `weight_only`, activations are not to be quantized.
+    """
+
+    codes: StoredTensor
+    scale: StoredTensor
+    rotation: int
+    weight_only: bool
+
+    @property
+    def kind(self) -> str:
+        return "INT8"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.codes.shape
+
+    def rows(self, start: int, stop: int) -> torch.Tensor:
+        codes, scale = self.stored_rows(start, stop)
+        values = int8.dequantize(codes, scale)
+        return (rotation.rotate(values, self.rotation) if self.rotation else values).to(torch.bfloat16)
+
+    def stored_rows(self, start: int, stop: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """(int8 [n, K], scale float32 [n, 1]). Raises SourceError as `rows` does."""
+        width = self.shape[1]
+        codes = self.codes.read(start * width, stop * width).view(stop - start, width)
+        return codes, _row_scales(self.scale, start, stop, int8.CODE_MAX)[:, None]
 
 
 @dataclass(frozen=True)
@@ -148,6 +171,18 @@ class Nf4:
             value = absmax[wrong][0].item()
             raise SourceError(f"{self.absmax} holds {value:g}, expected numbers from zero up; download the file again")
         return self.packed.read(first * self.block // 2, min(last * self.block // 2, self.packed.count)), absmax
+
+
+def _row_scales(stored: StoredTensor, start: int, stop: int, largest_code: float) -> torch.Tensor:
+    """float32 [stop - start] from one scale a row, or one for all. Raises SourceError: one is no positive number."""
+    shared = stored.count == 1
+    scale = stored.read() if shared else stored.read(start, stop)
+    wrong = ~((scale > 0) & (scale.to(torch.bfloat16) * largest_code).isfinite())  # a NaN is not above zero
+    if wrong.any():
+        row = int(wrong.nonzero()[0])
+        where = "" if shared else f" in row {start + row}"
+        raise SourceError(f"{stored} is {scale[row].item():g}{where}, expected a positive number; download the file again")
+    return scale.expand(stop - start).contiguous()
 
 
 def _require_finite(values: torch.Tensor, stored: StoredTensor, what: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from ideogram_q8.errors import SourceError
@@ -42,17 +43,27 @@ def _is_file_name(value: object) -> bool:
     return value.isprintable() and PurePosixPath(value).name == value
 
 
-def read_headers(files: tuple[Path, ...]) -> tuple[dict[str, StoredTensor], list[str]]:
-    """The tensors of all files of a transformer together, and the names that more than one of them has.
+@dataclass(frozen=True)
+class Stored:
+    """What the headers of a part's files have: tensors by name, what is wrong with them already, and metadata."""
+
+    tensors: dict[str, StoredTensor]
+    problems: list[str]
+    metadata: dict[str, str]
+
+
+def read_headers(files: tuple[Path, ...]) -> Stored:
+    """The tensors of all files of a transformer together; names that more than one of them has are problems.
 
     Raises:
         SourceError: a file is missing or not a whole safetensors file.
     """
-    found: dict[str, StoredTensor] = {}
-    repeated = []
+    found, repeated, metadata = dict[str, StoredTensor](), list[str](), dict[str, str]()
     for path in files:
-        for name, tensor in read_header(path).tensors.items():
+        header = read_header(path)
+        metadata |= header.metadata
+        for name, tensor in header.tensors.items():
             if name in found:
                 repeated.append(f"{name} is in {found[name].file.path.name} and in {path.name}")
             found[name] = tensor
-    return found, repeated
+    return Stored(found, repeated, metadata)

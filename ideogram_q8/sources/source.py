@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from ideogram_q8.errors import RequestError, SourceError
-from ideogram_q8.formats.manifest import SourceRecord, sha256_of
-from ideogram_q8.formats.stored import StoredTensor
+from ideogram_q8.formats.manifest import FILE_NAME, SourceRecord, sha256_of
 from ideogram_q8.formats.strict_json import decode
 from ideogram_q8.formats.text import read_json
 from ideogram_q8.hub import client as hub
@@ -28,9 +29,9 @@ from ideogram_q8.model.architecture import (
     TransformerConfig,
     check_size,
 )
-from ideogram_q8.model.components import Dimensions, TextEncoderConfig, component
+from ideogram_q8.model.components import LANGUAGE_MODEL, Dimensions, TextEncoderConfig, component
 from ideogram_q8.pocket import WEIGHTS
-from ideogram_q8.sources import dimensions, layouts, places
+from ideogram_q8.sources import dimensions, layouts, pairs, places, prefixes
 from ideogram_q8.sources.branch import BranchReader
 
 POCKET = "pocket"
@@ -67,6 +68,12 @@ class Checkpoint:
         """The reader of a branch, or of the text encoder."""
         return self._branches[branch]
 
+    @property
+    def variant(self) -> str:
+        """The format that most values of the matrices are stored in: "fp8", "nf4", "bf16", "f16", "f32", or of a build "int8"."""
+        formats: Counter[str] = sum((reader.formats for reader in self._branches.values()), Counter())
+        return formats.most_common(1)[0][0]
+
     def record(self) -> SourceRecord:
         """Where the weights came from, with the sha256 of the component's files (computed once).
 
@@ -86,8 +93,9 @@ class Checkpoint:
 
     @cached_property
     def _digests(self) -> dict[PartName, dict[str, str]]:
+        digests = {path: self._digest(path) for path in self.states}
         return {
-            branch: {f"{COMPONENT_FOLDERS[branch]}/{path.name}": self._digest(path) for path in reader.files}
+            branch: {f"{COMPONENT_FOLDERS[branch]}/{path.name}": digests[path] for path in reader.files}
             for branch, reader in self._branches.items()
         }
 
@@ -125,36 +133,53 @@ class TextEncoderSource(Checkpoint):
     config: TextEncoderConfig
 
 
-def open_source(location: str | Path, *, unconditional: str | Path | None = None, revision: str | None = None) -> Source:
+def open_source(
+    location: str | Path,
+    *,
+    unconditional: str | Path | None = None,
+    revision: str | None = None,
+    rest: Companions | None = None,
+    builds: bool = False,
+    as_given: bool = False,
+) -> Source:
     """Opens `pocket`, a folder in the official tree, a pair of single files, or a repository on the Hugging Face Hub.
 
     Layout and encoding are found in the tensors' names, shapes and types (`checkpoint.layouts`), never in file names.
 
     Args:
         location: a path that exists is taken as one; else `org/name[@revision]` is a repository, which is downloaded.
-        unconditional: the second file, where `location` is a single file with the conditional transformer.
+        unconditional: the second file, where `location` is a single file with the conditional transformer; without it the file beside
+            it that is named so (`pairs.other_branch`). A file with both transformers needs none.
         revision: branch, tag or commit of a repository.
+        rest: where VAE, text encoder and what the model was made for are, of single files; None is the folder of the first.
+        builds: whether what is quantized to int8 already is opened too, to paint with: it is no source to quantize.
+        as_given: leaves out the check that the transformers are not swapped (`pairs.check`).
 
     Raises:
         SourceError: a folder, a file or a tensor is missing or not what it claims to be, or the Hub refuses. Where tensors are
             wrong, `problems` has all of them, of both transformers.
     """
     text, path = str(location), Path(location).expanduser()
-    single = path.is_file()
-    if single and path.suffix.lower() == ".gguf":
-        raise SourceError(
-            f"{path} is a GGUF file, a build and no source; expected a checkpoint in FP8, bfloat16, float16, float32 or NF4"
+    if path.is_file():
+        _refuse_revision(revision, path)
+        tables = _read_files(
+            path.resolve(), None if unconditional is None else Path(unconditional).expanduser().resolve(), builds
         )
-    if single != (unconditional is not None):
+        source = _from_files(tables, rest)
+    elif unconditional is not None:
         raise SourceError(
-            f"{path} is a single file; name the unconditional transformer's file too"
-            if single
-            else f"{text!r} is not a file, so the unconditional transformer is not to be named; expected one folder or two files"
+            f"{text!r} is not a file, so the unconditional transformer is not to be named; expected one folder or two files"
         )
-    if unconditional is not None:
-        return _open_files(path.resolve(), Path(unconditional).expanduser().resolve(), revision)
-    parts = " and ".join(COMPONENT_FOLDERS[branch] for branch in BRANCHES)
-    return _open_tree(find_tree(text, revision, f"a folder with {parts}, two files"))
+    else:
+        parts = " and ".join(COMPONENT_FOLDERS[branch] for branch in BRANCHES)
+        folder = find_tree(text, revision, f"a folder with {parts}, two files")
+        traits, configs = read_traits(folder), _configs(folder)
+        tables = {branch: _read_table(places.in_tree(folder, branch), builds) for branch in BRANCHES}
+        config, branches = _resolve(tables, configs, folder)
+        source = Source(*origin(folder), folder, traits, config, branches)
+    if not as_given and not tables["conditional"].shared:
+        pairs.check(*(pairs.Member(tables[b].files, tables[b].metadata, source.branch(b).read) for b in BRANCHES))
+    return source
 
 
 def open_text_encoder(location: str | Path, *, revision: str | None = None) -> TextEncoderSource:
@@ -171,13 +196,29 @@ def open_text_encoder(location: str | Path, *, revision: str | None = None) -> T
     folder = find_tree(text, revision, "a folder with text_encoder")
     config = dimensions.from_config(folder / COMPONENT_FOLDERS["text_encoder"] / "config.json", TextEncoderConfig)
     files = places.in_tree(folder, "text_encoder")
-    stored, repeated = places.read_headers(files)
-    where = str(files[0] if len(files) == 1 else files[0].parent)
-    layouts.refuse_builds(stored, where)
-    resolved = layouts.resolve(stored, config)
-    _require_whole([*repeated, *resolved.problems], where)
+    stored, where = places.read_headers(files), _where(files)
+    layouts.refuse_builds(stored.tensors, where)
+    resolved = layouts.resolve(layouts.named(stored, where), config)
+    _require_whole([*stored.problems, *resolved.problems], where)
     reader = BranchReader(files, resolved, component(config).shapes)
     return TextEncoderSource(*origin(folder), folder, read_traits(folder), config, {"text_encoder": reader})
+
+
+def open_text_encoder_file(path: Path, config: TextEncoderConfig) -> TextEncoderSource:
+    """Opens the language model of a text encoder in a single file, quantized or not; other networks in it are passed over.
+
+    Raises:
+        SourceError: as `open_source`.
+    """
+    files = (path.expanduser().resolve(),)
+    stored, where = places.read_headers(files), str(path)
+    prefix = prefixes.of_text_encoder(stored.tensors, where)
+    named = layouts.only(layouts.named(stored, where, prefix), LANGUAGE_MODEL)
+    shapes = {name: shape for name, shape in component(config).shapes.items() if name.startswith(LANGUAGE_MODEL)}
+    resolved = layouts.resolve(named, config, shapes)
+    _require_whole(resolved.problems, where)
+    reader = BranchReader(files, resolved, shapes)
+    return TextEncoderSource(str(files[0]), None, files[0].parent, IDEOGRAM4_TRAITS, config, {"text_encoder": reader})
 
 
 def find_tree(text: str, revision: str | None, expected: str, wanted: Sequence[str] = hub.NEEDED) -> Path:
@@ -203,39 +244,98 @@ def origin(folder: Path) -> tuple[str, str | None]:
     return hub.origin(folder) or (POCKET if folder == WEIGHTS else str(folder), None)
 
 
-def _open_tree(folder: Path) -> Source:
-    traits = read_traits(folder)
+@dataclass(frozen=True)
+class Companions:
+    """What a build needs of a checkpoint beside its own weights: `location` as `open_source` takes it, `folder` on this disk.
+
+    `config` is None without a transformer/config.json.
+    """
+
+    location: str
+    folder: Path
+    traits: Traits
+    config: TransformerConfig | None
+
+
+@dataclass(frozen=True)
+class _Table:
+    """What the headers of a transformer's files say; `problems` is what is wrong already, `shared` if the other one is in them too."""
+
+    files: tuple[Path, ...]
+    named: layouts.Named
+    problems: list[str]
+    metadata: Mapping[str, str]
+    shared: bool
+
+
+def _where(files: Sequence[Path]) -> str:
+    return str(files[0] if len(files) == 1 else files[0].parent)
+
+
+def _read_table(files: tuple[Path, ...], builds: bool) -> _Table:
+    """Of files with one transformer."""
+    stored, where = places.read_headers(files), _where(files)
+    return _table(files, stored, builds, prefixes.single(stored.tensors, where))
+
+
+def _table(files: tuple[Path, ...], stored: places.Stored, builds: bool, prefix: str, other: str | None = None) -> _Table:
+    """Raises SourceError: they hold a build where none is wanted."""
+    named = layouts.named(stored, _where(files), prefix, other)
+    if not builds:
+        layouts.refuse_builds(named.tensors, _where(files))
+    return _Table(files, named, stored.problems, stored.metadata, other is not None)
+
+
+def _read_files(first: Path, second: Path | None, builds: bool) -> dict[Branch, _Table]:
+    """Of two files, of which the second may be found by its name, or of one with both transformers."""
+    if first.suffix.lower() == ".gguf":
+        raise SourceError(
+            f"{first} is a GGUF file, a build and no source; expected a checkpoint in FP8, bfloat16, float16, float32 or NF4"
+        )
+    stored = places.read_headers((first,))
+    both = prefixes.by_branch(prefixes.find(stored.tensors, str(first)), str(first))
+    if both is None:
+        table = _read_table((first,), builds)
+        return {"conditional": table, "unconditional": _read_table((second or _beside(first),), builds)}
+    if second is not None:
+        prefixes.single(stored.tensors, str(first))  # which says so
+    prefix, other = both["conditional"], both["unconditional"]
+    return {
+        "conditional": _table((first,), stored, builds, prefix, other),
+        "unconditional": _table((first,), stored, builds, other, prefix),
+    }
+
+
+def _beside(conditional: Path) -> Path:
+    try:
+        return pairs.other_branch(conditional)
+    except SourceError as error:
+        raise SourceError(
+            f"{error}: {conditional.name} is a single file; name the unconditional transformer's file too"
+        ) from None
+
+
+def _configs(folder: Path) -> dict[Branch, TransformerConfig]:
+    """The dimensions of a folder's transformers. Raises SourceError: there are none, or it holds a build."""
     paths = {branch: folder / COMPONENT_FOLDERS[branch] / "config.json" for branch in BRANCHES}
-    configs = {branch: dimensions.from_config(path, TransformerConfig) for branch, path in paths.items()}
-    files = {branch: places.in_tree(folder, branch) for branch in BRANCHES}
-    tables = {branch: _read_table(files[branch]) for branch in BRANCHES}
-    config, branches = _resolve(tables, configs, files, folder)
-    return Source(*origin(folder), folder, traits, config, branches)
+    if not paths["conditional"].is_file() and (folder / FILE_NAME).is_file():
+        raise SourceError(f"{folder} holds a build, which is no source; expected the checkpoint that it was made from")
+    return {branch: dimensions.from_config(path, TransformerConfig) for branch, path in paths.items()}
 
 
-def _open_files(conditional: Path, unconditional: Path, revision: str | None) -> Source:
-    _refuse_revision(revision, conditional)
-    files: dict[Branch, tuple[Path, ...]] = {"conditional": (conditional,), "unconditional": (unconditional,)}
-    tables = {branch: _read_table(files[branch]) for branch in BRANCHES}
-    configs = {branch: dimensions.from_shapes(tables[branch][0], files[branch][0]) for branch in BRANCHES}
-    config, branches = _resolve(tables, configs, files, conditional.parent)
-    return Source(str(conditional), None, conditional.parent, read_traits(conditional.parent), config, branches)
-
-
-_Table = tuple[dict[str, StoredTensor], list[str]]
-"""The stored tensors of a transformer, and what is wrong with them already."""
-
-
-def _read_table(files: tuple[Path, ...]) -> _Table:
-    stored, repeated = places.read_headers(files)
-    return layouts.without_prefix(stored, str(files[0] if len(files) == 1 else files[0].parent)), repeated
+def _from_files(tables: Mapping[Branch, _Table], rest: Companions | None) -> Source:
+    first = tables["conditional"].files[0]
+    if rest is not None and rest.config is not None:
+        configs = dict.fromkeys(BRANCHES, rest.config)
+    else:
+        configs = {branch: dimensions.from_shapes(table.named.tensors, table.files[0]) for branch, table in tables.items()}
+    config, branches = _resolve(tables, configs, first.parent)
+    folder, traits = (first.parent, read_traits(first.parent)) if rest is None else (rest.folder, rest.traits)
+    return Source(str(first), None, folder, traits, config, branches)
 
 
 def _resolve(
-    tables: Mapping[Branch, _Table],
-    configs: Mapping[Branch, TransformerConfig],
-    files: Mapping[Branch, tuple[Path, ...]],
-    where: Path,
+    tables: Mapping[Branch, _Table], configs: Mapping[Branch, TransformerConfig], where: Path
 ) -> tuple[TransformerConfig, dict[PartName, BranchReader]]:
     config = configs["conditional"]
     if configs["unconditional"] != config:
@@ -245,10 +345,10 @@ def _resolve(
     problems: list[str] = []
     branches: dict[PartName, BranchReader] = {}
     shapes = component(config).shapes
-    for branch, (stored, repeated) in tables.items():
-        resolved = layouts.resolve(stored, config)
-        problems += [f"{branch}: {problem}" for problem in (*repeated, *resolved.problems)]
-        branches[branch] = BranchReader(files[branch], resolved, shapes)
+    for branch, table in tables.items():
+        resolved = layouts.resolve(table.named, config)
+        problems += [f"{branch}: {problem}" for problem in (*table.problems, *resolved.problems)]
+        branches[branch] = BranchReader(table.files, resolved, shapes)
     _require_whole(problems, str(where))
     return config, branches
 

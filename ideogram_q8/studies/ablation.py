@@ -38,7 +38,7 @@ from ideogram_q8.measure import metrics
 from ideogram_q8.measure.metrics import finite_psnr
 from ideogram_q8.measure.statistics import INTERVALS, measured
 from ideogram_q8.model.architecture import BRANCHES, PartName, TransformerConfig, linears
-from ideogram_q8.policies.auto import fit, measure
+from ideogram_q8.policies.auto import fit, measure, naive_budget
 from ideogram_q8.policies.convrot import convrot
 from ideogram_q8.policies.measurement import check_statistics, decibels, recipe_errors, stored_bytes
 from ideogram_q8.policies.paper import ALPHA, paper, proportional
@@ -144,7 +144,7 @@ def recipes(statistics: Statistics, source: Source, device: str = "cpu") -> list
         *(paper(statistics, source, None, n, f"protected-{n}") for n in protects),
         *methods,
         convrot(source.config),
-        fit(groups, source, stored_bytes(naive, source)),
+        fit(groups, source, naive_budget(source)),
         *fitted,
     ]
 

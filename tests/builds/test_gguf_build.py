@@ -157,8 +157,12 @@ def test_what_names_do_not_tell_is_asked_for(tmp_path):
         other_branch(tmp_path / "ideogram4-Q8_0.gguf")
     with pytest.raises(ArtifactError, match="is the unconditional one by its name; name the conditional one's file first"):
         other_branch(tmp_path / "ideogram4_uncond-Q4_0.gguf")
+    (tmp_path / "nowhere").mkdir()
+    (tmp_path / "nowhere" / "x.gguf").touch()
     with pytest.raises(ArtifactError, match=r"from names \(none\)"):
         other_branch(tmp_path / "nowhere" / "x.gguf")
+    with pytest.raises(ArtifactError, match=r"there is no file .*gone\.gguf; check the path"):
+        other_branch(tmp_path / "gone.gguf")
 
 
 def test_swapped_files_that_say_what_they_are_are_refused(built):

@@ -10,7 +10,7 @@ from ideogram_q8.builds.conversion import convert
 from ideogram_q8.builds.quantization import quantize
 from ideogram_q8.errors import RequestError
 from ideogram_q8.model.architecture import BRANCHES
-from ideogram_q8.policies.auto import auto, fit, measure
+from ideogram_q8.policies.auto import auto, fit, measure, naive_budget
 from ideogram_q8.policies.measurement import recipe_errors, stored_bytes
 from ideogram_q8.policies.paper import paper
 from ideogram_q8.recipes import Recipe, choose
@@ -35,6 +35,11 @@ def statistics(source):
 @pytest.fixture(scope="module")
 def groups(source, statistics):
     return measure(statistics, source)
+
+
+@pytest.fixture(scope="module")
+def with_weight_only(source, statistics):
+    return measure(statistics, source, weight_only=True)
 
 
 def summed(recipe, statistics, source) -> float:
@@ -67,15 +72,16 @@ def test_the_default_budget_is_the_size_of_the_papers_recipe(source, statistics,
     assert stored_bytes(auto(statistics, source), source) <= budget
 
 
-def test_the_least_budget_is_named_and_works(source, statistics, groups):
+@pytest.mark.parametrize("weight_only", [False, True])
+def test_the_least_budget_is_named_and_works(source, groups, with_weight_only, weight_only):
+    groups = with_weight_only if weight_only else groups
     with pytest.raises(RequestError, match=r"a budget of 0\.001 GB is too small: int8 takes 0\.0\d+ GB at least") as refusal:
         fit(groups, source, 1_000_000)
     least = round(float(str(refusal.value).split()[-4]) * 1e9)
     recipe = fit(groups, source, least + 10_000)  # the message rounds to six digits
-    assert {plan.scheme for part in recipe.parts.values() for plan in part.layers if "layers" in plan.linear} <= {
-        "w8a8",
-        "w8a16",
-    }
+    plans = [plan for part in recipe.parts.values() for plan in part.layers if "layers" in plan.linear]
+    assert {plan.scheme for plan in plans if not plan.linear.endswith("adaln_modulation")} == {"w8a8"}
+    assert {plan.scheme for plan in plans if plan.linear.endswith("adaln_modulation")} == {"w8a16" if weight_only else "bf16"}
 
 
 def test_outliers_are_treated_and_the_reason_says_what_was_compared(source, statistics, groups):
@@ -97,11 +103,26 @@ def test_reasons_hold_the_measured_error(source, statistics, groups):
                 assert f": {decibels:.1f} dB; plain" in plan.reason
 
 
-def test_weight_only_is_for_modulation_alone(source, groups):
-    recipe = fit(groups, source, stored_bytes(choose("int8", source.config), source))
+def test_weight_only_is_for_those_who_ask(source, statistics, groups):
+    """ComfyUI computes such Linears as W8A8."""
+    naive = stored_bytes(choose("int8", source.config), source)
+    for budget in (naive, naive + 300_000):
+        schemes = {plan.scheme for part in fit(groups, source, budget).parts.values() for plan in part.layers}
+        assert schemes <= {"w8a8", "bf16"}
+    asked = auto(statistics, source, naive, weight_only=True)
+    assert any(plan.scheme == "w8a16" for part in asked.parts.values() for plan in part.layers)
+
+
+def test_weight_only_is_for_modulation_alone(source, with_weight_only):
+    recipe = fit(with_weight_only, source, stored_bytes(choose("int8", source.config), source))
     weight_only = {plan.linear for part in recipe.parts.values() for plan in part.layers if plan.scheme == "w8a16"}
     assert weight_only
     assert all(name.endswith("adaln_modulation") for name in weight_only)
+
+
+def test_the_naive_budget_has_room_for_markers_of_rotation_and_no_more(source):
+    naive = stored_bytes(choose("int8", source.config), source)
+    assert 0 < naive_budget(source) - naive < 100 * len(choose("int8", source.config).parts["conditional"].layers) * 2
 
 
 def test_the_recipe_is_one_that_quantize_takes(source, groups, tmp_path):
@@ -115,7 +136,7 @@ def test_the_recipe_is_one_that_quantize_takes(source, groups, tmp_path):
 
 def test_without_rotation_it_can_be_a_diffusers_folder(source, statistics, tmp_path):
     """And what is left to choose from is the same: it is a budgeted recipe like the other, only not better."""
-    naive = stored_bytes(choose("int8", source.config), source)
+    naive = naive_budget(source)
     free, plain = auto(statistics, source, naive), auto(statistics, source, naive, rotate=False)
     assert any(plan.rotation for part in free.parts.values() for plan in part.layers)
     assert not any(plan.rotation or "rotated" in plan.reason for part in plain.parts.values() for plan in part.layers)

@@ -32,10 +32,33 @@ def test_what_does_not_work_is_said_plainly() -> None:
     plain, gguf = opened(manifest(FOLDER)), opened(dataclasses.replace(manifest(FOLDER), scheme="q4_k_m", variant="q4_k_m"))
     assert plain == {"Ideogram Q8": "yes", "ComfyUI": "yes", "stable-diffusion.cpp": "yes", "diffusers": "no"}
     assert gguf == {"Ideogram Q8": "yes", "stable-diffusion.cpp": "yes", "ComfyUI": "no", "diffusers": "no", "llama.cpp": "no"}
-    assert opened(with_layers(layer("layers.0.adaln_modulation", "w8a16", "one row")))["stable-diffusion.cpp"] == "partly"
+    weight_only = opened(with_layers(layer("layers.0.adaln_modulation", "w8a16", "one row")))
+    assert (weight_only["stable-diffusion.cpp"], weight_only["ComfyUI"]) == ("partly", "partly")
     rotated = card_of(with_layers(layer("layers.0.attention.o", "w8a8", "outliers", rotation=256)))
     assert "torchao has no rotation" in rotated and "convert FOLDER --to diffusers" not in rotated
     assert "convert FOLDER --to diffusers" in card_of(manifest(FOLDER))
+
+
+def test_what_was_run_is_said_with_its_version() -> None:
+    gguf = dataclasses.replace(manifest(FOLDER), scheme="q4_k_m", variant="q4_k_m")
+    shards = tuple(dataclasses.replace(file, path=f"{file.path}-{i}") for file in gguf.files for i in range(2))
+    split = dataclasses.replace(gguf, files=shards)
+    said = {
+        scheme: {row.tool: row for row in tool_rows(build, recipe_of(build))}
+        for scheme, build in (("int8", manifest(FOLDER)), ("gguf", gguf), ("split", split))
+    }
+    for scheme, tool, words in (
+        ("int8", "ComfyUI", "0.33 was run"),
+        ("int8", "stable-diffusion.cpp", "needs a build with leejet's ggml"),
+        ("int8", "stable-diffusion.cpp", "its timestep embedding differs from Ideogram's"),
+        ("gguf", "stable-diffusion.cpp", "master-898 and 97d2990 were run"),
+        ("gguf", "stable-diffusion.cpp", "the fidelity measured here does not hold there"),
+        ("gguf", "ComfyUI", "`--architecture ideogram`"),
+        ("split", "stable-diffusion.cpp", "it reads one file a transformer"),
+    ):
+        assert words in said[scheme][tool].how
+    assert said["split"]["stable-diffusion.cpp"].opens == "no" and said["gguf"]["stable-diffusion.cpp"].opens == "yes"
+    assert not any("not run" in row.how for rows in said.values() for row in rows.values())
 
 
 def test_a_folder_is_opened_by_diffusers_and_by_nothing_else() -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from ideogram_q8.builds.layout import file_name
 from ideogram_q8.errors import RequestError
+from ideogram_q8.model.schemes import PRESETS
 from ideogram_q8.recipes import Recipe, choose
 from ideogram_q8.recipes.rules import apply_rules, parse
 from tests.synthetic import TINY
@@ -49,3 +51,19 @@ def test_a_rule_is_a_pattern_and_a_type(text):
 def test_rules_that_fit_nothing_are_refused(scheme, rule, message):
     with pytest.raises(RequestError, match=message):
         apply_rules(choose(scheme, TINY), [parse(rule)], TINY)
+
+
+@pytest.mark.parametrize("scheme", PRESETS)
+@pytest.mark.parametrize("kind", ["f32", "f16", "bf16"])
+def test_a_file_is_not_named_after_a_preset_of_which_nothing_is_left(scheme, kind):
+    recipe = apply_rules(choose(scheme, TINY), [("layers.*", kind)], TINY)
+    assert (recipe.scheme, recipe.variant) == ("mixed", "mixed-rules")
+    assert file_name(recipe.scheme, "conditional") == "ideogram4-MIXED.gguf"
+    recipe.check(TINY)
+
+
+def test_a_file_of_which_most_is_the_presets_keeps_its_name():
+    rules = [("layers.*.attention.o", "f16"), ("layers.*.adaln_modulation", "f32"), ("*_proj", "f32")]
+    assert apply_rules(choose("q4_k_s", TINY), rules, TINY).variant == "q4_k_s-rules"
+    same = apply_rules(choose("q8_0", TINY), [("layers.*.attention.*", "q8_0")], TINY)
+    assert same.scheme == "q8_0"

@@ -124,6 +124,28 @@ def test_hostile_json_costs_little_memory(tmp_path, header):
         tracemalloc.stop()
 
 
+@pytest.mark.parametrize("length", [5_000_000, 20_000_000])
+def test_a_header_may_be_long_where_its_metadata_are(tmp_path, length):
+    path = tmp_path / "x"
+    path.write_bytes(save(SMALL, {"workflow": '[{"id":1,"pos":[0,0]},' * (length // 22)}))
+    assert len(read_header(path).metadata["workflow"]) > length - 22
+    assert set(read_header(path).tensors) == set(SMALL)
+
+
+@pytest.mark.parametrize("piece", [b"[],", b'{"a":0},', b"0,", b'"",'])
+def test_a_long_header_of_many_values_costs_little_memory(tmp_path, piece):
+    header = b"[" + piece * (20_000_000 // len(piece)) + b"0]"
+    path = tmp_path / "x"
+    path.write_bytes(len(header).to_bytes(8, "little") + header)
+    tracemalloc.start()
+    try:
+        with pytest.raises(SourceError, match="its header lists more than"):
+            read_header(path)
+        assert tracemalloc.get_traced_memory()[1] < 3 * len(header)
+    finally:
+        tracemalloc.stop()
+
+
 def test_too_many_tensors(tmp_path):
     entry = {"dtype": "U8", "shape": [0], "data_offsets": [0, 0]}
     header = json.dumps({str(i): entry for i in range(TENSOR_LIMIT + 1)}).encode()

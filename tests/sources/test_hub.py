@@ -139,9 +139,30 @@ def test_what_is_no_repository(name):
     assert not hub.is_repository(name)
 
 
-def test_a_snapshot_in_the_cache_is_recorded_as_its_repository():
-    assert hub.origin(Path(f"/home/me/hub/models--org--a-b/snapshots/{COMMIT}")) == ("org/a-b", COMMIT)
+@pytest.fixture
+def cache(tmp_path, monkeypatch) -> Path:
+    folder = tmp_path / "hub"
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(folder))
+    return folder
+
+
+def test_a_snapshot_in_the_cache_is_recorded_as_its_repository(cache):
+    assert hub.origin(cache / "models--org--a-b" / "snapshots" / COMMIT) == ("org/a-b", COMMIT)
     assert hub.origin(Path("/home/me/models/ideogram-4-fp8")) is None
+
+
+def test_a_snapshot_in_another_cache_is_the_folder_that_it_is(cache, tmp_path):
+    """By the repository's name it would not be found again."""
+    folder = write_source(tmp_path / "other" / "models--org--a-b" / "snapshots" / COMMIT)
+    assert hub.origin(folder) is None
+    record = open_source(folder).record()
+    assert (record.location, record.revision) == (str(folder), None)
+
+
+def test_a_cache_behind_a_link_is_the_same_cache(cache, tmp_path):
+    (tmp_path / "link").symlink_to(cache, target_is_directory=True)
+    folder = write_source(cache / "models--org--a-b" / "snapshots" / COMMIT)
+    assert hub.origin(tmp_path / "link" / folder.relative_to(cache)) == ("org/a-b", COMMIT)
 
 
 # ---- caches that cannot be written, tokens that are not taken, proxies ----

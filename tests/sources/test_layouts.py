@@ -129,6 +129,69 @@ def test_one_scale_for_all_rows_as_comfyui_has_it(tmp_path):
     assert torch.equal(scale, torch.full((768,), 0.01))
 
 
+def comfy(tensors: Tensors, marker: str | None, *, one: bool = False, legacy: bool = False, inputs: bool = False) -> Tensors:
+    """The official FP8 tensors as ComfyUI and its neighbours write them."""
+    scale, of_inputs = (".scale_weight", ".scale_input") if legacy else (".weight_scale", ".input_scale")
+    found = {name: value for name, value in tensors.items() if not name.endswith("_scale")}
+    for linear in linears(TINY):
+        values = tensors[f"{linear.name}.weight_scale"]
+        found[f"{linear.name}{scale}"] = values.amax() if one else values
+        if inputs:
+            found[f"{linear.name}{of_inputs}"] = torch.tensor(0.5)
+        if marker is not None:
+            found[f"{linear.name}.comfy_quant"] = text_tensor(marker)
+    return found | ({"scaled_fp8": torch.zeros(2, dtype=torch.float8_e4m3fn)} if legacy else {})
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"marker": '{"format": "float8_e4m3fn"}', "one": True, "inputs": True},
+        {"marker": '{"format": "float8_e4m3fn", "params": {}}', "one": True},
+        {"marker": '{"format": "float8_e4m3fn", "full_precision_matrix_mult": true}', "one": True},
+        {"marker": '{"format": "float8_e4m3fn_rowwise"}'},
+        {"marker": '{"format": "float8_e4m3fn_rowwise", "params": {}}', "inputs": True},
+        {"marker": None, "inputs": True},
+        {"marker": None, "one": True, "legacy": True},
+        {"marker": None, "one": True, "legacy": True, "inputs": True},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("prefix", ["", "model.diffusion_model.", "transformer."])
+def test_neighbouring_layouts_of_fp8_mean_the_same(tmp_path, options, prefix):
+    def convert(tensors: Tensors) -> Tensors:
+        return {prefix + name: value for name, value in comfy(tensors, **options).items()}
+
+    source, tensors = open_source(write_source(tmp_path / "s", convert=convert)), fp8_tensors(TINY, 0)
+    if options.get("one"):
+        tensors |= {
+            name: torch.full_like(value, value.amax().item()) for name, value in tensors.items() if name.endswith("_scale")
+        }
+    assert_reads(source, official(tensors))
+
+
+@pytest.mark.parametrize(
+    ("marker", "message"),
+    [
+        ('{"format": "float8_e4m3fn", "params": {"group": 3}}', "comfy_quant is .* expected the format float8_e4m3fn with"),
+        ('{"format": "float8_e4m3fn", "transposed": true}', "comfy_quant is .* expected the format float8_e4m3fn with"),
+        ('{"format": "int8_tensorwise"}', "is F8_E4M3, and marked as int8_tensorwise"),
+        ('{"no": "format"}', "expected a JSON object with a format"),
+    ],
+)
+def test_markers_that_mean_something_else_are_problems(tmp_path, marker, message):
+    with pytest.raises(SourceError, match=message):
+        open_source(write_source(tmp_path / "s", convert=lambda tensors: comfy(tensors, marker)))
+
+
+def test_a_former_name_beside_todays_is_refused(tmp_path):
+    def convert(tensors: Tensors) -> Tensors:
+        return tensors | {"layers.0.attention.o.scale_weight": torch.tensor(1.0)}
+
+    with pytest.raises(SourceError, match="has both layers.0.attention.o.weight_scale and its former name"):
+        open_source(write_source(tmp_path / "s", convert=convert))
+
+
 def test_a_column_of_scales_is_read_as_scales(tmp_path):
     def convert(tensors: Tensors) -> Tensors:
         return {name: value[:, None] if name.endswith("_scale") else value for name, value in tensors.items()}

@@ -24,13 +24,14 @@ from ideogram_q8.recipes import Recipe
 from ideogram_q8.recipes.folding import Folding
 from ideogram_q8.recipes.importance import Importance
 from ideogram_q8.sources import Checkpoint
+from ideogram_q8.sources.pairs import MODEL_TYPES
 
 _PIECE = 1 << 20
 """Elements of a tensor that are read, computed and written together on a CPU: what fits in its cache."""
 _PIECE_ELSEWHERE = 1 << 24
 """The same on a card, where a search is some 3,500 launches whatever the piece: as many as `numerics.ggml` encodes at a time."""
 _HALF_MAX = 65504.0
-_MODEL_TYPES: Mapping[PartName, str] = {"conditional": "ideogram4_cond", "unconditional": "ideogram4_uncond"}
+_MODEL_TYPES: Mapping[PartName, str] = {branch: said for said, branch in MODEL_TYPES.items()}
 """What Comfy-Org's files say, and musubi-tuner reads."""
 _NO_SHA256 = "0" * 64
 """Stands in the header for the source's sha256 until that is known."""

@@ -1,8 +1,8 @@
-"""Which programs open a build's files, by the format's documented rules, and what does not work, said plainly. Pure.
+"""Which programs open a build's files: what was run with them, by version, and what does not work, said plainly. Pure.
 
-The rules were read from the programs' sources: ComfyUI 0.24 (comfy/utils.py, comfy/ops.py, comfy/quant_ops.py), stable-diffusion.cpp
-(src/model_io/safetensors_io.cpp, docs/ideogram4.md), diffusers 0.42 (loaders/single_file_model.py), ComfyUI-GGUF (loader.py and its pull
-requests 455 and 460).
+What was run, all on a CPU (December 2026): ComfyUI 0.33.0 with comfy-kitchen 0.2.31 and 0.2.40 on single files of INT8, plain and rotated,
+of full width; ComfyUI-GGUF's main and its open pull requests' change; stable-diffusion.cpp master-898 (in the PyPI wheel inferna 0.7.0) and
+97d2990, on all GGUF schemes and on INT8; diffusers 0.42 with torchao 0.18. molbal's fork of ComfyUI-GGUF was read.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from ideogram_q8.formats.manifest import Manifest
 from ideogram_q8.model.schemes import INT8
 from ideogram_q8.recipes import Recipe
 
-_NOT_RUN = "by its documented rules; not run here"
+_SD_CPP = "master-898 and 97d2990 were run: `--diffusion-model` and `--uncond-diffusion-model`"
+_SD_CPP_TIME = "its timestep embedding differs from Ideogram's, so the fidelity measured here does not hold there"
+"""Frequencies over half instead of half - 1 (ideogram4.hpp, ggml's timestep_embedding): the embedding differs by 42 % at t = 0.6."""
 
 
 class ToolRow(NamedTuple):
@@ -33,18 +35,26 @@ def tool_rows(manifest: Manifest, recipe: Recipe) -> list[ToolRow]:
     """One for each program that people ask for."""
     own = ToolRow("Ideogram Q8", "yes", "`python -m ideogram_q8 generate`, and the app")
     if manifest.scheme != INT8:
-        return [own, *_GGUF]
+        return [own, *_gguf(manifest)]
     return [own, *(_FOLDER if is_folder(manifest) else _single(recipe))]
 
 
-_GGUF = (
-    ToolRow("stable-diffusion.cpp", "yes", f"`--diffusion-model` and `--uncond-diffusion-model`, {_NOT_RUN}"),
-    ToolRow(
-        "ComfyUI", "no", "ComfyUI-GGUF's releases do not know Ideogram 4; its open pull requests 455 and 460 know `ideogram4`"
-    ),
-    ToolRow("diffusers", "no", "`Ideogram4Transformer2DModel` cannot be loaded from a single file; take an int8 folder"),
-    ToolRow("llama.cpp", "no", "these are not language models"),
-)
+def _gguf(manifest: Manifest) -> tuple[ToolRow, ...]:
+    split = len(manifest.files) > len({file.branch for file in manifest.files})
+    refused = "it reads one file a transformer: quantize again without `--split-size`"
+    return (
+        ToolRow("stable-diffusion.cpp", "no" if split else "yes", refused if split else f"{_SD_CPP}; {_SD_CPP_TIME}"),
+        ToolRow(
+            "ComfyUI",
+            "no",
+            "ComfyUI-GGUF's main refuses `ideogram4`; with the one-word change of its open pull requests 455 and 460 it was run and loads "
+            "these; molbal's fork knows `ideogram`: quantize with `--architecture ideogram`",
+        ),
+        ToolRow("diffusers", "no", "`Ideogram4Transformer2DModel` cannot be loaded from a single file; take an int8 folder"),
+        ToolRow("llama.cpp", "no", "these are not language models"),
+    )
+
+
 _FOLDER = (
     ToolRow("diffusers", "yes", "0.42 with torchao 0.18, see below; one transformer at a time"),
     ToolRow(
@@ -57,20 +67,23 @@ _FOLDER = (
 
 
 def _single(recipe: Recipe) -> tuple[ToolRow, ...]:
-    return (
-        ToolRow("ComfyUI", "yes", f"0.24 and later, two nodes *Load Diffusion Model*, {_NOT_RUN}"),
-        ToolRow("stable-diffusion.cpp", "yes" if not recipe.has_weight_only else "partly", _sd_cpp(recipe)),
-        ToolRow("diffusers", "no", _diffusers(recipe)),
-    )
-
-
-def _sd_cpp(recipe: Recipe) -> str:
+    """Weight-only Linears have a marker that both programs pass over (ComfyUI 0.33: comfy/ops.py)."""
+    opens = "partly" if recipe.has_weight_only else "yes"
     partly = (
-        "Linears stored as int8 weights only run with int8 activations there, which these were not made for; "
+        "Linears stored as int8 weights only are computed with int8 activations there, which these were not made for; "
         if recipe.has_weight_only
         else ""
     )
-    return f"{partly}`--diffusion-model` and `--uncond-diffusion-model`, {_NOT_RUN}"
+    needed = "needs a build with leejet's ggml, as his releases are: builds on upstream ggml refuse INT8"
+    return (
+        ToolRow("ComfyUI", opens, f"{partly}0.33 was run, two nodes *Load Diffusion Model*"),
+        ToolRow(
+            "stable-diffusion.cpp",
+            opens,
+            f"{partly}{needed}; `--diffusion-model` and `--uncond-diffusion-model`; {_SD_CPP_TIME}",
+        ),
+        ToolRow("diffusers", "no", _diffusers(recipe)),
+    )
 
 
 def _diffusers(recipe: Recipe) -> str:

@@ -17,8 +17,10 @@ from diffusers import AutoencoderKLFlux2, Ideogram4Transformer2DModel
 from transformers import PreTrainedTokenizerBase, Qwen3VLTextModel
 
 from ideogram_q8.builds import Artifact
+from ideogram_q8.builds.encoder_file import EncoderFile
 from ideogram_q8.builds.gguf_build import GgufBuild
 from ideogram_q8.builds.opening import Build, open_text_encoder_build, open_weights, origin
+from ideogram_q8.builds.source_weights import SourceWeights
 from ideogram_q8.errors import ResourceError
 from ideogram_q8.formats.manifest import identity, variant_name
 from ideogram_q8.machine.devices import ATTENTIONS, AUTO, COMPUTES
@@ -33,7 +35,6 @@ from ideogram_q8.runtime.kernels.choosing import table
 from ideogram_q8.runtime.kernels.choosing.trials import try_programs
 from ideogram_q8.runtime.layers.packed import GgmlLinear, Int8Linear
 from ideogram_q8.runtime.loading.networks import (
-    SourceWeights,
     WeightReader,
     build_text_encoder,
     build_transformer,
@@ -73,7 +74,7 @@ class Model:
     tokenizer: PreTrainedTokenizerBase
     schemes: Mapping[Branch, Mapping[str, str]] = field(repr=False)
     """As `inventory.schemes`."""
-    text_encoder_build: Artifact | GgufBuild | None = None
+    text_encoder_build: Artifact | GgufBuild | EncoderFile | None = None
     """Where the text encoder comes from; None is the checkpoint."""
     compute: str = COMPUTES[0]
     """One of COMPUTES, what Linears in ggml's blocks compute in; the first where there are none."""
@@ -239,7 +240,7 @@ def load(
     plan: Plan | None = None,
     size: tuple[int, int] | None = None,
 ) -> Model:
-    """Loads `pocket`, a source folder or Hub id (variant fp8), an artifact folder, GGUF files, or what is open already.
+    """Loads `pocket`, a source folder or Hub id (variant fp8, bf16, ...), an artifact folder, GGUF files, or what is open already.
 
     Args:
         location, unconditional, source, revision: as `open_weights` takes them, where the location is not open already.
@@ -260,7 +261,7 @@ def load(
         opened = location
     if isinstance(opened, Source):
         config, made_from, folder = opened.config, opened.location, opened.folder
-        variant, digests, blocks = "fp8", list(opened.record().files.values()), False
+        variant, digests, blocks = opened.variant, list(opened.record().files.values()), False
         readers: Mapping[Branch, WeightReader] = {branch: SourceWeights(opened.branch(branch)) for branch in BRANCHES}
     else:
         build = opened.weights if isinstance(opened, Build) else opened
@@ -278,7 +279,8 @@ def load(
     usage.keep_off_main_memory(place)
     plan = plan or find_plan(AUTO, opened, size, place, dtype, compute, attention)
     streamed = () if plan is None else plan.streamed
-    weights = usage.weight_bytes([path for branch in BRANCHES if branch not in streamed for path in readers[branch].files])
+    files = dict.fromkeys(path for branch in BRANCHES if branch not in streamed for path in readers[branch].files)
+    weights = usage.weight_bytes(files)
     usage.check(weights, usage.room(place), f"variant {variant}", place)
     homes = {branch: torch.device("cpu") if branch in streamed else place for branch in BRANCHES}
     model = Model(

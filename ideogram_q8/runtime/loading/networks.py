@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, Qwen3VLConfig, Qwen3VLTextModel
 
-from ideogram_q8.builds.packed import Fp8Weight, GgmlWeight, Nf4Weight, Packed
+from ideogram_q8.builds.packed import GgmlWeight, Packed
 from ideogram_q8.errors import ArtifactError, IdeogramQ8Error, SourceError
 from ideogram_q8.formats.text import read_json
 from ideogram_q8.machine.devices import COMPUTES
@@ -36,7 +35,6 @@ from ideogram_q8.model.components import LANGUAGE_MODEL, TextEncoderConfig
 from ideogram_q8.numerics import ggml
 from ideogram_q8.runtime.layers.fusing import adjoin_block
 from ideogram_q8.runtime.layers.packed import GgmlLinear, for_int8_compute, from_packed
-from ideogram_q8.sources import BranchReader
 
 
 class WeightReader(Protocol):
@@ -51,31 +49,6 @@ class WeightReader(Protocol):
     def read(self, name: str) -> torch.Tensor: ...
 
     def packed(self, name: str) -> Packed | None: ...
-
-
-@dataclass(frozen=True)
-class SourceWeights:
-    """A source's branch or text encoder, its e4m3 and NF4 Linears handed out as they are stored."""
-
-    reader: BranchReader
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        return self.reader.files
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return self.reader.names
-
-    def read(self, name: str) -> torch.Tensor:
-        return self.reader.read(name)
-
-    def packed(self, name: str) -> Packed | None:
-        stored = self.reader.read_fp8(f"{name}.weight")
-        if stored is not None:
-            return Fp8Weight(*stored)
-        stored = self.reader.read_nf4(f"{name}.weight")
-        return None if stored is None else Nf4Weight(*stored)
 
 
 class NotLoaded(nn.Module):

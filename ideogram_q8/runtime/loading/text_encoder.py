@@ -9,10 +9,12 @@ import torch
 from transformers import PreTrainedTokenizerBase, Qwen3VLTextModel
 
 from ideogram_q8.builds import Artifact
+from ideogram_q8.builds.encoder_file import EncoderFile
 from ideogram_q8.builds.gguf_build import GgufBuild
+from ideogram_q8.builds.source_weights import SourceWeights
 from ideogram_q8.machine.devices import COMPUTES
 from ideogram_q8.model.components import LANGUAGE_MODEL, TextEncoderConfig
-from ideogram_q8.runtime.loading.networks import SourceWeights, WeightReader, build_text_encoder, load_tokenizer
+from ideogram_q8.runtime.loading.networks import WeightReader, build_text_encoder, load_tokenizer
 from ideogram_q8.runtime.memory import usage
 from ideogram_q8.sources import TextEncoderSource, open_text_encoder
 
@@ -26,7 +28,9 @@ class TextEncoder:
     config: TextEncoderConfig
 
 
-def encoder_weights(folder: Path, build: Artifact | GgufBuild | None = None) -> tuple[WeightReader, TextEncoderConfig]:
+def encoder_weights(
+    folder: Path, build: Artifact | GgufBuild | EncoderFile | None = None
+) -> tuple[WeightReader, TextEncoderConfig]:
     """The weights and dimensions of a build, or of the checkpoint in `folder`. Raises SourceError."""
     if build is not None:
         return build.branch("text_encoder"), build.text_encoder_config
@@ -39,7 +43,7 @@ def load_text_encoder(
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
     *,
-    build: Artifact | GgufBuild | None = None,
+    build: Artifact | GgufBuild | EncoderFile | None = None,
     compute: str = COMPUTES[0],
 ) -> TextEncoder:
     """Loads the text encoder of a checkpoint, or a build of it with the checkpoint's tokenizer.

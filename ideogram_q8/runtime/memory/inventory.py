@@ -40,16 +40,9 @@ def schemes(opened: Source | Artifact | GgufBuild) -> dict[Branch, dict[str, str
     """The scheme of each Linear, by branch and official name."""
     if isinstance(opened, Artifact):
         return {branch: {plan.linear: plan.scheme for plan in opened.recipe.parts[branch].layers} for branch in BRANCHES}
-    if isinstance(opened, GgufBuild):
-        names = [linear.name for linear in linears(opened.transformer_config)]
-        return {branch: {name: opened.branch(branch).scheme(name) for name in names} for branch in BRANCHES}
-    names = [linear.name for linear in linears(opened.config)]
-    found: dict[Branch, dict[str, str]] = {}
-    for branch in BRANCHES:
-        layout = opened.branch(branch).layout
-        stored = "fp8" if "F8_E4M3" in layout else "nf4" if "NF4" in layout else "bf16"
-        found[branch] = dict.fromkeys(names, stored)
-    return found
+    config = opened.transformer_config if isinstance(opened, GgufBuild) else opened.config
+    names = [linear.name for linear in linears(config)]
+    return {branch: {name: opened.branch(branch).scheme(name) for name in names} for branch in BRANCHES}
 
 
 def vae_channels(config: Any) -> tuple[int, int]:

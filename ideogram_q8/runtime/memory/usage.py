@@ -68,9 +68,10 @@ HOST_RESERVED = 1_000_000_000
 
 
 def weight_bytes(files: Iterable[Path], prefix: str = "", dtype: torch.dtype | None = None) -> int:
-    """Tensor data in `files`, of names with a prefix: exact for safetensors (from the header), the file's size for others.
+    """Tensor data in `files`: exact for safetensors (from the header), the file's size for others.
 
     Args:
+        prefix: of the names that count; "model." may stand before it.
         dtype: what 16-bit floats of safetensors become when they are loaded; None leaves them as they are.
 
     Raises:
@@ -87,7 +88,7 @@ def _file_bytes(path: Path, prefix: str, widened: float) -> int:
         tensors = read_header(path).tensors.values()
     except (OSError, SourceError) as error:
         raise ArtifactError(f"{path}: not a readable weight file ({error})") from error
-    found = (tensor for tensor in tensors if tensor.name.startswith(prefix))
+    found = (tensor for tensor in tensors if tensor.name.startswith((prefix, f"model.{prefix}")))
     return sum(int(tensor.nbytes * (widened if tensor.dtype in _HALVES else 1)) for tensor in found)
 
 

@@ -85,7 +85,7 @@ def open_head(folder: Path) -> Head:
     values = read_json(folder / "config.json")
     if not isinstance(values, dict) or values.get("_class_name") != "Ideogram4PromptEnhancerHead":
         raise SourceError(f"{folder / 'config.json'} is not of an Ideogram4PromptEnhancerHead; expected what {REPOSITORY} has")
-    tensors, _ = read_headers(tuple(sorted(folder.glob("*.safetensors"))))
+    tensors = read_headers(tuple(sorted(folder.glob("*.safetensors")))).tensors
     weight = tensors.get(_WEIGHT)
     expected = values.get("vocab_size"), values.get("hidden_size")
     if set(tensors) != {_WEIGHT} or weight is None or weight.shape != expected or weight.dtype not in ("F32", "F16", "BF16"):

@@ -11,10 +11,11 @@ from pathlib import Path
 
 from ideogram_q8.builds.gguf_build import is_gguf, open_transformers
 from ideogram_q8.builds.reader import read_manifest
-from ideogram_q8.model.architecture import BRANCHES, Branch, TransformerConfig
+from ideogram_q8.model.architecture import BRANCHES, IDEOGRAM4_TRAITS, Branch, TransformerConfig
 from ideogram_q8.recipes import Recipe, choose
 from ideogram_q8.runtime.memory import budget, inventory, usage
 from ideogram_q8.runtime.memory.budget import Networks
+from ideogram_q8.sources import Companions, open_source
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ def fit(base: Networks, variant: str, given: str | None, size: tuple[int, int], 
 
     Args:
         base: the networks of the source itself.
-        variant: a name of `variants.VARIANT_NAMES`, or of an artifact with its manifest, or of GGUF files, at `given`.
+        variant: a name of `variants.VARIANT_NAMES`, or of an artifact with its manifest, or of single files, at `given`.
         available: bytes of the device.
     """
     networks = dataclasses.replace(base, schemes=_schemes(base, variant, given))
@@ -73,5 +74,8 @@ def _schemes_of_files(location: str, config: TransformerConfig) -> Mapping[Branc
     path = Path(location)
     if is_gguf(path):
         return inventory.schemes(open_transformers(path, config=config))
+    if path.is_file():
+        rest = Companions("", path.parent, IDEOGRAM4_TRAITS, config)
+        return inventory.schemes(open_source(path, rest=rest, builds=True))
     parts = Recipe.from_value(read_manifest(path).recipe).parts  # which is here before the weights are
     return {branch: {plan.linear: plan.scheme for plan in parts[branch].layers} for branch in BRANCHES}

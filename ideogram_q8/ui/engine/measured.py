@@ -9,6 +9,7 @@ from pathlib import Path
 from ideogram_q8.builds.reader import read_manifest
 from ideogram_q8.builds.variants import Variant
 from ideogram_q8.errors import ArtifactError
+from ideogram_q8.formats import file_kinds
 from ideogram_q8.formats.manifest import identity
 from ideogram_q8.formats.report import FILE_NAME, Measured, Report, VariantReport
 
@@ -29,11 +30,11 @@ class Figures:
 def read_report(path: Path) -> Report:
     """Raises ArtifactError: there is none, it is too large, or not of the known form."""
     try:
-        with open(path, "rb") as file:
+        with file_kinds.open_regular(path) as file:
             data = file.read(MAX_REPORT_BYTES + 1)
         if len(data) > MAX_REPORT_BYTES:
             raise ArtifactError(f"more than {MAX_REPORT_BYTES} bytes")
-        return Report.from_json(data.decode("utf-8"))
+        return Report.from_json(data.decode("utf-8-sig"))
     except (OSError, UnicodeDecodeError, ArtifactError) as error:
         raise ArtifactError(f"{path}: {error}; expected the report.json that `evaluate` wrote") from error
 

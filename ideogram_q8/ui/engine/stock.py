@@ -78,7 +78,7 @@ class Stock:
         if variant == "fp8":
             return self._source, None
         found = self._built(variant, emit) if given is None else str(given.location or given.described_in)
-        knows_its_source = not is_gguf(found) and not self._is_on_the_hub
+        knows_its_source = not Path(found).is_file() and not self._is_on_the_hub
         return found, None if knows_its_source else self._source
 
     def _there(self, name: str) -> Variant | None:
@@ -131,11 +131,11 @@ def source_of(artifacts: Sequence[Path | str]) -> str:
 
 
 def _manifests(artifact: Path | str) -> list[Manifest]:
-    """Manifests of a folder or of a build on the Hub; none for a GGUF file, and none where the Hub gives nothing now."""
+    """Manifests of a folder or of a build on the Hub; none for a file, and none where the Hub gives nothing now."""
     path = Path(artifact).expanduser()
     place = None if path.exists() else hub.parse(str(artifact))
     if place is None:
-        return [] if is_gguf(path) else [open_artifact(path).manifest]
+        return [] if is_gguf(path) or path.is_file() else [open_artifact(path).manifest]
     try:
         return [build.manifest for build in find(place)]
     except hub.Unavailable:

@@ -256,7 +256,10 @@ def _filled(studio: Studio, form: RequestForm, metadata: dict[str, Any], variant
         fields = (metadata[name] for name in ("caption", "seed", "preset", "width", "height"))
         request = Request(*fields)
         request.check(studio.traits)
-        known = any(found.name == variant for found in studio.variants())
+        offered = studio.variants()
+        original = {found.title.lower(): found.name for found in offered if found.name == "fp8"}  # "bf16", if it is stored so
+        variant = original.get(variant, variant)
+        known = any(found.name == variant for found in offered)
         if not known:
             gr.Warning(
                 f"It was made with {html.escape(variant)}, which is not offered here; another variant paints another picture"

@@ -69,7 +69,7 @@ def all_types() -> Recipe:
 
 def test_all_types_stand_in_one_file(source, tmp_path):
     quantize(source, all_types(), tmp_path / "out")
-    tensors = {tensor.name: tensor for tensor in opened(tmp_path / "out", "q4_k_s", "conditional").tensors}
+    tensors = {tensor.name: tensor for tensor in opened(tmp_path / "out", "mixed", "conditional").tensors}
     for plan in all_types().parts["conditional"].layers:
         tensor, values = tensors[f"{plan.linear}.weight"], source.branch("conditional").read(f"{plan.linear}.weight")
         assert tensor.tensor_type.name.lower() == plan.scheme

@@ -132,7 +132,7 @@ def test_a_torn_line_of_the_journal_is_done_again(source, built, tmp_path):
 
 def test_a_run_stopped_before_the_last_rename_is_gone_on_with(source, built, tmp_path):
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Path, "rename", interrupted)
+        patch.setattr("ideogram_q8.builds.folder._replace", interrupted)
         quantize(source, choose("int8", source.config), tmp_path / "out")
     manifest = quantize(source, choose("int8", source.config), tmp_path / "out", on_progress=pytest.fail)
     assert manifest == open_artifact(built["int8"]).manifest

@@ -9,13 +9,14 @@ import torch
 from torch.nn import functional
 
 from ideogram_q8.builds.packed import Nf4Weight
+from ideogram_q8.builds.source_weights import SourceWeights
 from ideogram_q8.numerics import nf4
 from ideogram_q8.runtime.kernels import nf4_linear
 from ideogram_q8.runtime.kernels.choosing import scratch, workspace
 from ideogram_q8.runtime.kernels.linear import nf4 as kernel
 from ideogram_q8.runtime.layers import fusing
 from ideogram_q8.runtime.layers.packed import Nf4Linear, from_packed
-from ideogram_q8.runtime.loading.networks import SourceWeights, build_transformer
+from ideogram_q8.runtime.loading.networks import build_transformer
 from ideogram_q8.runtime.memory import budget, inventory, usage
 from ideogram_q8.sources import open_source
 from tests import live_bytes
@@ -82,6 +83,7 @@ def test_a_checkpoint_stays_packed(tmp_path: Path) -> None:
     packed = Nf4Weight(w2.data, w2.absmax)
     assert torch.equal(values(packed), reader.read("layers.0.feed_forward.w2.weight").float())
     assert type(transformer.llm_cond_proj) is torch.nn.Linear  # its blocks go across rows
-    assert set(inventory.schemes(source)["conditional"].values()) == {"nf4"}
+    found = inventory.schemes(source)["conditional"]
+    assert {name for name, scheme in found.items() if scheme != "nf4"} == {"llm_cond_proj"} and found["llm_cond_proj"] == "bf16"
     linear = next(each for each in budget.linears(TINY) if each.name == "layers.0.feed_forward.w2")
     assert budget.linear_bytes(linear, "nf4", torch.float32) == usage.module_bytes(w2)

@@ -29,7 +29,7 @@ cpu = torch.device("cpu")
 torch.nn.functional.linear(torch.ones(2, 2), torch.ones(2, 2))
 held = usage.host_bytes()[2]
 usage.reset_peak(cpu)
-build = open_transformers(Path(sys.argv[1]), Path(sys.argv[1]))
+build = open_transformers(Path(sys.argv[1]), Path(sys.argv[1]), as_given=True)
 model = build_transformer(build.branch("conditional"), build.transformer_config, cpu, torch.bfloat16)
 print(usage.peak_bytes(cpu) - held)
 for tensor in (*model.parameters(), *model.buffers()):

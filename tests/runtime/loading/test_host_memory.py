@@ -36,6 +36,7 @@ from ideogram_q8.builds import layout
 from ideogram_q8.sources import open_source, open_text_encoder
 from ideogram_q8.runtime.layers import fusing
 from ideogram_q8.runtime.loading import networks
+from ideogram_q8.builds.source_weights import SourceWeights
 from ideogram_q8.runtime.memory import usage
 from ideogram_q8.recipes import choose
 
@@ -51,7 +52,7 @@ class KeepsNothing(TorchDispatchMode):
 
 def reader(kind, place):
     if kind == "fp8":
-        return networks.SourceWeights(open_source(place).branch("conditional"))
+        return SourceWeights(open_source(place, as_given=True).branch("conditional"))
     if kind == "int8":
         recipe = choose(kind, IDEOGRAM4)
         stored = layout.stored_tensors(IDEOGRAM4, recipe, "conditional")
@@ -62,7 +63,7 @@ def build(kind, place):
     if kind == "text_encoder":
         source = open_text_encoder(place)
         weights, config, of = source.branch("text_encoder"), source.config, networks.build_text_encoder
-        return lambda device: of(networks.SourceWeights(weights), config, device, torch.bfloat16)
+        return lambda device: of(SourceWeights(weights), config, device, torch.bfloat16)
     weights = reader(kind, place)
     return lambda device: networks.build_transformer(weights, IDEOGRAM4, device, torch.bfloat16)
 

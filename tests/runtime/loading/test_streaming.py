@@ -11,13 +11,14 @@ from torch import nn
 
 from ideogram_q8.builds.opening import open_weights
 from ideogram_q8.builds.quantization import quantize
+from ideogram_q8.builds.source_weights import SourceWeights
 from ideogram_q8.model.architecture import BRANCHES, Branch
 from ideogram_q8.recipes import choose
 from ideogram_q8.runtime.generation.sampling import Request, steps
 from ideogram_q8.runtime.layers import fusing
 from ideogram_q8.runtime.loading import streaming
 from ideogram_q8.runtime.loading.model import Model, load
-from ideogram_q8.runtime.loading.networks import SourceWeights, build_transformer
+from ideogram_q8.runtime.loading.networks import build_transformer
 from ideogram_q8.runtime.loading.streaming import STREAMED, BlockStream, HostLane, Source, fill, piece_sizes
 from ideogram_q8.runtime.memory import budget, usage
 from ideogram_q8.runtime.text.encoding import text_features

@@ -17,6 +17,7 @@ from ideogram_q8.builds.gguf_build import open_text_encoder as open_gguf
 from ideogram_q8.builds.gguf_text_encoder import stored_name
 from ideogram_q8.builds.gguf_tokenizer import tokenizer_values
 from ideogram_q8.builds.quantization import quantize
+from ideogram_q8.builds.source_weights import SourceWeights
 from ideogram_q8.errors import ArtifactError, SourceError
 from ideogram_q8.model.components import LANGUAGE_MODEL, component
 from ideogram_q8.numerics import ggml
@@ -24,7 +25,7 @@ from ideogram_q8.pocket import WEIGHTS
 from ideogram_q8.recipes import Part, Recipe, choose
 from ideogram_q8.runtime.generation.sampling import encode_caption
 from ideogram_q8.runtime.loading.model import load
-from ideogram_q8.runtime.loading.networks import GgmlEmbedding, SourceWeights, build_text_encoder
+from ideogram_q8.runtime.loading.networks import GgmlEmbedding, build_text_encoder
 from ideogram_q8.sources import TextEncoderSource, open_text_encoder
 from tests.gguf_files import TYPES, write_gguf
 from tests.text_encoders import TINY_ENCODER, write_text_encoder
