@@ -32,6 +32,7 @@ from ideogram_q8.architecture import (
 from ideogram_q8.devices import ATTENTIONS, AUTO, COMPUTES
 from ideogram_q8.errors import RequestError
 from ideogram_q8.generation.decoding import strip_values
+from ideogram_q8.kernels import cpu
 from ideogram_q8.kernels.scratch import attention_scratch_bytes, scratch_bytes
 from ideogram_q8.loading.streaming import SLOTS, STREAMED
 from ideogram_q8.memory.usage import Activations
@@ -301,8 +302,16 @@ def _product_peak(networks: Networks, kind: str, scheme: str, tokens: int, devic
 
 
 def decode_activation_bytes(channels: tuple[int, int], size: tuple[int, int], dtype: torch.dtype, device: str) -> int:
-    """`decoding.run_decoder` in the first layer of the last block: its input and two maps, beside a strip's own input and output."""
+    """`decoding.run_decoder` at the picture's full size: the larger of two layers, with what their strips take.
+
+    In the first layer of the last block its input and two maps, beside a strip's own input and output. On a CPU also in the layer before,
+    which enlarges: its input, a quarter as large, and its output, beside a strip's input and both as oneDNN lays them out.
+    """
     before, after = channels
-    pixels = size[0] * size[1]
-    strip = min(strip_values(device), after * pixels)
-    return (before + 2 * after) * pixels * dtype.itemsize + strip * (4 + 2 * dtype.itemsize)
+    pixels, item = size[0] * size[1], dtype.itemsize
+    most = strip_values(device)
+    last = (before + 2 * after) * pixels * item + min(most, after * pixels) * (4 + 2 * item)
+    if device != "cpu":
+        return last
+    strip = min(pixels, most // before)
+    return max(last, before * pixels * item * 5 // 4 + strip * (before + 2 * cpu.convolved_channels(before)) * item)
