@@ -258,8 +258,8 @@ def _block_peak(networks: Networks, tokens: int, device: str) -> int:
     activations; each product has its input, its output and what its kernel needs meanwhile.
     """
     config, item = networks.config, networks.dtype.itemsize
-    # the residual, q k v, and one of them normalized and turned; a CPU normalizes halves in float32
-    placing = tokens * config.hidden_size * (4 * item + max(2 * item, 8 if device == "cpu" else 0))
+    # the residual, q k v, and one of them normalized and turned; a CPU normalizes halves in float32, in three maps
+    placing = tokens * config.hidden_size * (4 * item + (12 if device == "cpu" and item < 4 else 2 * item))
     attending = 5 * tokens * config.hidden_size * item  # the residual, q k v, and what becomes of them
     if networks.attention == "int8":
         attending += attention_scratch_bytes(tokens, config.num_attention_heads, config.attention_head_dim, device)
@@ -290,7 +290,7 @@ def _product_peak(networks: Networks, kind: str, scheme: str, tokens: int, devic
 
     match kind:
         case "attention.qkv":
-            return 4 * stream + product(hidden if apart else 3 * hidden, hidden, before=True)  # the residual, q k v
+            return 4 * stream + product(3 * hidden, hidden, before=True)  # the residual, q k v
         case "attention.o":
             return 3 * stream + product(hidden, hidden, before=False)
         case "feed_forward.w2" if int8 and (in_pieces or device != "cpu"):
