@@ -33,6 +33,8 @@ from ideogram_q8.ui.measured import figures, read_report
 from ideogram_q8.variants import Variant
 from tests.synthetic import TINY
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[1]
 
 CPU = torch.device("cpu")

@@ -14,6 +14,8 @@ from ideogram_q8.loading.model import load
 from ideogram_q8.quantization import quantize
 from ideogram_q8.recipe import choose
 
+pytestmark = pytest.mark.slow
+
 STATUS = Path("/proc/self/status")
 SWITCHES, SETTLED = 50, 8
 """A model of the pocket has 10 MB: one that stays behind at each switch would double what is resident."""

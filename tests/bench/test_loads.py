@@ -14,6 +14,8 @@ from ideogram_q8.errors import ArtifactError
 from ideogram_q8.memory import usage
 from tests.synthetic import TINY, write_source
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 SETTINGS = LoadSettings("float32", 2, 0, 0)
 

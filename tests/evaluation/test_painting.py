@@ -18,6 +18,8 @@ from ideogram_q8.generation.sampling import Request, generate
 from ideogram_q8.loading.model import load
 from ideogram_q8.png import read_metadata
 
+pytestmark = pytest.mark.slow
+
 REQUESTS = tuple(Request("a red star on a blue background", seed, "turbo-12", 64, 80) for seed in (1, 2))
 
 

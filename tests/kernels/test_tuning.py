@@ -23,6 +23,8 @@ from ideogram_q8.loading.model import load
 from ideogram_q8.memory import inventory
 from tests.synthetic import TINY
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 EXACT = BACKENDS[-1]
 

@@ -12,6 +12,8 @@ from ideogram_q8.evaluation import ocr
 from ideogram_q8.loading.model import Model, load
 from ideogram_q8.pocket import WEIGHTS, data, measure, model
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def pocket() -> Model:

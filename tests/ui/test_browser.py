@@ -65,11 +65,13 @@ def test_what_went_wrong_stays_in_the_tab(page: Page) -> None:
 
 
 def test_who_waits_is_told_how_long_the_line_is(browser: Browser, page: Page, server: Server) -> None:
+    other = browser.new_context()
+    second = visit(other, server)  # both are there before either paints: to load a page may take longer than a small picture
     fill(page, "#q8-steps input[type=number]", 200)
+    for side in ("Width", "Height"):
+        fill(page, f"input[type=number][aria-label*='{side}']", 512)  # minutes, of which closing the page spares all but a step
     page.click("#q8-generate")
     expect(page.locator("#q8-generate-status")).to_contain_text("of 200", timeout=WAIT)
-    other = browser.new_context()
-    second = visit(other, server)
     second.click("#q8-generate")
     expect(second.locator("#q8-generate-status")).to_contain_text("Waiting: 1 before you", timeout=WAIT)
     second.click("#q8-generate-cancel")

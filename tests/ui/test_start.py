@@ -6,8 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.ui.conftest import ROOT
 from tests.ui.start import start
+
+pytestmark = pytest.mark.slow
 
 WAITS = (
     "torch._C",
