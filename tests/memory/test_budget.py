@@ -100,7 +100,7 @@ VARIANTS = [("fp8", "bf16", "sdpa"), ("int8", "bf16", "sdpa"), ("q4_k_s", "bf16"
 VARIANTS += [("int8", "bf16", "int8")]
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize(("text_tokens", "grid"), [(40, (8, 8)), (40, (16, 16)), (300, (24, 16))])
 @pytest.mark.parametrize(("variant", "compute", "attention"), VARIANTS)
 def test_a_step_peaks_where_it_was_predicted(
