@@ -10,6 +10,7 @@ What this module does not know: tokens (the length limit in tokens belongs to th
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, NoReturn
@@ -58,6 +59,9 @@ _ELEMENTS = {
     "obj": _Keys(("type", "bbox", "desc", "color_palette"), _PALETTE | {"bbox"}),
     "text": _Keys(("type", "bbox", "text", "desc", "color_palette"), _PALETTE | {"bbox"}),
 }
+_LEVELS = 100
+_BRACKETS = re.compile(r"[\[\]{}]")
+_STRINGS_OF_JSON = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _STRINGS = ("aesthetics", "lighting", "photo", "medium", "art_style", "text", "desc")
 
 
@@ -68,6 +72,7 @@ def parse(text: str) -> dict[str, object]:
         CaptionError: too long, not JSON, not an object, a key twice, NaN or infinity, or nested beyond reason.
     """
     _check_length(text)
+    _check_depth(text)
     try:
         value = json.loads(text.lstrip("\ufeff"), object_pairs_hook=_unique, parse_constant=_refuse_constant)
     except json.JSONDecodeError as error:
@@ -75,13 +80,24 @@ def parse(text: str) -> dict[str, object]:
             f"caption is not valid JSON at line {error.lineno}, column {error.colno}: {error.msg}; "
             "correct it, or write a plain sentence that does not start with a brace"
         ) from None
-    except RecursionError:
-        raise CaptionError("caption is nested too deeply; a caption has five levels") from None
     except ValueError:  # Python's own limit on the digits of an integer
         raise CaptionError(f"caption holds a number with too many digits; boxes go from 0 to {BOX_LIMIT}") from None
     if not isinstance(value, dict):
         raise CaptionError(f"caption is {_shown(value)}; expected a JSON object with compositional_deconstruction")
     return value
+
+
+def _check_depth(text: str) -> None:
+    """Refuses text before it is parsed: from Python 3.12 on the parser takes thousands of levels, and what reads its value does not.
+
+    Raises:
+        CaptionError: more than _LEVELS brackets are open at once.
+    """
+    depth = 0
+    for bracket in _BRACKETS.findall(_STRINGS_OF_JSON.sub("", text)):
+        depth += 1 if bracket in "[{" else -1
+        if depth > _LEVELS:
+            raise CaptionError("caption is nested too deeply; a caption has five levels")
 
 
 def lint(caption: object) -> list[Issue]:
