@@ -31,7 +31,7 @@ getfile = inspect.getfile
 import_gradio()
 assert inspect.getfile is getfile
 from ideogram_q8.ui.page import build_page
-build_page(app.open_studio(app.parse(["--outputs", sys.argv[1]])))
+build_page(app.open_studio(app.parse(["--device", "cpu", "--outputs", sys.argv[1]])))
 print([name for name in {WAITS} if name in sys.modules])
 """
 USE_TORCH = """
