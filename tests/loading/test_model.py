@@ -29,6 +29,8 @@ from ideogram_q8.quantization import quantize
 from ideogram_q8.recipe import choose
 from tests.stock import stock_pipeline, stock_transformer
 
+pytestmark = pytest.mark.slow
+
 LAYERS = {"int8": Int8Linear, "q8_0": GgmlLinear, "q4_k_s": GgmlLinear}
 PLAIN = '{"high_level_description":"a red star","compositional_deconstruction":{"background":"","elements":[]}}'
 

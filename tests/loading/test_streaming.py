@@ -25,6 +25,8 @@ from ideogram_q8.recipe import choose
 from ideogram_q8.text.encoding import text_features
 from tests import live_bytes
 
+pytestmark = pytest.mark.slow
+
 REQUEST = Request("a red star", 3, "turbo-12", 64, 64)
 
 

@@ -100,6 +100,7 @@ VARIANTS = [("fp8", "bf16", "sdpa"), ("int8", "bf16", "sdpa"), ("q4_k_s", "bf16"
 VARIANTS += [("int8", "bf16", "int8")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize(("text_tokens", "grid"), [(40, (8, 8)), (40, (16, 16)), (300, (24, 16))])
 @pytest.mark.parametrize(("variant", "compute", "attention"), VARIANTS)
@@ -144,6 +145,7 @@ def test_it_is_predicted_for_processors_with_vnni_and_without(
     assert abs((weights + predicted) / (weights + measured) - 1) < 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("words", [10, 60, 200])
 def test_encoding_peaks_where_it_was_predicted(words: int, dtype: torch.dtype) -> None:
