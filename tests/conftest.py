@@ -59,8 +59,9 @@ def built(source: Source, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if CHROMIUM.exists():
-        return
     for item in items:
-        if item.get_closest_marker("browser"):
+        in_a_browser = item.get_closest_marker("browser") is not None
+        if not in_a_browser and item.get_closest_marker("slow") is None:
+            item.add_marker(pytest.mark.fast)
+        if in_a_browser and not CHROMIUM.exists():
             item.add_marker(pytest.mark.skip(reason=f"{CHROMIUM} does not exist: apt-get install chromium"))

@@ -33,6 +33,8 @@ from ideogram_q8.sources import open_source, open_text_encoder
 from ideogram_q8.ui.engine.measured import figures, read_report
 from tests.synthetic import TINY
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[1]
 
 CPU = torch.device("cpu")

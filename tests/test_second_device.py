@@ -28,6 +28,8 @@ from tests.calibration.test_run import CAPTIONS, JOB, shortened
 from tests.policies.example import statistics_of
 from tests.second_device import second_device
 
+pytestmark = pytest.mark.slow
+
 SPIKY = {"layers.0.feed_forward.w2": 300.0}
 
 

@@ -14,6 +14,8 @@ from ideogram_q8.runtime.generation.sampling import Request, steps
 from ideogram_q8.runtime.loading.model import load
 from ideogram_q8.sources import open_source
 
+pytestmark = pytest.mark.slow
+
 STATUS = Path("/proc/self/status")
 SWITCHES, SETTLED = 50, 8
 """A model of the pocket has 10 MB: one that stays behind at each switch would double what is resident."""

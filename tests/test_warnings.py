@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import warnings
 
 import pytest
 from tqdm import tqdm
@@ -31,3 +32,28 @@ def test_a_warning_is_a_line_of_its_own_above_the_bar(
         assert line == "warning: int8 linear: slow; \\x1b[2J refused"
     log.warning("after")
     assert "after" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("category", [DeprecationWarning, FutureWarning, ResourceWarning, UserWarning])
+@pytest.mark.parametrize(
+    ("module", "is_ours"),
+    [
+        ("ideogram_q8", True),
+        ("ideogram_q8.ui.page", True),
+        ("ideogram_q8.publishing.push", True),
+        ("app", True),
+        ("tests.ui.conftest", True),
+        ("diffusers.models.embeddings", False),
+        ("apprise", False),
+        ("publisher", False),
+    ],
+)
+def test_a_warning_fails_a_test_where_the_code_is_ours(module: str, is_ours: bool, category: type[Warning]) -> None:
+    """What other people's next release deprecates among themselves is listed at the end, and breaks nothing."""
+    with warnings.catch_warnings(record=True) as seen:
+        try:
+            warnings.warn_explicit("old", category, "file.py", 1, module)
+        except category:
+            assert is_ours and not seen
+        else:
+            assert not is_ours and len(seen) == 1

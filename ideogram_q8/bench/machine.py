@@ -93,6 +93,7 @@ def machine(device: torch.device) -> Machine:
     cuda = device.type == "cuda"
     properties = torch.cuda.get_device_properties(device) if cuda else None
     versions = {name: found for name in _PACKAGES if (found := _version(name)) is not None}
+    versions["torch"] = torch.__version__  # with its build, which the metadata of PyPI's wheels leave out
     return Machine(
         device=device.type,
         name=computer.here.processor() if properties is None else properties.name,

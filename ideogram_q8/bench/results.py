@@ -218,7 +218,7 @@ _KINDS: dict[str, type[LinearResult] | type[DenoiseResult] | type[LoadResult]] =
 
 def now() -> str:
     """The time in UTC, to the second."""
-    return dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds")
+    return dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
 
 
 def to_json(result: object) -> str:

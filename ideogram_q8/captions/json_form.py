@@ -10,6 +10,7 @@ What this module does not know: tokens (the length limit in tokens belongs to th
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, NoReturn
@@ -58,6 +59,10 @@ _ELEMENTS = {
     "obj": _Keys(("type", "bbox", "desc", "color_palette"), _PALETTE | {"bbox"}),
     "text": _Keys(("type", "bbox", "text", "desc", "color_palette"), _PALETTE | {"bbox"}),
 }
+_LEVELS = 100
+_BRACKETS = re.compile(r"[\[\]{}]")
+_STRINGS_OF_JSON = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)', re.DOTALL)
+"""Strings, of which the last one may lack its end: so each character is looked at once."""
 _STRINGS = ("aesthetics", "lighting", "photo", "medium", "art_style", "text", "desc")
 
 
@@ -89,13 +94,18 @@ def decode(text: str, start: int | None = None, *, strict: bool = True) -> tuple
     """
     decoder = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse_constant, strict=strict)
     try:
-        return (decoder.decode(text), len(text)) if start is None else decoder.raw_decode(text, start)
+        if start is None:
+            _check_depth(text)
+            return decoder.decode(text), len(text)
+        value, end = decoder.raw_decode(text, start)
     except json.JSONDecodeError:
         raise
     except RecursionError:
         raise CaptionError("caption is nested too deeply; a caption has five levels") from None
     except ValueError:  # Python's own limit on the digits of an integer
         raise CaptionError(f"caption holds a number with too many digits; boxes go from 0 to {BOX_LIMIT}") from None
+    _check_depth(text[start:end])
+    return value, end
 
 
 def not_json(error: json.JSONDecodeError) -> CaptionError:
@@ -104,6 +114,19 @@ def not_json(error: json.JSONDecodeError) -> CaptionError:
         f"caption is not valid JSON at line {error.lineno}, column {error.colno}: {error.msg}; "
         "correct it, or write a plain sentence that does not start with a brace"
     )
+
+
+def _check_depth(text: str) -> None:
+    """Refuses text before it is parsed: from Python 3.12 on the parser takes thousands of levels, and what reads its value does not.
+
+    Raises:
+        CaptionError: more than _LEVELS brackets are open at once.
+    """
+    depth = 0
+    for bracket in _BRACKETS.findall(_STRINGS_OF_JSON.sub("", text)):
+        depth += 1 if bracket in "[{" else -1
+        if depth > _LEVELS:
+            raise CaptionError("caption is nested too deeply; a caption has five levels")
 
 
 def lint(caption: object) -> list[Issue]:

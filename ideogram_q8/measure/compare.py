@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics as numbers
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -107,7 +107,7 @@ def assemble(whole: Whole) -> report.Report:
     return report.Report(
         format_version=report.FORMAT_VERSION,
         tool_version=whole.run.tool_version,
-        created=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         hardware=first.share.hardware,
         software=first.share.software,
         suite=whole.run.suite,

@@ -21,6 +21,8 @@ from ideogram_q8.runtime.memory import budget
 from tests.second_device import second_device
 from tests.synthetic import TINY
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 SETTINGS = DenoiseSettings(1, 128, 64, 8, 12, "float32", 1, 1, 100.0, None, 0, tuple(denoise.VARIANTS))
 

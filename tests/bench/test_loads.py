@@ -14,6 +14,8 @@ from ideogram_q8.runtime.memory import usage
 from ideogram_q8.sources import open_source
 from tests.synthetic import TINY, write_source
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 SETTINGS = LoadSettings("float32", 2, 0, 0)
 

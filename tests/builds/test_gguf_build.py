@@ -29,6 +29,8 @@ from ideogram_q8.sources import Source, open_companions, open_source
 from tests.gguf_files import TYPES, write_branch, write_gguf
 from tests.synthetic import TINY, WIDE_HEAD, write_source
 
+pytestmark = pytest.mark.slow
+
 PLAIN = '{"high_level_description":"a red star","compositional_deconstruction":{"background":"","elements":[]}}'
 MIXED = tuple(TYPES)
 NAMES = ("ideogram4-Q8_0.gguf", "ideogram4_uncond-Q8_0.gguf")

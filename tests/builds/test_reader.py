@@ -220,6 +220,7 @@ def test_a_huge_manifest_is_not_read_to_its_end(copy, monkeypatch):
     assert "manifest.json is longer than a manifest can be" in refusal(copy)
 
 
+@pytest.mark.slow
 @given(data=st.data())
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_damaged_bytes_are_refused_or_read(copy, data):

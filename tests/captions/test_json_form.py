@@ -168,6 +168,8 @@ def test_a_refusal_names_the_first_fault_and_counts_the_others():
         ('{"a": ' + "9" * 5000 + "}", "a number with too many digits"),
         ('{"a":' * 6000 + "1" + "}" * 2000, "nested too deeply"),
         ('{"a": ' + "[" * 30_000, "nested too deeply"),
+        ('{"a":' * 4000 + "1" + "}" * 4000, "nested too deeply"),
+        ('{"a": "' + "[" * 3000 + '", "b": 1', "not valid JSON"),
         ("x" * 40_000, "40000 characters; expected at most 32768"),
         ("{}", "the key compositional_deconstruction is missing"),
         ("a \udcff b", "surrogate"),

@@ -18,6 +18,8 @@ from ideogram_q8.measure.places import open_places
 from ideogram_q8.runtime.generation.sampling import Request, generate
 from ideogram_q8.runtime.loading.model import load
 
+pytestmark = pytest.mark.slow
+
 REQUESTS = tuple(Request("a red star on a blue background", seed, "turbo-12", 64, 80) for seed in (1, 2))
 
 

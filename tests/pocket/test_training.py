@@ -12,6 +12,8 @@ from ideogram_q8.runtime.loading.networks import load_vae
 from ideogram_q8.sources import open_source
 from ideogram_q8.training import model, muon, runner, train
 
+pytestmark = pytest.mark.slow
+
 TINY = replace(train.Settings(), scenes=256, batch=4, dit_steps=6, decoder_steps=6, uncond_steps=2, decoder_batch=4)
 
 

@@ -13,6 +13,8 @@ from ideogram_q8.runtime.loading.model import Model, load
 from ideogram_q8.sources import open_source
 from ideogram_q8.training import measure, model
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def pocket() -> Model:

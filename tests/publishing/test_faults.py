@@ -19,7 +19,7 @@ from tests.hub.scene import REPO, WEIGHTS, Scene, command, connected
 from tests.hub.server import Hub
 from tests.publishing.example import NAMES
 
-pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=")  # the client's own call of its HTTP library
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:Use 'content=")]  # the client's own call of its HTTP library
 ROOT = Path(__file__).resolve().parents[2]
 
 

@@ -18,7 +18,7 @@ from tests.hub.scene import REPO, command
 from tests.hub.server import Hub
 from tests.publishing.example import NAMES, manifest, report_of
 
-pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=")  # the client's own call of its HTTP library
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:Use 'content=")]  # the client's own call of its HTTP library
 SIDE = 38_730
 """Of a square int8 weight of 1.5 GB."""
 TOTAL = 3_000_000_000

@@ -40,7 +40,7 @@ from tests.hub.server import Hub
 from tests.hub.state import Account, Repository
 from tests.publishing.example import AGREEMENT, REPORT, manifest, report_of
 
-pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:Use 'content=")]
 SPACE = "someone/ideogram-q8"
 TEXTS = {"LICENSE.md": AGREEMENT, "Notice": "Ideogram 4 is provided under ..."}
 IDEOGRAM = SpaceBuild("someone/int8", "c" * 40, manifest("ideogram-ai/ideogram-4-fp8"), None, TEXTS)

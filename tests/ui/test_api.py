@@ -22,6 +22,8 @@ from tests.ui.conftest import ROOT, Server, serving
 from tests.ui.load import Client as Visitor
 from tests.ui.load import alive, load
 
+pytestmark = pytest.mark.slow
+
 CAPTION = "a yellow star on a blue background"
 WAIT = 300
 

@@ -32,7 +32,7 @@ from tests.publishing.example import report_of
 
 REQUEST = Request(to_caption("a red heart on a white background"), 3, "turbo-12", 64, 64)
 NAME = "int8-someone-pocket-int8"
-pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:Use 'content=")]
 
 
 @pytest.fixture(scope="module")

@@ -25,6 +25,8 @@ from ideogram_q8.ui.engine.studio import Studio
 from ideogram_q8.ui.parts import expanding
 from tests.heads import SHORT_MESSAGE, random_head, spelling_head
 
+pytestmark = pytest.mark.slow
+
 IDEA = Idea("a red star", 64, 64, 3)
 CAPTION = '{"high_level_description":"a red star","compositional_deconstruction":{"background":"blue","elements":[]}}'
 

@@ -9,12 +9,16 @@ import sys
 import weakref
 from pathlib import Path
 
+import pytest
+
 from ideogram_q8.captions import to_caption
 from ideogram_q8.runtime.generation.sampling import Request
 from ideogram_q8.runtime.kernels.choosing import workspace
 from ideogram_q8.ui.engine.streaming import Emit, stream
 from ideogram_q8.ui.engine.studio import Studio
 from tests.ui.leak import LARGEST_GROWTH
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
 

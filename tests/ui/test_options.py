@@ -21,6 +21,8 @@ from ideogram_q8.errors import RequestError
 from ideogram_q8.ui.page import Serving, serve
 from tests.ui.conftest import ROOT, serving
 
+pytestmark = pytest.mark.slow
+
 WAIT = 300
 
 

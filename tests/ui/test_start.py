@@ -6,8 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.ui.conftest import ROOT
 from tests.ui.start import start
+
+pytestmark = pytest.mark.slow
 
 WAITS = (
     "torch._C",
@@ -27,7 +31,7 @@ getfile = inspect.getfile
 import_gradio()
 assert inspect.getfile is getfile
 from ideogram_q8.ui.page import build_page
-build_page(app.open_studio(app.parse(["--outputs", sys.argv[1]])))
+build_page(app.open_studio(app.parse(["--device", "cpu", "--outputs", sys.argv[1]])))
 print([name for name in {WAITS} if name in sys.modules])
 """
 USE_TORCH = """

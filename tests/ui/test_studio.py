@@ -24,6 +24,8 @@ from ideogram_q8.ui.engine.events import Building, Loading, Painting, Picture
 from ideogram_q8.ui.engine.fitting import fit
 from ideogram_q8.ui.engine.studio import Studio
 
+pytestmark = pytest.mark.slow
+
 REQUEST = Request(to_caption("a red heart on a white background"), 3, "turbo-12", 64, 80)
 
 

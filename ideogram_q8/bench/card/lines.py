@@ -53,7 +53,7 @@ class Line:
 
 def now() -> str:
     """The time in UTC; no two runs begin in one microsecond."""
-    return dt.datetime.now(dt.timezone.utc).isoformat()
+    return dt.datetime.now(dt.UTC).isoformat()
 
 
 def append(path: Path, line: Line) -> None:

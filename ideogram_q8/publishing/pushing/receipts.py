@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 from ideogram_q8.errors import PublishError
@@ -76,7 +76,7 @@ def describe(hub: Hub, outcome: Outcome, tag: str | None, artifacts: Mapping[str
         collection=outcome.collection_url,
         artifacts=artifacts,
         files=outcome.files,
-        verified=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        verified=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
     )
 
 

@@ -37,6 +37,7 @@ from ideogram_q8.numerics import nf4
 from ideogram_q8.numerics.ggml import BLOCKS
 from ideogram_q8.runtime.generation.decoding import strip_values
 from ideogram_q8.runtime.kernels.choosing.scratch import attention_scratch_bytes, scratch_bytes
+from ideogram_q8.runtime.kernels.linear import cpu
 from ideogram_q8.runtime.loading.streaming import SLOTS, STREAMED
 from ideogram_q8.runtime.memory.usage import Activations
 
@@ -289,8 +290,8 @@ def _block_peak(networks: Networks, tokens: int, device: str) -> int:
     activations; each product has its input, its output and what its kernel needs meanwhile.
     """
     config, item = networks.config, networks.dtype.itemsize
-    # the residual, q k v, and one of them normalized and turned; a CPU normalizes halves in float32
-    placing = tokens * config.hidden_size * (4 * item + max(2 * item, 8 if device == "cpu" else 0))
+    # the residual, q k v, and one of them normalized and turned; a CPU normalizes halves in float32, in three maps
+    placing = tokens * config.hidden_size * (4 * item + (12 if device == "cpu" and item < 4 else 2 * item))
     attending = 5 * tokens * config.hidden_size * item  # the residual, q k v, and what becomes of them
     if networks.attention == "int8":
         attending += attention_scratch_bytes(tokens, config.num_attention_heads, config.attention_head_dim, device)
@@ -321,7 +322,8 @@ def _product_peak(networks: Networks, kind: str, scheme: str, tokens: int, devic
 
     match kind:
         case "attention.qkv":
-            return 4 * stream + product(hidden if apart else 3 * hidden, hidden, before=True)  # the residual, q k v
+            folded = int8 and device == "cpu"  # the norm, into a product that is one in any file
+            return 4 * stream + product(3 * hidden, hidden, before=not folded)  # the residual, q k v
         case "attention.o":
             return 3 * stream + product(hidden, hidden, before=False)
         case "feed_forward.w2" if int8 and (in_pieces or device != "cpu"):
@@ -333,8 +335,16 @@ def _product_peak(networks: Networks, kind: str, scheme: str, tokens: int, devic
 
 
 def decode_activation_bytes(channels: tuple[int, int], size: tuple[int, int], dtype: torch.dtype, device: str) -> int:
-    """`decoding.run_decoder` in the first layer of the last block: its input and two maps, beside a strip's own input and output."""
+    """`decoding.run_decoder` at the picture's full size: the larger of two layers, with what their strips take.
+
+    In the first layer of the last block its input and two maps, beside a strip's own input and output. On a CPU also in the layer before,
+    which enlarges: its input, a quarter as large, and its output, beside a strip's input and both as oneDNN lays them out.
+    """
     before, after = channels
-    pixels = size[0] * size[1]
-    strip = min(strip_values(device), after * pixels)
-    return (before + 2 * after) * pixels * dtype.itemsize + strip * (4 + 2 * dtype.itemsize)
+    pixels, item = size[0] * size[1], dtype.itemsize
+    most = strip_values(device)
+    last = (before + 2 * after) * pixels * item + min(most, after * pixels) * (4 + 2 * item)
+    if device != "cpu":
+        return last
+    strip = min(pixels, most // before)
+    return max(last, before * pixels * item * 5 // 4 + strip * (before + 2 * cpu.convolved_channels(before)) * item)

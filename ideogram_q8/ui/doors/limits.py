@@ -238,7 +238,7 @@ async def _read_first(receive: Receive, length: int | None, most: int) -> Receiv
         raise _Refused(413, f"the request has {length} bytes; expected at most {most}")
     try:
         body = await asyncio.wait_for(_whole(receive, most), _BODY_SECONDS)
-    except asyncio.TimeoutError:
+    except TimeoutError:
         raise _Refused(408, f"the request did not come within {_BODY_SECONDS:.0f} seconds") from None
     given = False
 

@@ -27,6 +27,8 @@ from ideogram_q8.sources import open_source
 from tests.quantizing import begin, files_of, resumed_bytes
 from tests.synthetic import TINY, write_source
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[3]
 
 

@@ -26,6 +26,8 @@ from ideogram_q8.runtime.loading.model import Model, load
 from ideogram_q8.runtime.memory import budget, usage
 from tests.stock import stock_pipeline
 
+pytestmark = pytest.mark.slow
+
 PLAIN = '{"high_level_description":"a red star on a blue background","compositional_deconstruction":{"background":"","elements":[]}}'
 CAPTIONS = [*(caption_text(scene) for scene in held_out_scenes(3)), PLAIN]
 

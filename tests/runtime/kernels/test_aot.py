@@ -13,6 +13,8 @@ pytest.importorskip("triton", reason="pip install triton (on Linux; tests/requir
 from ideogram_q8.runtime.kernels.linear import triton_ggml, triton_int8
 from tests.runtime.kernels import aot
 
+pytestmark = pytest.mark.slow
+
 MOST_INSTRUCTIONS_PER_IMMA = 2.5
 MOST_INSTRUCTIONS_IN_ATTENTION = 8
 """Beside each matrix instruction, which keeps a quarter of a GA10x processor's tensor cores busy for 16 of its cycles: half of them."""

@@ -25,6 +25,8 @@ from ideogram_q8.runtime.loading.model import load
 from ideogram_q8.runtime.memory import inventory
 from tests.synthetic import TINY
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 EXACT = BACKENDS[-1]
 

@@ -17,6 +17,8 @@ from ideogram_q8.builds import layout
 from ideogram_q8.model.architecture import IDEOGRAM4
 from ideogram_q8.recipes import choose
 
+pytestmark = pytest.mark.slow
+
 ONE_LAYER = dataclasses.replace(IDEOGRAM4, num_layers=1)
 PROGRAM = """
 import sys, torch

@@ -24,6 +24,8 @@ from ideogram_q8.recipes import choose
 from tests import full_size
 from tests.text_encoders import QWEN3_VL_8B
 
+pytestmark = pytest.mark.slow
+
 LIMIT = 3_000_000_000
 PROGRAM = """
 import sys, torch

@@ -29,6 +29,8 @@ from ideogram_q8.runtime.memory import budget, usage
 from ideogram_q8.sources import open_source
 from tests.stock import stock_pipeline, stock_transformer
 
+pytestmark = pytest.mark.slow
+
 LAYERS = {"int8": Int8Linear, "q8_0": GgmlLinear, "q4_k_s": GgmlLinear}
 PLAIN = '{"high_level_description":"a red star","compositional_deconstruction":{"background":"","elements":[]}}'
 

@@ -26,6 +26,8 @@ from ideogram_q8.sources import Source as Checkpoint
 from ideogram_q8.sources import open_source
 from tests import live_bytes
 
+pytestmark = pytest.mark.slow
+
 REQUEST = Request("a red star", 3, "turbo-12", 64, 64)
 
 

@@ -79,17 +79,18 @@ def test_headers_tell_what_is_loaded_of_an_artifact(int8_folder: Path) -> None:
 
 
 def step_peak(model: Model, text_tokens: int, grid: tuple[int, int]) -> int:
-    """Bytes that preparing both branches and one step take at most, with what kernels keep for expanded weights."""
-    latents, t = torch.randn(1, grid[0] * grid[1], 64), torch.linspace(0.0, 0.9, 48)
-    texts = {
-        "conditional": torch.zeros(text_tokens, 256, dtype=model.dtype),
-        "unconditional": torch.zeros(0, 256, dtype=model.dtype),
-    }
+    """Bytes that latents, a caption, preparing both branches and one step take at most, with what kernels keep for expanded weights."""
+    t = torch.linspace(0.0, 0.9, 48)
 
     def paint() -> None:
+        latents = torch.randn(1, grid[0] * grid[1], 64)
+        texts = {
+            "conditional": torch.zeros(text_tokens, 256, dtype=model.dtype),
+            "unconditional": torch.zeros(0, 256, dtype=model.dtype),
+        }
         denoisers = [Denoiser(model.branches[b], texts[b], grid, t, attention=model.attention) for b in BRANCHES]
-        for denoiser in denoisers:
-            denoiser.velocity(latents, 0)
+        velocities = [denoiser.velocity(latents, 0) for denoiser in denoisers]
+        assert len(velocities) == len(BRANCHES)
 
     workspace.release()
     with torch.no_grad():
@@ -101,14 +102,22 @@ VARIANTS = [("fp8", "bf16", "sdpa"), ("int8", "bf16", "sdpa"), ("q4_k_s", "bf16"
 VARIANTS += [("int8", "bf16", "int8")]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize(("text_tokens", "grid"), [(40, (8, 8)), (40, (16, 16)), (300, (24, 16))])
 @pytest.mark.parametrize(("variant", "compute", "attention"), VARIANTS)
 def test_a_step_peaks_where_it_was_predicted(
-    variant: str, compute: str, attention: str, folders: dict[str, Path], text_tokens: int, grid: tuple[int, int]
+    variant: str,
+    compute: str,
+    attention: str,
+    folders: dict[str, Path],
+    text_tokens: int,
+    grid: tuple[int, int],
+    dtype: torch.dtype,
 ) -> None:
     place = folders.get(variant, "pocket")
-    found = describe(open_weights(place), torch.float32, compute, attention)
-    measured = step_peak(load(place, compute=compute, attention=attention), text_tokens, grid)
+    found = describe(open_weights(place), dtype, compute, attention)
+    measured = step_peak(load(place, compute=compute, attention=attention, dtype=dtype), text_tokens, grid)
     size = grid[1] * 16, grid[0] * 16
     weights = sum(budget.branch_bytes(found, branch) for branch in BRANCHES) + found.vae_bytes
     predicted = budget.denoise_activation_bytes(found, size, text_tokens, "cpu")
@@ -138,6 +147,7 @@ def test_it_is_predicted_for_processors_with_vnni_and_without(
     assert abs((weights + predicted) / (weights + measured) - 1) < 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("words", [10, 60, 200])
 def test_encoding_peaks_where_it_was_predicted(words: int, dtype: torch.dtype) -> None:

@@ -33,6 +33,8 @@ from ideogram_q8.sources import open_source, open_text_encoder
 from tests.heads import SHORT_MESSAGE, random_head, spelling_head
 from tests.stock import stock_pipeline
 
+pytestmark = pytest.mark.slow
+
 IDEA = Idea("a red star", 64, 64, 5)
 CAPTION = '{"high_level_description":"a red star","compositional_deconstruction":{"background":"blue","elements":[]}}'
 

@@ -39,6 +39,8 @@ from tests.folded import Folded
 from tests.synthetic import TINY, float_tensors
 from tests.text_encoders import TINY_ENCODER, VALUES, write_text_encoder
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 POINTS = fold_points(TINY_ENCODER)
 IDS = torch.arange(12)[None]

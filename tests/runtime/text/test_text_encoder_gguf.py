@@ -30,6 +30,8 @@ from ideogram_q8.sources import TextEncoderSource, open_text_encoder
 from tests.gguf_files import TYPES, write_gguf
 from tests.text_encoders import TINY_ENCODER, write_text_encoder
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 CAPTION = '{"high_level_description":"a red star","compositional_deconstruction":{"background":"","elements":[]}}'
 FILE = "ideogram4-text-encoder-Q8_0.gguf"

@@ -49,7 +49,10 @@ def _int8_scratch(rows: int, outputs: int, inputs: int, dtype: torch.dtype, devi
     rows = min(rows, EXACT_ROWS if exact else cpu.ROWS)
     quantizing = rows * inputs * (1 + 8 + dtype.itemsize)  # codes; quotients, what is quantized, and it normalized in float32
     if not exact:
-        return max(quantizing, rows * inputs + rows * outputs * (8 + dtype.itemsize))
+        scaled = 8 + (
+            dtype.itemsize if dtype.itemsize < 4 else 0
+        )  # sums as int32 and as float32, which is also the output's dtype
+        return max(quantizing, rows * inputs + rows * outputs * scaled)
     tile = min(outputs, tiles.rows_of_a_tile(rows, outputs, inputs))
     operands = 4 * (rows + tile) * min(inputs, EXACT_WIDTH)
     return max(quantizing, rows * inputs + max(8 * rows * tile + operands, 12 * rows * tile))

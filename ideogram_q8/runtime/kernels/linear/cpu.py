@@ -17,8 +17,9 @@ from ideogram_q8.runtime.kernels.linear.prologue import Prologue
 ROWS = 256
 """Activations that go through prologue, quantizing, product and scaling together: what lies between stays in cache."""
 _CAPS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
-_WITHOUT_VNNI = frozenset({"SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE"})
-"""Values of oneDNN's cap below AVX512-VNNI (oneDNN, "CPU Dispatcher Control")."""
+_WITHOUT_AVX512 = frozenset({"SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2"})
+_WITHOUT_VNNI = _WITHOUT_AVX512 | {"AVX512_CORE"}
+"""Values of oneDNN's cap below AVX512 and below AVX512-VNNI (oneDNN, "CPU Dispatcher Control")."""
 
 
 def linear(
@@ -41,7 +42,17 @@ def refuses(device: str) -> str | None:
         return "needs AVX512-VNNI, which this CPU does not have"
     if not torch.backends.mkldnn.enabled:
         return "needs oneDNN, which is switched off"
-    for name in _CAPS:
-        if os.environ.get(name, "").upper() in _WITHOUT_VNNI:
-            return f"{name} is {os.environ[name]}, with which oneDNN saturates; remove it"
+    if cap := _cap(_WITHOUT_VNNI):
+        return f"{cap} is {os.environ[cap]}, with which oneDNN saturates; remove it"
     return None
+
+
+def convolved_channels(channels: int) -> int:
+    """Channels of a map that oneDNN convolves: it lays them out in blocks of a vector of float32, the last one filled up."""
+    block = 16 if torch.cpu._is_avx512_supported() and not _cap(_WITHOUT_AVX512) else 8
+    return -(-channels // block) * block
+
+
+def _cap(values: frozenset[str]) -> str | None:
+    """The environment variable that holds oneDNN to one of these instruction sets, or None."""
+    return next((name for name in _CAPS if os.environ.get(name, "").upper() in values), None)

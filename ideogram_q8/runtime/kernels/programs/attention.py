@@ -138,7 +138,7 @@ def attend(
             codes = tl.load(keys_at, mask=there[:, None], other=0)
             scores = tl.dot(own, codes.T, out_dtype=tl.int32).to(tl.float32)
             scores = scores * own_scale[:, None] * tl.load(scale_at, mask=there, other=0.0)[None, :]
-            scores = tl.where(there[None, :], scores, float("-inf"))
+            scores += tl.where(there, 0.0, float("-inf"))[None, :]  # one instruction with the product, the same bits
             value = tl.load(values_at, mask=there[:, None], other=0.0)
         now = tl.maximum(largest, tl.max(scores, 1))
         shrink = tl.exp2(largest - now)
