@@ -17,7 +17,7 @@ from ideogram_q8.errors import RequestError
 from ideogram_q8.formats.manifest import identity
 from ideogram_q8.formats.png import read_metadata
 from ideogram_q8.machine.devices import ATTENTIONS
-from ideogram_q8.measure.measurement import Job
+from ideogram_q8.measure.measurement import EvaluationJob
 from ideogram_q8.measure.places import open_places
 from ideogram_q8.model.schemes import title
 from ideogram_q8.runtime.generation import denoising
@@ -80,7 +80,7 @@ def test_a_candidate_is_another_variant_of_the_same_files(tmp_path: Path) -> Non
     first, second, named = open_places("pocket", [], ["pocket", "mine=pocket"])
     assert (first.name, second.name, named.name) == ("fp8", "fp8-int8-attention", "mine")
     assert first.files == second.files and first.artifact_sha256 != second.artifact_sha256 == named.artifact_sha256
-    job = Job([first, second], get("pocket").first(1), "turbo-12", (128, 128), "cpu", "float32", tmp_path)
+    job = EvaluationJob([first, second], get("pocket").first(1), "turbo-12", (128, 128), "cpu", "float32", tmp_path)
     assert [job.order(i).attention for i in (0, 1)] == ["sdpa", "int8"]
     assert job.order(1).artifact_sha256 == load("pocket", attention="int8").artifact_sha256
     assert job.key(first).removeprefix("fp8") != job.key(second).removeprefix("fp8-int8-attention")

@@ -19,7 +19,7 @@ from ideogram_q8.captions.suite import get
 from ideogram_q8.formats.manifest import identity, variant_name
 from ideogram_q8.formats.png import read_metadata
 from ideogram_q8.machine.devices import COMPUTES
-from ideogram_q8.measure.measurement import Job
+from ideogram_q8.measure.measurement import EvaluationJob
 from ideogram_q8.measure.places import open_places
 from ideogram_q8.model.schemes import title
 from ideogram_q8.recipes import choose
@@ -141,7 +141,7 @@ def test_a_candidate_is_another_variant_of_the_same_files(pocket: dict[str, Path
     _, first, second, named = open_places("pocket", [place], [], [place, f"mine={place}"])
     assert (first.name, second.name, named.name) == ("q4_k_s", "q4_k_s-int8-compute", "mine")
     assert first.files == second.files and first.artifact_sha256 != second.artifact_sha256 == named.artifact_sha256
-    job = Job([first, second], get("pocket").first(1), "turbo-12", (128, 128), "cpu", "float32", tmp_path)
+    job = EvaluationJob([first, second], get("pocket").first(1), "turbo-12", (128, 128), "cpu", "float32", tmp_path)
     assert [job.order(i).compute for i in (0, 1)] == list(COMPUTES)
     assert job.order(1).artifact_sha256 == load(place, compute="int8").artifact_sha256
     assert title("q4_k_s-int8-compute") == "GGUF Q4_K_S, int8 compute"

@@ -8,10 +8,14 @@ import torch
 from ideogram_q8.errors import RequestError
 from ideogram_q8.machine import devices
 from ideogram_q8.machine import platforms as machine
-from ideogram_q8.machine.devices import Build, check_device, notes
+from ideogram_q8.machine.devices import TorchBuild, check_device, notes
 from ideogram_q8.machine.platforms import Linux, MacOS, System, Windows
 
-CPU, CUDA, ROCM = Build("2.13.0+cpu", None, None), Build("2.13.0+cu130", "13.0", None), Build("2.13.0+rocm7.2", None, "7.2")
+CPU, CUDA, ROCM = (
+    TorchBuild("2.13.0+cpu", None, None),
+    TorchBuild("2.13.0+cu130", "13.0", None),
+    TorchBuild("2.13.0+rocm7.2", None, "7.2"),
+)
 INSTALL = "pip install --force-reinstall torch==2.13.0 --index-url https://download.pytorch.org/whl/cu130"
 NEW = "NVRM version: NVIDIA UNIX x86_64 Kernel Module  580.65.06  Sun"
 
@@ -47,14 +51,14 @@ def on(monkeypatch: pytest.MonkeyPatch):
         ),
         (Linux, NEW.replace("580.65.06", "550.54.14"), CUDA, "the driver 550 is too old for CUDA 13.0"),
         (Linux, NEW, CUDA, "CUDA_VISIBLE_DEVICES may hide them"),
-        (Linux, "550.1", Build("2.13.0+cu126", "12.6", None), "CUDA_VISIBLE_DEVICES may hide them"),
+        (Linux, "550.1", TorchBuild("2.13.0+cu126", "12.6", None), "CUDA_VISIBLE_DEVICES may hide them"),
         (Linux, machine.UNKNOWN, CUDA, "there is no NVIDIA driver"),
         (Linux, machine.UNKNOWN, ROCM, "AMD (ROCm)"),
-        (MacOS, machine.UNKNOWN, Build("2.13.0", None, None), "Apple's GPUs are not used"),
+        (MacOS, machine.UNKNOWN, TorchBuild("2.13.0", None, None), "Apple's GPUs are not used"),
     ],
 )
 def test_where_there_is_no_cuda_device_it_says_what_to_do(
-    on, system: type[System], driver: str, build: Build, advice: str
+    on, system: type[System], driver: str, build: TorchBuild, advice: str
 ) -> None:
     on(system, driver)
     assert advice in build.advice()

@@ -18,10 +18,10 @@ from safetensors.torch import save_file
 from torch import nn
 
 from ideogram_q8.bench import machine, timing
-from ideogram_q8.bench.linear.random_weights import FP8, Form, Pool, RandomBranch
+from ideogram_q8.bench.linear.random_weights import FP8, Pool, RandomBranch, WeightForm
 from ideogram_q8.bench.processes import apart
 from ideogram_q8.bench.quantizing import drop_from_cache
-from ideogram_q8.bench.results import FORMAT_VERSION, LoadResult, LoadRow, LoadSettings, OnProgress, Progress, now
+from ideogram_q8.bench.results import FORMAT_VERSION, BenchProgress, LoadResult, LoadRow, LoadSettings, OnProgress, now
 from ideogram_q8.bench.timing import Timing
 from ideogram_q8.builds import gguf_build, open_artifact
 from ideogram_q8.builds.packed import Fp8Weight
@@ -128,13 +128,13 @@ def measure(
 
     try:
         for i, place in enumerate(places):
-            on_progress(Progress(i, len(places) + 1, place))
+            on_progress(BenchProgress(i, len(places) + 1, place))
             rows.append(_row(place, settings, device))
             keep(replace(result(), interrupted=True))
-        on_progress(Progress(len(places), len(places) + 1, "switching"))
+        on_progress(BenchProgress(len(places), len(places) + 1, "switching"))
         switches, held = _switches([row.place for row in rows if row.cold is not None], settings, device)
         rows = [replace(row, switch=switches.get(row.place)) for row in rows]
-        on_progress(Progress(len(places) + 1, len(places) + 1, ""))
+        on_progress(BenchProgress(len(places) + 1, len(places) + 1, ""))
     except KeyboardInterrupt:
         interrupted = True
     return result()
@@ -211,7 +211,7 @@ def write_random(folder: Path, layers: int, seed: int = 0, config: TransformerCo
     """A random checkpoint in the official FP8 layout, at the model's width, with so many blocks; returns its folder."""
     dimensions = replace(config, num_layers=layers)
     pool = Pool(seed, torch.device("cpu"), torch.bfloat16)
-    forms = {linear.name: Form(FP8) for linear in linears(dimensions)}
+    forms = {linear.name: WeightForm(FP8) for linear in linears(dimensions)}
     folder.mkdir(parents=True)
     (folder / "model_index.json").write_text(json.dumps({"_class_name": "Ideogram4Pipeline"}), encoding="utf-8")
     for branch in BRANCHES:

@@ -19,7 +19,7 @@ from typing import Literal
 from ideogram_q8.bench.cards import Card, known
 from ideogram_q8.bench.linear.operations import ATTENTION, PRESET
 from ideogram_q8.bench.machine import Peaks
-from ideogram_q8.bench.results import Arithmetic, DenoiseResult, DenoiseRow, DenoiseSettings, LinearResult, Part, Result
+from ideogram_q8.bench.results import Arithmetic, DenoiseResult, DenoiseRow, DenoiseSettings, LinearResult, Result, StepPart
 from ideogram_q8.errors import RequestError
 from ideogram_q8.model.architecture import IDEOGRAM4, SIDE_MULTIPLE
 from ideogram_q8.numerics.rotation import GROUP
@@ -31,7 +31,7 @@ SUSTAINED = 0.85
 
 
 @dataclass(frozen=True)
-class Share:
+class StepShare:
     """One kind of work: its efficiency where it was measured, None where its peak was not, and seconds there and on the target."""
 
     kind: str
@@ -49,7 +49,7 @@ class ProjectedRow:
     measured: float
     projected: float
     floor: float
-    shares: tuple[Share, ...]
+    shares: tuple[StepShare, ...]
     note: str
 
 
@@ -84,12 +84,12 @@ class Carrier:
     origin: Card | None
     target: Card
 
-    def efficiency(self, part: Part) -> float | None:
+    def efficiency(self, part: StepPart) -> float | None:
         """The share of the measured peak that a part reached."""
         peak = self.peaks.of(part.arithmetic)
         return None if peak is None or not part.seconds else part.operations / part.seconds / peak
 
-    def seconds(self, part: Part) -> float:
+    def seconds(self, part: StepPart) -> float:
         """Seconds of a part on the target. Raises RequestError: the peak of the part was not measured."""
         efficiency, peak = self.efficiency(part), self.peaks.of(part.arithmetic)
         if efficiency is None or peak is None:
@@ -102,7 +102,7 @@ class Carrier:
         source = self.peaks.bytes_rate if self.origin is None else self.origin.bytes_rate
         return seconds * source / self.target.bytes_rate
 
-    def floor(self, parts: tuple[Part, ...]) -> float:
+    def floor(self, parts: tuple[StepPart, ...]) -> float:
         """Seconds of all parts on the target at its public rates."""
         return sum(part.operations / self.target.rate(part.arithmetic) for part in parts)
 
@@ -142,7 +142,7 @@ def _passes(settings: DenoiseSettings, target: Card) -> Iterator[Passes]:
 def _products(result: LinearResult, carrier: Carrier) -> Iterator[ProjectedRow]:
     for row in result.rows:
         if row.timing is not None:
-            part = Part(row.kind, row.arithmetic, row.operations, row.timing.median)
+            part = StepPart(row.kind, row.arithmetic, row.operations, row.timing.median)
             share = _share(part, carrier)
             name = f"{row.kind} x {row.rows}, {row.path}"
             yield ProjectedRow(name, share.measured, share.projected, carrier.floor((part,)), (share,), row.note)
@@ -155,35 +155,35 @@ def _steps(result: DenoiseResult, carrier: Carrier) -> Iterator[ProjectedRow]:
             shares = [_share(part, carrier) for part in _fitted(parts, row.timing.median)]
             rest = max(0.0, row.timing.median - sum(share.measured for share in shares))
             if row.parts:
-                shares.append(Share(REST, "float", None, rest, carrier.moved(rest)))
+                shares.append(StepShare(REST, "float", None, rest, carrier.moved(rest)))
             projected = sum(share.projected for share in shares)
             yield ProjectedRow(row.label, row.timing.median, projected, carrier.floor(parts), tuple(shares), row.note)
 
 
-def _share(part: Part, carrier: Carrier) -> Share:
-    return Share(part.kind, part.arithmetic, carrier.efficiency(part), part.seconds, carrier.seconds(part))
+def _share(part: StepPart, carrier: Carrier) -> StepShare:
+    return StepShare(part.kind, part.arithmetic, carrier.efficiency(part), part.seconds, carrier.seconds(part))
 
 
-def _whole(row: DenoiseRow, result: DenoiseResult) -> tuple[Part, ...]:
+def _whole(row: DenoiseRow, result: DenoiseResult) -> tuple[StepPart, ...]:
     """A step whose parts are not known: its products and its attention at one efficiency."""
     kinds: list[tuple[str, Arithmetic]] = [(kind, row.arithmetic) for kind in result.operations]
     kinds = [(kind, "float" if kind in (ATTENTION, "outside") else arithmetic) for kind, arithmetic in kinds]
     rates = {arithmetic: rate for _, arithmetic in kinds if (rate := result.peaks.of(arithmetic)) is not None}
     ideal = [
-        Part(kind, arithmetic, result.operations[kind], result.operations[kind] / rates[arithmetic])
+        StepPart(kind, arithmetic, result.operations[kind], result.operations[kind] / rates[arithmetic])
         for kind, arithmetic in kinds
         if arithmetic in rates
     ]
     assert row.timing is not None
     factor = row.timing.median / sum(part.seconds for part in ideal)
-    return tuple(Part(part.kind, part.arithmetic, part.operations, factor * part.seconds) for part in ideal)
+    return tuple(StepPart(part.kind, part.arithmetic, part.operations, factor * part.seconds) for part in ideal)
 
 
-def _fitted(parts: tuple[Part, ...], seconds: float) -> tuple[Part, ...]:
+def _fitted(parts: tuple[StepPart, ...], seconds: float) -> tuple[StepPart, ...]:
     """Parts measured alone may take longer than in the step, where kernels fuse: then all are shortened alike."""
     total = sum(part.seconds for part in parts)
     factor = min(1.0, seconds / total)
-    return tuple(Part(part.kind, part.arithmetic, part.operations, factor * part.seconds) for part in parts)
+    return tuple(StepPart(part.kind, part.arithmetic, part.operations, factor * part.seconds) for part in parts)
 
 
 def assumptions(carrier: Carrier) -> Iterator[str]:

@@ -42,7 +42,7 @@ _MEMORY_PASSES = 5
 
 
 @dataclass(frozen=True)
-class Measured:
+class QuantizingRun:
     """Bytes, seconds and GB (10^9 bytes) of source a second; the last line of the command's output, as JSON."""
 
     variant: str
@@ -73,7 +73,7 @@ def measure(
     importance: Importance | None = None,
     ggml_library: Path | None = None,
     on_rate: Callable[[str, float], None] = lambda _what, _rate: None,
-) -> Measured:
+) -> QuantizingRun:
     """Copies and quantizes `source` into a temporary folder in `folder`, whose disk is the one that is measured.
 
     Of a GGUF recipe, the rate of each block type's encoder on one core stands beside that of ggml's own C.
@@ -101,7 +101,7 @@ def measure(
     on_rate(f"quantize to {recipe.variant}", rate)
     memory_rate = _memory_rate()
     on_rate("one pass over memory", memory_rate)
-    return Measured(
+    return QuantizingRun(
         variant=recipe.variant,
         device=device,
         source_bytes=size,

@@ -29,7 +29,7 @@ Arithmetic = Literal["float", "int8", "int8 scores"]
 
 
 @dataclass(frozen=True)
-class Progress:
+class BenchProgress:
     """Progress through measurements: how many there are, how many are done, and in `label` what is measured now."""
 
     done: int
@@ -37,7 +37,7 @@ class Progress:
     label: str
 
 
-OnProgress = Callable[[Progress], None]
+OnProgress = Callable[[BenchProgress], None]
 
 
 # ---- bench linear ----
@@ -112,7 +112,7 @@ class DenoiseSettings:
 
 
 @dataclass(frozen=True)
-class Part:
+class StepPart:
     """One kind of work of a step, all of it: what was measured of one block, times the blocks."""
 
     kind: str
@@ -133,7 +133,7 @@ class DenoiseRow:
     peer: bool
     arithmetic: Arithmetic
     timing: Timing | None
-    parts: tuple[Part, ...]
+    parts: tuple[StepPart, ...]
     peak_bytes: int | None
     predicted_bytes: int | None
     streamed: tuple[str, ...]

@@ -24,7 +24,7 @@ import torch
 from ideogram_q8.builds import gguf_text_encoder
 from ideogram_q8.formats import gguf_reader, gguf_writer, safetensors_file
 from ideogram_q8.formats.manifest import TensorRecord
-from ideogram_q8.formats.placement import Placement
+from ideogram_q8.formats.placement import TensorPlacement
 from ideogram_q8.model.architecture import PartName
 from ideogram_q8.model.components import LANGUAGE_MODEL, Dimensions, component
 from ideogram_q8.model.schemes import FILE_TYPES, GGUF_SCHEMES, INT8_SCHEMES, PRESETS
@@ -86,7 +86,7 @@ class PlannedFile:
 
     name: str
     records: tuple[TensorRecord, ...]
-    placement: Placement
+    placement: TensorPlacement
 
 
 def plan_files(
@@ -106,7 +106,7 @@ def plan_files(
     if recipe.scheme not in GGUF_SCHEMES:
         return (PlannedFile(name, tuple(records), safetensors_file.place(records, metadata)),)
     usual = gguf_text_encoder.ARCHITECTURE if part == "text_encoder" else gguf_writer.ARCHITECTURE
-    header = gguf_writer.Header(packaging.architecture or usual, _file_type(recipe.scheme, records), metadata, values)
+    header = gguf_writer.GgufMetadata(packaging.architecture or usual, _file_type(recipe.scheme, records), metadata, values)
     whole = PlannedFile(name, tuple(records), gguf_writer.place(records, header))
     if packaging.split_bytes is None or whole.placement.size <= packaging.split_bytes:
         return (whole,)
@@ -116,7 +116,7 @@ def plan_files(
         PlannedFile(
             f"{stem}-{number + 1:05d}-of-{len(shards):05d}.gguf",
             own,
-            gguf_writer.place(own, header, gguf_writer.Shard(number, len(shards), len(records))),
+            gguf_writer.place(own, header, gguf_writer.GgufShard(number, len(shards), len(records))),
         )
         for number, own in enumerate(shards)
     )

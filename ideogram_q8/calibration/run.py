@@ -54,7 +54,7 @@ class Work(Protocol[_Network]):
 
 
 @dataclass(frozen=True)
-class Job:
+class CalibrationJob:
     """Painting: preset name, size in pixels, a number added to each caption's own seed, rows to keep."""
 
     source: SourceRecord
@@ -126,7 +126,7 @@ class EncoderJob:
 
 
 @dataclass(frozen=True)
-class Progress:
+class CalibrationProgress:
     """Captions and denoising steps (of all captions), those of a continued run included."""
 
     done_captions: int
@@ -146,7 +146,7 @@ def calibrate(
     job: Work[_Network],
     *,
     partial: Path | None = None,
-    on_progress: Callable[[Progress], None] | None = None,
+    on_progress: Callable[[CalibrationProgress], None] | None = None,
 ) -> Statistics:
     """Statistics of all Linears over all captions; `on_progress` sees every step and may raise to stop.
 
@@ -173,7 +173,7 @@ def calibrate(
     def show(step: int) -> None:
         if on_progress is not None:
             done_steps, all_steps = len(done) * calibration.steps + step, len(captions) * calibration.steps
-            on_progress(Progress(len(done), len(captions), done_steps, all_steps))
+            on_progress(CalibrationProgress(len(done), len(captions), done_steps, all_steps))
 
     show(0)
     for caption in captions:

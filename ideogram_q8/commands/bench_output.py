@@ -12,7 +12,7 @@ from ideogram_q8.commands.options import BAR_DELAY, check_new_file
 from ideogram_q8.machine.terminal import say_json, say_text
 
 if TYPE_CHECKING:
-    from ideogram_q8.bench.results import Progress, Result
+    from ideogram_q8.bench.results import BenchProgress, Result
 
 
 def add_output(parser: argparse.ArgumentParser) -> None:
@@ -30,13 +30,13 @@ def check_output(arguments: argparse.Namespace) -> None:
 
 
 @contextlib.contextmanager
-def progress_bar(unit: str) -> Iterator[Callable[[Progress], None]]:
+def progress_bar(unit: str) -> Iterator[Callable[[BenchProgress], None]]:
     """Progress with rate and time left, on standard error."""
     from tqdm import tqdm
 
     with tqdm(unit=f" {unit}", delay=BAR_DELAY) as bar:
 
-        def show(progress: Progress) -> None:
+        def show(progress: BenchProgress) -> None:
             bar.total = progress.total
             bar.set_postfix_str(progress.label)
             bar.update(progress.done - bar.n)

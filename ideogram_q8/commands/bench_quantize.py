@@ -16,7 +16,7 @@ from ideogram_q8.machine.terminal import say
 
 if TYPE_CHECKING:
     from ideogram_q8.bench.encoders import EncoderRate
-    from ideogram_q8.bench.quantizing import Measured
+    from ideogram_q8.bench.quantizing import QuantizingRun
 
 
 def add(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -65,7 +65,7 @@ def _encoder_line(rate: EncoderRate) -> str:
     return f"{label:<24}{rate.ours / 1e6:8.1f} M/s    weights a core; {beside}"
 
 
-def quantizing_table(found: Measured) -> str:
+def quantizing_table(found: QuantizingRun) -> str:
     """The figures for people; a rate is GB (10^9 bytes) of source a second."""
     rows = [
         (

@@ -20,7 +20,7 @@ from ideogram_q8.model.architecture import IDEOGRAM4, IDEOGRAM4_TRAITS, MAX_TEXT
 if TYPE_CHECKING:
     from ideogram_q8.bench.picture.overlapping import Setting
     from ideogram_q8.runtime.kernels import Problem
-    from ideogram_q8.runtime.kernels.choosing.table import Entry, Overlap
+    from ideogram_q8.runtime.kernels.choosing.table import Overlap, TimedEntry
 
 ROTATIONS = (0, 256)
 """Groups of inputs that recipes rotate by; 0 is none."""
@@ -117,7 +117,7 @@ def _overlaps(setting: Setting, seconds: float) -> Iterator[Overlap]:
         yield found
 
 
-def line(name: str, problem: Problem, entry: Entry) -> str:
+def line(name: str, problem: Problem, entry: TimedEntry) -> str:
     """One product for people: every back end's microseconds, the fastest first."""
     times = sorted(entry.seconds.items(), key=lambda item: item[1])
     tiles = f" ({entry.tiles})" if entry.tiles is not None else ""

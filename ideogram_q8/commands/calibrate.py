@@ -27,7 +27,7 @@ from ideogram_q8.model.architecture import PRESETS, parse_size
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ideogram_q8.calibration.run import Progress
+    from ideogram_q8.calibration.run import CalibrationProgress
     from ideogram_q8.recipes.statistics import Statistics
     from ideogram_q8.runtime.loading.model import Model
     from ideogram_q8.sources import Source
@@ -90,7 +90,7 @@ def run(arguments: argparse.Namespace) -> None:
     partial = arguments.out.with_name(f"{arguments.out.name}.partial")
     with tqdm(unit="step", desc="calibrate", delay=BAR_DELAY) as bar:
 
-        def show(progress: Progress) -> None:
+        def show(progress: CalibrationProgress) -> None:
             if bar.total is None:
                 bar.total, bar.initial, bar.n = progress.steps, progress.done_steps, progress.done_steps
             bar.set_postfix_str(f"{progress.done_captions}/{progress.captions} captions", refresh=False)
@@ -109,12 +109,12 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _painting(arguments: argparse.Namespace, size: tuple[int, int] | None) -> Callable[..., Statistics]:
     """`calibrate` for the transformers, without what it calibrates with."""
-    from ideogram_q8.calibration.run import Job, calibrate
+    from ideogram_q8.calibration.run import CalibrationJob, calibrate
 
     source = _open_pair(arguments)
     width, height = size or source.traits.default_size
     chosen = arguments.preset or DEFAULT_PRESET
-    job = Job(source.record(), chosen, width, height, arguments.seed or 0, arguments.sample_rows)
+    job = CalibrationJob(source.record(), chosen, width, height, arguments.seed or 0, arguments.sample_rows)
     model = _load(source, arguments)
     return lambda captions, **options: calibrate(model, captions, job, **options)
 

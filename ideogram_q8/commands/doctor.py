@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ideogram_q8.errors import RequestError
 from ideogram_q8.machine import platforms as machine
-from ideogram_q8.machine.devices import Build, notes
+from ideogram_q8.machine.devices import TorchBuild, notes
 from ideogram_q8.machine.terminal import say
 from ideogram_q8.model.architecture import IDEOGRAM4_TRAITS, MAX_TEXT_TOKENS, SIDE_MULTIPLE, check_size, parse_size
 from ideogram_q8.model.typed import as_typed
@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> None:
     if not 1 <= arguments.text_tokens <= MAX_TEXT_TOKENS:
         raise RequestError(f"--text-tokens is {arguments.text_tokens}; expected 1 to {MAX_TEXT_TOKENS}")
     size = None if arguments.size is None else parse_size(arguments.size)
-    build = Build(torch.__version__, torch.version.cuda, torch.version.hip)
+    build = TorchBuild(torch.__version__, torch.version.cuda, torch.version.hip)
     told = notes(build) if torch.cuda.is_available() or machine.here.name == "macOS" else [f"no CUDA device: {build.advice()}"]
     for each in told:
         say(f"note: {each}")

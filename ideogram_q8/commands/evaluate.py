@@ -73,7 +73,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     from ideogram_q8.captions import suite
     from ideogram_q8.measure.judging import Judges
-    from ideogram_q8.measure.measurement import Job, Shard, measure
+    from ideogram_q8.measure.measurement import EvaluationJob, Shard, measure
     from ideogram_q8.measure.places import open_places
     from ideogram_q8.model.architecture import check_size
 
@@ -84,7 +84,7 @@ def run(arguments: argparse.Namespace) -> None:
     size = size or places[0].traits.default_size
     check_size(*size, places[0].traits)
     dtype = arguments.dtype or default_dtype(device)
-    job = Job(places, captions, arguments.preset, size, device, dtype, arguments.out, shard)
+    job = EvaluationJob(places, captions, arguments.preset, size, device, dtype, arguments.out, shard)
     judges = Judges.made("cpu")  # not on the card: their 9.5 GB are missing there when other processes paint
     for metric, reason in judges.missing.items():
         say(f"not measured: {metric}: {reason}")

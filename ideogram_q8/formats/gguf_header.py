@@ -87,7 +87,7 @@ class GgufTensor:
 
 
 @dataclass(frozen=True)
-class Header:
+class GgufHeader:
     """What one file says of itself."""
 
     path: Path
@@ -96,7 +96,7 @@ class Header:
     tensors: tuple[GgufTensor, ...]
 
 
-def read_header(path: Path) -> Header:
+def read_header(path: Path) -> GgufHeader:
     """The header of one file, of which the data that it describes are there.
 
     Raises:
@@ -122,7 +122,7 @@ class _Parser:
         self.listed_texts = 0
         self.unread: Counter[int] = Counter()
 
-    def header(self) -> Header:
+    def header(self) -> GgufHeader:
         self._check_version()
         tensor_count, value_count = self._number("Q"), self._number("Q")
         for count, what in ((tensor_count, "tensors"), (value_count, "values")):
@@ -136,7 +136,7 @@ class _Parser:
                 self._fail(f"tensor {tensor.name} is listed twice")
             tensors[tensor.name] = tensor
         self._check_types()
-        return Header(self.path, self.size, values, self._placed(tensors.values(), self._alignment(values)))
+        return GgufHeader(self.path, self.size, values, self._placed(tensors.values(), self._alignment(values)))
 
     def _check_version(self) -> None:
         magic = self.data[: len(_MAGIC)]

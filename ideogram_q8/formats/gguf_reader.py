@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from ideogram_q8.errors import ArtifactError
-from ideogram_q8.formats.gguf_header import GgufTensor, Header, Value, read_header
+from ideogram_q8.formats.gguf_header import GgufHeader, GgufTensor, Value, read_header
 from ideogram_q8.formats.mapping import mapped
 from ideogram_q8.numerics.dtypes import torch_dtype
 
@@ -82,7 +82,7 @@ def shard_paths(path: Path) -> tuple[Path, ...]:
     return tuple(path.with_name(f"{match[1]}-{i:05}-of-{count:05}.gguf") for i in range(1, count + 1))
 
 
-def _shards(opened: Header) -> tuple[Header, ...]:
+def _shards(opened: GgufHeader) -> tuple[GgufHeader, ...]:
     """All shards in order, of which one is open."""
     paths = shard_paths(opened.path)
     count = opened.values.get("split.count", 1)

@@ -17,7 +17,7 @@ import numpy as np
 
 from ideogram_q8.errors import RequestError
 from ideogram_q8.formats.manifest import TensorRecord
-from ideogram_q8.formats.placement import Placement
+from ideogram_q8.formats.placement import TensorPlacement
 
 ARCHITECTURE = "ideogram4"
 """`general.architecture`; readers of this model have not agreed on a name yet (`ideogram4`, `ideogram`, none)."""
@@ -35,7 +35,7 @@ class KeyValue:
 
 
 @dataclass(frozen=True)
-class Header:
+class GgufMetadata:
     """What a file says beside its tensors: `file_type` is llama.cpp's number of a mixture of types."""
 
     architecture: str
@@ -45,7 +45,7 @@ class Header:
 
 
 @dataclass(frozen=True)
-class Shard:
+class GgufShard:
     """The file's place among `count`, from 0, which have so many tensors together."""
 
     number: int
@@ -64,23 +64,23 @@ def padded_bytes(record: TensorRecord) -> int:
     return _padded(stored_bytes(record))
 
 
-def place(records: Sequence[TensorRecord], header: Header, shard: Shard | None = None) -> Placement:
+def place(records: Sequence[TensorRecord], header: GgufMetadata, shard: GgufShard | None = None) -> TensorPlacement:
     """The file of these tensors in the order of `records`, each at a multiple of GGUF's alignment, the end too."""
     begin = _header(records, header, shard)
     offsets, end = {}, len(begin)
     for record in records:
         offsets[record.name] = end
         end += padded_bytes(record)
-    return Placement(begin, offsets, end)
+    return TensorPlacement(begin, offsets, end)
 
 
-def split(records: Sequence[TensorRecord], header: Header, limit: int) -> list[tuple[TensorRecord, ...]]:
+def split(records: Sequence[TensorRecord], header: GgufMetadata, limit: int) -> list[tuple[TensorRecord, ...]]:
     """The tensors of each shard, in order: as many as `limit` bytes hold, header and all, and at least one.
 
     Raises:
         RequestError: there would be more shards than their names can count.
     """
-    room = limit - len(_header(records, header, Shard(0, 1, len(records))))  # no shard's header is longer than that of all
+    room = limit - len(_header(records, header, GgufShard(0, 1, len(records))))  # no shard's header is longer than that of all
     shards: list[list[TensorRecord]] = []
     used = 0
     for record in records:
@@ -97,7 +97,7 @@ def split(records: Sequence[TensorRecord], header: Header, limit: int) -> list[t
     return [tuple(shard) for shard in shards]
 
 
-def _header(records: Sequence[TensorRecord], header: Header, shard: Shard | None) -> bytes:
+def _header(records: Sequence[TensorRecord], header: GgufMetadata, shard: GgufShard | None) -> bytes:
     """Makes the header with gguf-py, which writes one to a file only."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "header.gguf"
@@ -117,7 +117,7 @@ def _padded(size: int) -> int:
     return gguf.GGUFWriter.ggml_pad(size, gguf.GGUF_DEFAULT_ALIGNMENT)
 
 
-def _describe(writer: gguf.GGUFWriter, records: Sequence[TensorRecord], header: Header, shard: Shard | None) -> None:
+def _describe(writer: gguf.GGUFWriter, records: Sequence[TensorRecord], header: GgufMetadata, shard: GgufShard | None) -> None:
     if shard is not None and shard.number > 0:
         writer.kv_data[0].clear()  # gguf-py begins each header with the architecture, gguf-split's later shards have none
     else:

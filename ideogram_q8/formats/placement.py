@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Placement:
+class TensorPlacement:
     """`header` begins the file; `offsets` are of each tensor's first byte in the file; `size` is that of the file in bytes.
 
     What no tensor covers behind the header is zero.

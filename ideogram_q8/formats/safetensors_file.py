@@ -16,7 +16,7 @@ import torch
 from ideogram_q8.errors import ArtifactError, SourceError
 from ideogram_q8.formats.manifest import TensorRecord
 from ideogram_q8.formats.mapping import mapped
-from ideogram_q8.formats.placement import Placement
+from ideogram_q8.formats.placement import TensorPlacement
 from ideogram_q8.formats.safetensors_header import BITS
 from ideogram_q8.formats.stored import read_header
 from ideogram_q8.numerics.dtypes import torch_dtype
@@ -51,7 +51,7 @@ def write(
         os.fsync(file.fileno())
 
 
-def place(records: Sequence[TensorRecord], metadata: Mapping[str, str]) -> Placement:
+def place(records: Sequence[TensorRecord], metadata: Mapping[str, str]) -> TensorPlacement:
     """The file of these tensors, widest types first, so that all are aligned. The header's length is that of its texts."""
     texts = {"format": "pt", **metadata}
     entries: dict[str, object] = {"__metadata__": dict(sorted(texts.items()))}  # readers may lose their order
@@ -63,7 +63,7 @@ def place(records: Sequence[TensorRecord], metadata: Mapping[str, str]) -> Place
     text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
     header = len(text).to_bytes(8, "little") + text
-    return Placement(header, {name: len(header) + begin for name, begin in begins.items()}, len(header) + end)
+    return TensorPlacement(header, {name: len(header) + begin for name, begin in begins.items()}, len(header) + end)
 
 
 class SafetensorsFile:

@@ -48,7 +48,7 @@ class FileState:
 
 
 @dataclass(frozen=True)
-class Entry:
+class TensorEntry:
     """A tensor as a header describes it: `dtype` in safetensors' word, `offset` of its first byte in the file."""
 
     file: FileState
@@ -71,18 +71,18 @@ class Entry:
         return f"{self.file.path}: {self.name}"
 
 
-E = TypeVar("E", bound=Entry)
+E = TypeVar("E", bound=TensorEntry)
 
 
 @dataclass(frozen=True)
-class Header(Generic[E]):
+class SafetensorsHeader(Generic[E]):
     """What a safetensors file says of itself: its tensors by name, in the file's order, and its metadata's texts."""
 
     tensors: dict[str, E]
     metadata: dict[str, str]
 
 
-def read_header(path: Path) -> Header[Entry]:
+def read_header(path: Path) -> SafetensorsHeader[TensorEntry]:
     """The header of one safetensors file.
 
     Raises:
@@ -116,12 +116,12 @@ def read_header(path: Path) -> Header[Entry]:
     metadata = {key: text for key, text in texts.items() if isinstance(text, str)} if isinstance(texts, dict) else {}
     if len(entries) > TENSOR_LIMIT:
         raise _broken(path, status.st_size, f"it lists {len(entries)} tensors, at most {TENSOR_LIMIT} are read")
-    return Header(_table(FileState(path, status.st_size, status.st_mtime_ns), entries, 8 + length), metadata)
+    return SafetensorsHeader(_table(FileState(path, status.st_size, status.st_mtime_ns), entries, 8 + length), metadata)
 
 
-def _table(file: FileState, entries: Mapping[str, object], data_start: int) -> dict[str, Entry]:
+def _table(file: FileState, entries: Mapping[str, object], data_start: int) -> dict[str, TensorEntry]:
     """Checks that the tensors fill the rest of the file, one after the other."""
-    found: dict[str, Entry] = {}
+    found: dict[str, TensorEntry] = {}
     spans: list[tuple[int, int]] = []
     for name, entry in entries.items():
         parsed = _entry(entry)
@@ -129,7 +129,7 @@ def _table(file: FileState, entries: Mapping[str, object], data_start: int) -> d
             raise _broken(file.path, file.size, f"its header's entry {ascii(name)[:80]} is not that of a tensor")
         dtype, shape, begin, end = parsed
         spans.append((begin, end))
-        found[name] = Entry(file, name, dtype, shape, data_start + begin)
+        found[name] = TensorEntry(file, name, dtype, shape, data_start + begin)
     position = 0
     for begin, end in sorted(spans):
         if begin != position:

@@ -15,7 +15,7 @@ import torch
 
 from ideogram_q8.errors import SourceError
 from ideogram_q8.formats import safetensors_header as header
-from ideogram_q8.formats.safetensors_header import Entry, Header
+from ideogram_q8.formats.safetensors_header import SafetensorsHeader, TensorEntry
 from ideogram_q8.numerics.dtypes import torch_dtype
 
 _SMALL = 4096
@@ -23,7 +23,7 @@ _SMALL = 4096
 
 
 @dataclass(frozen=True)
-class StoredTensor(Entry):
+class StoredTensor(TensorEntry):
     """A tensor in a file, whose elements can be read."""
 
     def read(self, start: int = 0, stop: int | None = None) -> torch.Tensor:
@@ -63,7 +63,7 @@ class StoredTensor(Entry):
             raise SourceError(f"{self.file.path} has changed since it was opened; let nothing write to it and run again")
 
 
-def read_header(path: Path) -> Header[StoredTensor]:
+def read_header(path: Path) -> SafetensorsHeader[StoredTensor]:
     """The header of one safetensors file, with tensors that can be read.
 
     Raises:
@@ -71,4 +71,4 @@ def read_header(path: Path) -> Header[StoredTensor]:
     """
     found = header.read_header(path)
     tensors = {e.name: StoredTensor(e.file, e.name, e.dtype, e.shape, e.offset) for e in found.tensors.values()}
-    return Header(tensors, found.metadata)
+    return SafetensorsHeader(tensors, found.metadata)

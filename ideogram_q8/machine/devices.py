@@ -47,12 +47,12 @@ def check_device(name: str) -> str:
         return "cpu"
     if name == AUTO and _is_cpu_build():
         if machine.here.nvidia_driver() != machine.UNKNOWN:
-            _log.warning("%s", Build(importlib.metadata.version("torch"), None, None).advice())
+            _log.warning("%s", TorchBuild(importlib.metadata.version("torch"), None, None).advice())
         return "cpu"
     import torch
 
     found = torch.cuda.is_available()
-    build = Build(torch.__version__, torch.version.cuda, torch.version.hip)
+    build = TorchBuild(torch.__version__, torch.version.cuda, torch.version.hip)
     if name == "cuda" and not found:
         raise RequestError(
             f"--device cuda, but torch {build.version} finds no CUDA device: {build.advice()}; or use --device cpu"
@@ -70,7 +70,7 @@ def _is_cpu_build() -> bool:
 
 
 @dataclass(frozen=True)
-class Build:
+class TorchBuild:
     """A build of torch: its version, and the versions of CUDA and of ROCm that it was built for, if any."""
 
     version: str
@@ -103,7 +103,7 @@ class Build:
         return f"pip install --force-reinstall torch=={plain} --index-url https://download.pytorch.org/whl/{index}"
 
 
-def notes(build: Build) -> list[str]:
+def notes(build: TorchBuild) -> list[str]:
     """What a user of this system should know of its builds of torch, whether there is a card or not."""
     if build.hip is not None:
         return [_AMD]

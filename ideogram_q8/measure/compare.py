@@ -26,7 +26,7 @@ _MACHINES = "shards ran on different machines"
 
 
 @dataclass(frozen=True)
-class Variant:
+class ComparedVariant:
     """All pictures of a variant in the suite's order, and where each one's folder OUT is."""
 
     share: Share
@@ -47,7 +47,7 @@ class Whole:
     """A run with all its shards."""
 
     run: Run
-    variants: tuple[Variant, ...]
+    variants: tuple[ComparedVariant, ...]
     one_machine: bool
 
 
@@ -86,7 +86,7 @@ def _difference(a: Run, b: Run) -> str:
     return "equal"
 
 
-def _variant(name: str, shares: Sequence[tuple[Path, Share]], run: Run) -> Variant:
+def _variant(name: str, shares: Sequence[tuple[Path, Share]], run: Run) -> ComparedVariant:
     rows = sorted(((p, folder) for folder, share in shares for p in share.pictures), key=lambda row: row[0].position)
     found, wanted = [picture.position for picture, _ in rows], range(len(run.cases))
     missing, twice = sorted(set(wanted) - set(found)), len(found) - len(set(found))
@@ -95,7 +95,7 @@ def _variant(name: str, shares: Sequence[tuple[Path, Share]], run: Run) -> Varia
             f"{name} has {len(missing)} captions not measured yet and {twice} measured twice, of {len(run.cases)}; "
             "run every shard of the same count to its end, and name each folder once"
         )
-    return Variant(shares[0][1], tuple(picture for picture, _ in rows), tuple(folder for _, folder in rows))
+    return ComparedVariant(shares[0][1], tuple(picture for picture, _ in rows), tuple(folder for _, folder in rows))
 
 
 def assemble(whole: Whole) -> report.Report:
@@ -118,13 +118,13 @@ def assemble(whole: Whole) -> report.Report:
     )
 
 
-def captions(variant: Variant) -> dict[str, tuple[float | None, ...]]:
+def captions(variant: ComparedVariant) -> dict[str, tuple[float | None, ...]]:
     """Values of each metric that at least one caption has."""
     found = {name: tuple(variant.values(name)) for name in PER_CAPTION}
     return {name: values for name, values in found.items() if any(value is not None for value in values)}
 
 
-def _entry(variant: Variant, values: Mapping[str, tuple[float | None, ...]], whole: Whole) -> VariantReport:
+def _entry(variant: ComparedVariant, values: Mapping[str, tuple[float | None, ...]], whole: Whole) -> VariantReport:
     loads = [(record.seconds, record.other_cpus) for record in variant.painted]
     known = [(seconds, cpus) for seconds, cpus in loads if cpus is not None]
     busy = (
@@ -144,7 +144,7 @@ def _entry(variant: Variant, values: Mapping[str, tuple[float | None, ...]], who
     )
 
 
-def _figures(variant: Variant, values: Mapping[str, tuple[float | None, ...]], whole: Whole) -> dict[str, Figure]:
+def _figures(variant: ComparedVariant, values: Mapping[str, tuple[float | None, ...]], whole: Whole) -> dict[str, Figure]:
     is_reference = variant.share.name == whole.run.settings.reference
     figures: dict[str, Figure] = {}
     for name in PER_CAPTION:

@@ -35,8 +35,8 @@ from ideogram_q8.formats.strict_json import check_version, decode, parse_json
 from ideogram_q8.machine import platforms as machine
 from ideogram_q8.measure import latents
 from ideogram_q8.measure.judging import Judges
-from ideogram_q8.measure.painting import Item, Order, Painted, paint, picture_path
-from ideogram_q8.measure.places import Place, check_name
+from ideogram_q8.measure.painting import Item, Painted, PaintingOrder, paint, picture_path
+from ideogram_q8.measure.places import MeasuredVariant, check_name
 from ideogram_q8.measure.statistics import INTERVALS
 from ideogram_q8.model.architecture import PRESETS, SIDE_MULTIPLE
 from ideogram_q8.runtime.generation.sampling import Request
@@ -126,10 +126,10 @@ class Share:
 
 
 @dataclass(frozen=True)
-class Job:
+class EvaluationJob:
     """A comparison to be measured; the first place is the reference."""
 
-    places: Sequence[Place]
+    places: Sequence[MeasuredVariant]
     suite: CaptionSuite
     preset: str
     size: tuple[int, int]
@@ -155,16 +155,16 @@ class Job:
         """This shard's captions and their places in the suite."""
         return [(i, case) for i, case in enumerate(self.suite.cases) if self.shard.takes(i)]
 
-    def key(self, place: Place) -> str:
+    def key(self, place: MeasuredVariant) -> str:
         """The folder of all pictures that would be the same: a name to recognise, and a digest of what made them."""
         versions = [version for name, version in software().items() if name in CHANGES_PICTURES]
         made = [place.artifact_sha256, self.preset, *self.size, self.dtype, self.device, TOOL_VERSION, *versions]
         return f"{place.name}-{hashlib.sha256(json.dumps(made).encode()).hexdigest()[:16]}"
 
-    def order(self, index: int) -> Order:
+    def order(self, index: int) -> PaintingOrder:
         """What the variant of this number has to paint."""
         place, first = self.places[index], self.places[0]
-        return Order(
+        return PaintingOrder(
             location=place.location,
             artifact_sha256=place.artifact_sha256,
             device=self.device,
@@ -190,7 +190,7 @@ class Job:
         return latents.MOST_BYTES // latents.way_bytes(PRESETS[self.preset].steps, tokens, self.places[0].channels)
 
 
-def measure(job: Job, judges: Judges) -> None:
+def measure(job: EvaluationJob, judges: Judges) -> None:
     """Paints and measures the shard, one variant after the other, and writes `OUT/measured`.
 
     Raises:
@@ -220,7 +220,14 @@ def _is_of(file: Path, run: Run, painted: Sequence[Painted]) -> bool:
     return share.run == run and [picture.painted for picture in share.pictures] == list(painted)
 
 
-def _share(job: Job, place: Place, order: Order, reference: Order | None, painted: Sequence[Painted], judges: Judges) -> Share:
+def _share(
+    job: EvaluationJob,
+    place: MeasuredVariant,
+    order: PaintingOrder,
+    reference: PaintingOrder | None,
+    painted: Sequence[Painted],
+    judges: Judges,
+) -> Share:
     pictures = []
     rows = list(zip(job.own, order.items, painted, strict=True))
     for (position, case), item, record in tqdm(rows, desc=f"measuring {place.name}", unit="picture"):

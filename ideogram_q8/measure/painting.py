@@ -51,7 +51,7 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Order:
+class PaintingOrder:
     """What to paint, and where to.
 
     Attributes:
@@ -116,7 +116,7 @@ def picture_path(folder: str | Path, item: Item) -> Path:
     return Path(folder) / f"{item.name}.png"
 
 
-def paint(order: Order) -> list[Painted]:
+def paint(order: PaintingOrder) -> list[Painted]:
     """Paints what is not there yet, in a new process that ends before this returns; a first picture warms up and is thrown away.
 
     Raises:
@@ -132,7 +132,7 @@ def paint(order: Order) -> list[Painted]:
     return [record for record in found if record is not None]
 
 
-def finished(order: Order, item: Item) -> Painted | None:
+def finished(order: PaintingOrder, item: Item) -> Painted | None:
     """The record of a picture that is there whole and was made as ordered; None otherwise."""
     picture = picture_path(order.folder, item)
     try:
@@ -146,7 +146,7 @@ def finished(order: Order, item: Item) -> Painted | None:
     return record if sound else None
 
 
-def _start(order: Order) -> None:
+def _start(order: PaintingOrder) -> None:
     with tempfile.TemporaryDirectory(prefix="ideogram-q8-") as name:
         folder = Path(name)
         (folder / ORDER).write_text(json.dumps(dataclasses.asdict(order)), encoding="utf-8")
@@ -165,7 +165,7 @@ def _start(order: Order) -> None:
 
 def work(folder: Path) -> None:
     """The whole of the other process: reads the order in `folder` and carries it out."""
-    order = _read(Order, folder / ORDER)
+    order = _read(PaintingOrder, folder / ORDER)
     started = time.perf_counter()
     dtype = getattr(torch, order.dtype)
     largest = max(((item.request.width, item.request.height) for item in order.items), key=math.prod)
@@ -204,7 +204,7 @@ def _warm_up(model: Model, request: Request, started: float) -> Started:
     return Started(load_seconds, peaks[0], peaks[1], decode)
 
 
-def _paint(model: Model, order: Order, item: Item, took: Started) -> None:
+def _paint(model: Model, order: PaintingOrder, item: Item, took: Started) -> None:
     places: list[torch.Tensor] = []
     seconds: list[float] = []
 

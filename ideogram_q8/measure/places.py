@@ -21,7 +21,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 
 
 @dataclass(frozen=True)
-class Place:
+class MeasuredVariant:
     """A variant that was opened, not loaded. `channels` are those of its latents, `has_blocks` as of an `Artifact`."""
 
     name: str
@@ -45,7 +45,7 @@ class Place:
 
 def open_places(
     reference: str, candidates: Sequence[str], int8_attention: Sequence[str] = (), int8_compute: Sequence[str] = ()
-) -> list[Place]:
+) -> list[MeasuredVariant]:
     """The reference first, last the candidates that compute in int8: attention, then with ggml's blocks.
 
     Raises:
@@ -81,7 +81,7 @@ def check_name(name: str) -> None:
         raise RequestError(f"the variant's name is {name!r}; expected lower-case letters, digits, '.', '_' and '-'")
 
 
-def _open(text: str) -> Place:
+def _open(text: str) -> MeasuredVariant:
     name, separator, location = text.partition("=")
     if not separator or "/" in name:  # a path may hold an equals sign
         name, location = "", text
@@ -90,10 +90,10 @@ def _open(text: str) -> Place:
     check_name(variant)
     config = opened.config if isinstance(opened, Source) else _built(opened).transformer_config
     has_blocks = not isinstance(opened, Source) and _built(opened).has_blocks
-    return Place(variant, location, opened.traits, config.in_channels, _files(opened), _made_from(opened), has_blocks)
+    return MeasuredVariant(variant, location, opened.traits, config.in_channels, _files(opened), _made_from(opened), has_blocks)
 
 
-def _renamed(text: str, ending: str) -> Place:
+def _renamed(text: str, ending: str) -> MeasuredVariant:
     """Named after its variant and what is different, unless it was given a name."""
     place = _open(text)
     return place if text.startswith(f"{place.name}=") else replace(place, name=f"{place.name}{ending}")

@@ -20,7 +20,7 @@ TIMES = ("seconds_per_step", "seconds_per_picture")
 
 
 @dataclass(frozen=True)
-class Finding:
+class Regression:
     """A change for the worse or the better; `regression` is what fails a check."""
 
     variant: str
@@ -29,7 +29,7 @@ class Finding:
     regression: bool
 
 
-def changes(old: Report, new: Report) -> list[Finding]:
+def changes(old: Report, new: Report) -> list[Regression]:
     """All that can be told of two reports.
 
     Raises:
@@ -45,7 +45,7 @@ def changes(old: Report, new: Report) -> list[Finding]:
     pairs = [(before, after) for before in old.variants if (after := new.variant(before.name)) is not None]
     if not pairs:
         raise RequestError("the reports have no variant in common; measure the same variants")
-    found: list[Finding] = []
+    found: list[Regression] = []
     for before, after in pairs:
         found += [*_by_caption(before, after), *_sizes(before, after), *_memory(before, after)]
         if old.hardware == new.hardware and old.disturbed is False and new.disturbed is False:
@@ -53,7 +53,7 @@ def changes(old: Report, new: Report) -> list[Finding]:
     return found
 
 
-def _by_caption(before: VariantReport, after: VariantReport) -> Iterator[Finding]:
+def _by_caption(before: VariantReport, after: VariantReport) -> Iterator[Regression]:
     for row in compare(after.name, before.name, after.values, before.values):
         metric = METRICS[row.metric]
         if row.p_holm >= ALPHA or row.difference == 0:
@@ -65,10 +65,10 @@ def _by_caption(before: VariantReport, after: VariantReport) -> Iterator[Finding
             + f" (95 % interval {row.bca[0]:.4g} to {row.bca[1]:.4g}, p = {row.p_holm:.2g}, {row.n} captions)"
             + ("" if matters else f", less than matters ({row.margin:g})")
         )
-        yield Finding(after.name, row.metric, text, worse and matters)
+        yield Regression(after.name, row.metric, text, worse and matters)
 
 
-def _times(before: VariantReport, after: VariantReport) -> Iterator[Finding]:
+def _times(before: VariantReport, after: VariantReport) -> Iterator[Regression]:
     for name in TIMES:
         old, new = before.figures.get(name), after.figures.get(name)
         if not (isinstance(old, Measured) and isinstance(new, Measured)):
@@ -76,19 +76,19 @@ def _times(before: VariantReport, after: VariantReport) -> Iterator[Finding]:
         slower = new.value > SLOWER * old.value and new.value > (old.quartiles or (0.0, old.value))[1]
         faster = old.value > SLOWER * new.value and old.value > (new.quartiles or (0.0, new.value))[1]
         if slower or faster:
-            yield Finding(after.name, name, f"{old.value:.4g} s before, {new.value:.4g} s now", slower)
+            yield Regression(after.name, name, f"{old.value:.4g} s before, {new.value:.4g} s now", slower)
 
 
-def _sizes(before: VariantReport, after: VariantReport) -> Iterator[Finding]:
+def _sizes(before: VariantReport, after: VariantReport) -> Iterator[Regression]:
     if after.size > LARGER * before.size or before.size > LARGER * after.size:
         text = f"{before.size:,} bytes before, {after.size:,} now"
-        yield Finding(after.name, "files", text, after.size > before.size)
+        yield Regression(after.name, "files", text, after.size > before.size)
 
 
-def _memory(before: VariantReport, after: VariantReport) -> Iterator[Finding]:
+def _memory(before: VariantReport, after: VariantReport) -> Iterator[Regression]:
     old, new = before.figures.get("peak_memory"), after.figures.get("peak_memory")
     if isinstance(old, Measured) and isinstance(new, Measured):
         ratio = new.value / old.value
         if not 1 / HUNGRIER <= ratio <= HUNGRIER:
             text = f"{old.value / 1e6:,.0f} MB before, {new.value / 1e6:,.0f} MB now"
-            yield Finding(after.name, "peak_memory", text, ratio > 1)
+            yield Regression(after.name, "peak_memory", text, ratio > 1)

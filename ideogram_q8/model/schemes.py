@@ -86,7 +86,7 @@ class Raised:
 
 
 @dataclass(frozen=True)
-class Preset:
+class SchemePreset:
     """A row of the table above; `file_type` is llama.cpp's number of the mixture (llama.h, `llama_ftype`)."""
 
     type: BlockType
@@ -101,7 +101,7 @@ class Preset:
         return self.type, "inside a block"
 
 
-def _medium(type_: BlockType, file_type: int, qkv: BlockType) -> Preset:
+def _medium(type_: BlockType, file_type: int, qkv: BlockType) -> SchemePreset:
     raised = {
         "attention.qkv": Raised(qkv, "fused with the values"),
         "feed_forward.w2": Raised("q6_k", "of the half of w2 that gets more bits", uses_more_bits),
@@ -109,15 +109,15 @@ def _medium(type_: BlockType, file_type: int, qkv: BlockType) -> Preset:
         "self_attn.v_proj": Raised("q6_k", "of the half of the values that gets more bits", uses_more_bits),
         "mlp.down_proj": Raised("q6_k", "of the half of ffn_down that gets more bits", uses_more_bits),
     }
-    return Preset(type_, file_type, raised)
+    return SchemePreset(type_, file_type, raised)
 
 
-PRESETS: Mapping[str, Preset] = {
-    "q8_0": Preset("q8_0", 7),
-    "q6_k": Preset("q6_k", 18),
+PRESETS: Mapping[str, SchemePreset] = {
+    "q8_0": SchemePreset("q8_0", 7),
+    "q6_k": SchemePreset("q6_k", 18),
     "q5_k_m": _medium("q5_k", 17, "q6_k"),
     "q4_k_m": _medium("q4_k", 15, "q5_k"),
-    "q4_k_s": Preset("q4_k", 14),
+    "q4_k_s": SchemePreset("q4_k", 14),
 }
 FILE_TYPES: Mapping[str, int] = {
     "f32": 0, "f16": 1, "bf16": 32, "q4_0": 2, "q4_1": 3, "q5_0": 8, "q5_1": 9, "q8_0": 7,

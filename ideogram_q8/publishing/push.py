@@ -31,7 +31,7 @@ from ideogram_q8.publishing.pushing.checks import release_problems
 from ideogram_q8.publishing.pushing.hub import MAIN, Hub
 from ideogram_q8.publishing.pushing.plan import ReleaseFile, check_collection, check_reference, check_repo, make_plan
 from ideogram_q8.publishing.pushing.refusals import redact
-from ideogram_q8.publishing.pushing.sending import Order, Outcome, consult, push, roll_back, verify
+from ideogram_q8.publishing.pushing.sending import Outcome, PushOrder, consult, push, roll_back, verify
 from ideogram_q8.publishing.release import CARD, Release, complete, read_release
 from ideogram_q8.publishing.space import space_command
 
@@ -166,7 +166,7 @@ def _push(options: argparse.Namespace) -> int:
         raise PublishError(f"this is not published: {'; '.join(problems)}")
     hub = _hub(options)
     message = f"{release.variant}{f', {options.tag}' if options.tag else ''}, by Ideogram Q8 {TOOL_VERSION}"
-    order = Order(
+    order = PushOrder(
         files, message, options.private, options.prune, options.tag, options.collection, options.parent, gated=options.gated
     )
     if options.dry_run:

@@ -22,7 +22,7 @@ from ideogram_q8.formats.report import FILE_NAME as REPORT
 from ideogram_q8.formats.report import Report, VariantReport
 from ideogram_q8.formats.strict_json import parse_json
 from ideogram_q8.publishing.cards.album import FILE_NAME as ALBUM
-from ideogram_q8.publishing.cards.album import Album
+from ideogram_q8.publishing.cards.album import Samples
 from ideogram_q8.publishing.cards.card import Figures
 from ideogram_q8.publishing.cards.licence import (
     APACHE,
@@ -47,7 +47,7 @@ OnFile = Callable[[str, int], None]
 
 
 @dataclass(frozen=True)
-class Build:
+class ReleasedBuild:
     """A checked artifact folder.
 
     Attributes:
@@ -61,7 +61,7 @@ class Build:
     manifest: Manifest
     source_folder: Path | None
     report: Report | None
-    album: Album | None
+    album: Samples | None
     files: tuple[ReleaseFile, ...]
 
     @property
@@ -80,7 +80,7 @@ class Release:
     """What is to be published of `folder`. `shared` are files for all builds: the licence's; `notes` are for the person."""
 
     folder: Path
-    builds: tuple[Build, ...]
+    builds: tuple[ReleasedBuild, ...]
     licence: Licence
     shared: tuple[ReleaseFile, ...]
     notes: tuple[str, ...]
@@ -154,7 +154,7 @@ def _build_folders(folder: Path) -> list[Path]:
     return found or [folder]  # whose manifest will be reported as missing
 
 
-def _read_build(root: Path, folder: Path, on_file: OnFile | None) -> Build:
+def _read_build(root: Path, folder: Path, on_file: OnFile | None) -> ReleasedBuild:
     remedy = "write the artifact with `python -m ideogram_q8 quantize`"
     stored = Manifest.from_json(_text(regular_file(root, folder.relative_to(root) / MANIFEST, remedy)))
     place = Path(stored.source.location)
@@ -170,13 +170,13 @@ def _read_build(root: Path, folder: Path, on_file: OnFile | None) -> Build:
     files += [_checked(measured_in, image.path, None, image.sha256, on_file) for image in (album.images if album else ())]
     prefix = "" if folder == root else f"{folder.name}/"
     moved = tuple(dataclasses.replace(file, path=prefix + file.path) for file in files)
-    return Build(prefix, manifest, place if place.is_absolute() else None, report, album, moved)
+    return ReleasedBuild(prefix, manifest, place if place.is_absolute() else None, report, album, moved)
 
 
-def _album(folder: Path, report: Report | None) -> Album | None:
+def _album(folder: Path, report: Report | None) -> Samples | None:
     if report is None or not has(folder, ALBUM):
         return None
-    album = Album.from_json(_text(_own(folder, ALBUM)))
+    album = Samples.from_json(_text(_own(folder, ALBUM)))
     album.check(report)
     return album
 
@@ -240,7 +240,7 @@ def _checked(folder: Path, path: str, size: int | None, sha256: str, on_file: On
     return ReleaseFile(path, found, sha256, file)
 
 
-def _check_family(builds: Sequence[Build]) -> None:
+def _check_family(builds: Sequence[ReleasedBuild]) -> None:
     first = builds[0].manifest
     for build in builds[1:]:
         if (build.manifest.source, build.manifest.traits) != (first.source, first.traits):
@@ -252,7 +252,7 @@ def _check_family(builds: Sequence[Build]) -> None:
         raise PublishError(f"the builds are {', '.join(variants)}; a repository takes one of each")
 
 
-def _licence_files(folder: Path, builds: Sequence[Build], licence: Licence) -> tuple[ReleaseFile, ...]:
+def _licence_files(folder: Path, builds: Sequence[ReleasedBuild], licence: Licence) -> tuple[ReleaseFile, ...]:
     """The licence's text and, for Ideogram's, the Notice. Apache's is always the project's own; Ideogram's may lie in the folder."""
     name, own = licence.copy_file, builds[0].source_folder
     if licence == APACHE:
@@ -266,7 +266,7 @@ def _licence_files(folder: Path, builds: Sequence[Build], licence: Licence) -> t
     return copy, made(NOTICE_FILE, notice_text(_text(found / name), modification))
 
 
-def _notes(folder: Path, builds: Sequence[Build], licence: Licence, shared: Sequence[ReleaseFile]) -> Iterator[str]:
+def _notes(folder: Path, builds: Sequence[ReleasedBuild], licence: Licence, shared: Sequence[ReleaseFile]) -> Iterator[str]:
     if licence == IDEOGRAM:
         yield f"{IDEOGRAM_REPO} is gated; with --gated auto people accept the terms here as well"
     if licence == APACHE and has(folder, licence.copy_file):

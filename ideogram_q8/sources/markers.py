@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ideogram_q8.errors import SourceError
-from ideogram_q8.formats.safetensors_header import Header
+from ideogram_q8.formats.safetensors_header import SafetensorsHeader
 from ideogram_q8.formats.stored import StoredTensor
 from ideogram_q8.formats.strict_json import parse_json
 
@@ -65,7 +65,7 @@ def listed(metadata: Mapping[str, str], where: str) -> dict[str, object]:
     return layers
 
 
-def all_of(header: Header, where: str) -> list[Marker]:
+def all_of(header: SafetensorsHeader, where: str) -> list[Marker]:
     """The markers in a file and in its header's metadata. Raises SourceError: one is not of a known form."""
     tensors = {name: tensor for name, tensor in header.tensors.items() if name.endswith(".comfy_quant")}
     found = [parse(parse_json(tensor.read_text(), str(tensor), SourceError), name) for name, tensor in tensors.items()]

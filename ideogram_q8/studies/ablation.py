@@ -168,7 +168,7 @@ def ablate(
     check_statistics(statistics, source)
     on_progress("measuring every Linear for the budgeted policy")
     planned = [replace(recipe, stats_sha256=stats_sha256) for recipe in recipes(statistics, source, device)]
-    job = Job(source, Importance(statistics, stats_sha256), suite, preset, device)
+    job = AblationJob(source, Importance(statistics, stats_sha256), suite, preset, device)
 
     def errors_of(recipe: Recipe) -> Errors:
         return recipe_errors(recipe, statistics, source, device=device)
@@ -181,7 +181,7 @@ Errors = Mapping[PartName, Mapping[str, float]]
 
 
 @dataclass(frozen=True)
-class Job:
+class AblationJob:
     """What all rows have in common; the statistics choose int8 recipes, and weigh GGUF ones."""
 
     source: Source

@@ -15,7 +15,7 @@ from ideogram_q8.recipes.importance import Importance
 from ideogram_q8.recipes.rules import weigh
 from ideogram_q8.recipes.statistics import Statistics
 from ideogram_q8.sources import Source
-from ideogram_q8.studies.ablation import Ablation, Errors, Job, OnProgress, Row
+from ideogram_q8.studies.ablation import Ablation, AblationJob, Errors, OnProgress, Row
 from ideogram_q8.studies.ablation_page import by_kind, decibels, interval, settings
 
 PRESETS = ("q4_k_s", "q4_k_m", "q5_k_m", "q6_k")
@@ -58,7 +58,7 @@ def ablate(
     def errors_of(recipe: Recipe) -> Errors:
         return recipe_errors(importance, recipe, source, device)
 
-    return Job(source, importance, suite, preset, device).run(planned, errors_of, on_progress)
+    return AblationJob(source, importance, suite, preset, device).run(planned, errors_of, on_progress)
 
 
 def markdown(ablation: Ablation) -> str:

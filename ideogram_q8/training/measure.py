@@ -30,7 +30,7 @@ from ideogram_q8.runtime.loading.model import Model, load
 
 
 @dataclass(frozen=True)
-class Reading:
+class PocketReading:
     """What was found in one picture, against what its caption asks for."""
 
     background: bool
@@ -79,7 +79,7 @@ def recognise_shape(crop: np.ndarray) -> str:
     return min(data.NOUNS, key=residual)
 
 
-def read_picture(picture: Image.Image, scene: data.Scene, reader: ocr.Reader) -> Reading:
+def read_picture(picture: Image.Image, scene: data.Scene, reader: ocr.Reader) -> PocketReading:
     """Judges one picture of a scene that has a shape and a word."""
     assert scene.shape is not None and scene.word is not None
     pixels = data.to_array(picture)
@@ -87,7 +87,7 @@ def read_picture(picture: Image.Image, scene: data.Scene, reader: ocr.Reader) ->
     inside = mask_of(scene.shape.noun, crop) > 0.9
     top, _, bottom, _ = scene.word.bbox
     text = ocr.joined(reader(ocr.band(picture, top, bottom)))
-    return Reading(
+    return PocketReading(
         background=background_colour(pixels, scene) == scene.background,
         shape_colour=nearest_colour(np.median(crop[inside], axis=0)) == scene.shape.colour,
         shape=recognise_shape(crop) == scene.shape.noun,
@@ -96,7 +96,7 @@ def read_picture(picture: Image.Image, scene: data.Scene, reader: ocr.Reader) ->
     )
 
 
-def share(readings: Sequence[Reading], name: str) -> float:
+def share(readings: Sequence[PocketReading], name: str) -> float:
     """Share of readings in which `name` is right."""
     return sum(bool(getattr(reading, name)) for reading in readings) / len(readings)
 

@@ -33,7 +33,7 @@ STAGES = ("decoder", "dit", "uncond")
 
 
 @dataclass(frozen=True)
-class Settings:
+class TrainingSettings:
     """What a training run depends on, and nothing else."""
 
     seed: int = 4
@@ -72,14 +72,14 @@ def picture_batch(rng: random.Random, count: int, whole: bool) -> torch.Tensor:
     return torch.stack(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1.0
 
 
-def fit_basis(settings: Settings) -> model.PatchBasis:
+def fit_basis(settings: TrainingSettings) -> model.PatchBasis:
     """The linear code of 2,000 pictures of their own."""
     rng, _ = step_generator(settings.seed, "basis", 0)
     pictures = [torch.from_numpy(data.to_array(data.render(data.sample_scene(rng))).copy()) for _ in range(2000)]
     return model.PatchBasis.fit(torch.stack(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1.0)
 
 
-def train_decoder(settings: Settings, folder: Path) -> AutoencoderKLFlux2:
+def train_decoder(settings: TrainingSettings, folder: Path) -> AutoencoderKLFlux2:
     """The autoencoder: an encoder in closed form, a decoder trained with noise on its latents.
 
     The noise makes the decoder forgive the transformer's small errors.
@@ -150,14 +150,14 @@ def text_features(encoder: Qwen3VLModel, rows: list[list[int]], width: int) -> t
     return (features * mask.unsqueeze(-1)).half()
 
 
-def build_text_side(settings: Settings) -> tuple[PreTrainedTokenizerFast, Qwen3VLModel]:
+def build_text_side(settings: TrainingSettings) -> tuple[PreTrainedTokenizerFast, Qwen3VLModel]:
     """The tokenizer and the frozen text encoder."""
     tokenizer = build_tokenizer()
     torch.manual_seed(settings.seed)
     return tokenizer, model.build_text_encoder(len(tokenizer), number_ids(tokenizer))
 
 
-def build_cache(settings: Settings, basis: model.PatchBasis) -> Cache:
+def build_cache(settings: TrainingSettings, basis: model.PatchBasis) -> Cache:
     """Latents and text features of `settings.scenes` scenes."""
     rng, _ = step_generator(settings.seed, "scenes", 0)
     tokenizer, encoder = build_text_side(settings)
@@ -189,7 +189,7 @@ def token_weights(scene: data.Scene) -> torch.Tensor:
 
 
 def velocity_loss(
-    transformer: Ideogram4Transformer2DModel, cache: Cache, settings: Settings, stage: str, step: int, with_text: bool
+    transformer: Ideogram4Transformer2DModel, cache: Cache, settings: TrainingSettings, stage: str, step: int, with_text: bool
 ) -> torch.Tensor:
     """Flow-matching loss of one batch: |v(x_t, t) - (clean - noise)|^2 with x_t = t clean + (1 - t) noise."""
     _, generator = step_generator(settings.seed, stage, step)
@@ -213,7 +213,7 @@ def velocity_loss(
 
 
 def train_transformer(
-    settings: Settings, folder: Path, cache: Cache, stage: str, start: dict[str, torch.Tensor] | None
+    settings: TrainingSettings, folder: Path, cache: Cache, stage: str, start: dict[str, torch.Tensor] | None
 ) -> Ideogram4Transformer2DModel:
     """Stage "dit" with text from nothing, or stage "uncond" without text from the weights `start`."""
     torch.manual_seed(settings.seed)
@@ -246,7 +246,7 @@ def train_transformer(
     return transformer.eval()
 
 
-def export(settings: Settings, folder: Path, out: Path, cache: Cache) -> None:
+def export(settings: TrainingSettings, folder: Path, out: Path, cache: Cache) -> None:
     """Writes the three stages' checkpoints as a folder in the official FP8 layout."""
     vae = train_decoder(settings, folder)
     with torch.no_grad():
@@ -268,12 +268,12 @@ def main() -> None:
     parser.add_argument("--work-dir", type=Path, required=True, help="checkpoints; a second run with the same folder resumes")
     parser.add_argument("--out", type=Path, help="write the trained model here, in the official FP8 layout")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--seed", type=int, default=Settings.seed)
+    parser.add_argument("--seed", type=int, default=TrainingSettings.seed)
     parser.add_argument("--stage", choices=STAGES, help="run this stage only; decoder and dit may run side by side")
     arguments = parser.parse_args()
     folder = arguments.work_dir
     folder.mkdir(parents=True, exist_ok=True)
-    settings = replace(Settings(), seed=arguments.seed, device=arguments.device)
+    settings = replace(TrainingSettings(), seed=arguments.seed, device=arguments.device)
     stages = (arguments.stage,) if arguments.stage else STAGES
     if "decoder" in stages:
         train_decoder(settings, folder)

@@ -15,7 +15,7 @@ from ideogram_q8.bench.results import (
     LoadResult,
     LoadRow,
     LoadSettings,
-    Part,
+    StepPart,
 )
 from ideogram_q8.bench.timing import Timing
 
@@ -25,10 +25,10 @@ OTHER_CARD = Machine("cuda", "A card", "9.9", 80 * 10**9, 16, 8, (), "Linux", {}
 PEAKS = Peaks("bfloat16", Peak(800e12, "torch.mm"), Peak(1500e12, "Triton"), 2500e9)
 CLOCKS = (Clocks(1980, 1980, 2619, 50, 400.0, 700.0, ""), Clocks(1700, 1980, 2619, 66, 690.0, 700.0, "power cap"))
 OPERATIONS = {"attention.qkv": 4 * 10**12, "attention": 10**12, "outside": 10**10}
-PARTS = (Part("attention.qkv", "int8", 4 * 10**12, 0.004), Part("attention", "float", 10**12, 0.002))
+PARTS = (StepPart("attention.qkv", "int8", 4 * 10**12, 0.004), StepPart("attention", "float", 10**12, 0.002))
 
 
-def denoise_row(name: str, seconds: float | None, parts: tuple[Part, ...] = (), peer: bool = False) -> DenoiseRow:
+def denoise_row(name: str, seconds: float | None, parts: tuple[StepPart, ...] = (), peer: bool = False) -> DenoiseRow:
     timing = None if seconds is None else Timing.of([seconds, seconds, 2 * seconds])
     note = "not installed" if seconds is None else ""
     return DenoiseRow(name, f"label of {name}", peer, "int8", timing, parts, 20 * 10**9, 19 * 10**9, (), 0.01, note)

@@ -12,7 +12,7 @@ from torch.cuda._utils import _get_device_index
 
 from ideogram_q8.bench.linear.random_weights import Pool
 from ideogram_q8.bench.picture import comfy, denoise, own, peers
-from ideogram_q8.bench.picture.scene import Scene
+from ideogram_q8.bench.picture.scene import StepScene
 from ideogram_q8.bench.results import DenoiseSettings
 from ideogram_q8.errors import ResourceError
 from ideogram_q8.runtime.kernels.choosing import workspace
@@ -27,8 +27,8 @@ CPU = torch.device("cpu")
 SETTINGS = DenoiseSettings(1, 128, 64, 8, 12, "float32", 1, 1, 100.0, None, 0, tuple(denoise.VARIANTS))
 
 
-def scene(device: torch.device, available: int = 1 << 40, dtype: torch.dtype = torch.float32, **changes: object) -> Scene:
-    return Scene(replace(SETTINGS, **changes), replace(TINY, num_layers=2), Pool(0, device, dtype), available)
+def scene(device: torch.device, available: int = 1 << 40, dtype: torch.dtype = torch.float32, **changes: object) -> StepScene:
+    return StepScene(replace(SETTINGS, **changes), replace(TINY, num_layers=2), Pool(0, device, dtype), available)
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ def action(request, monkeypatch):
     """An action whose measuring gives a result that is made up."""
 
     def measured(*arguments, on_progress, **others):
-        on_progress(results.Progress(1, 2, "half"))
+        on_progress(results.BenchProgress(1, 2, "half"))
         return RESULTS[request.param]
 
     monkeypatch.setattr(ACTIONS[request.param], "measure", measured)
@@ -159,7 +159,7 @@ def test_bench_tune_keeps_each_product_before_the_next_one(monkeypatch, tmp_path
         if len(measured) == 2:
             raise ZeroDivisionError
         measured.append(problem)
-        return table.Entry(problem.shape, {"exact float32 chunks": 1.0}, None)
+        return table.TimedEntry(problem.shape, {"exact float32 chunks": 1.0}, None)
 
     monkeypatch.setattr(tuning, "measure", measure)
     table.forget()

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from ideogram_q8.bench.picture import denoise
-from ideogram_q8.bench.picture.scene import Built, Variant
+from ideogram_q8.bench.picture.scene import BenchVariant, Built
 from ideogram_q8.bench.results import DenoiseSettings, from_json, to_json
 from ideogram_q8.errors import RequestError
 from ideogram_q8.runtime.kernels.choosing import scratch
@@ -132,7 +132,7 @@ def test_a_peer_that_is_not_installed_says_so(module, name, monkeypatch, quick):
 
 
 def a_variant(name, step, **options):
-    return Variant(name, name, "float", lambda scene: Built(step), **options)
+    return BenchVariant(name, name, "float", lambda scene: Built(step), **options)
 
 
 def test_variants_take_turns(monkeypatch, quick):
@@ -236,7 +236,7 @@ def test_what_cannot_be_measured_is_refused_at_once(change, message):
 def test_a_first_step_that_compiles_says_nothing_of_the_others(monkeypatch, quick):
     steps = []
     built = Built(lambda index: steps.append(index) or torch.zeros(1), compiles=True)
-    monkeypatch.setattr(denoise, "VARIANTS", {"a": Variant("a", "a", "float", lambda _: built)})
+    monkeypatch.setattr(denoise, "VARIANTS", {"a": BenchVariant("a", "a", "float", lambda _: built)})
     (row,) = denoise.measure(replace(SETTINGS, variants=("a",), steps=2, patience=0.0), CPU, TINY).rows
     assert steps == [0, 1, 2] and len(row.timing.samples) == 2 and row.note == "" and row.peak_bytes > 0
 

@@ -10,7 +10,7 @@ from ideogram_q8.bench import tables
 from ideogram_q8.bench.cards import CARDS, Card
 from ideogram_q8.bench.machine import Peak, Peaks
 from ideogram_q8.bench.projection import REST, project
-from ideogram_q8.bench.results import Part
+from ideogram_q8.bench.results import StepPart
 from ideogram_q8.bench.timing import Timing
 from ideogram_q8.errors import RequestError
 from ideogram_q8.model.architecture import IDEOGRAM4
@@ -22,7 +22,7 @@ PEAKS = Peaks("bfloat16", Peak(200e12, "torch.mm"), Peak(800e12, "Triton"), 2000
 """Of a card that is in no table: twice the target in everything."""
 
 
-def step(seconds: float = 0.01, parts: tuple[Part, ...] = example.PARTS):
+def step(seconds: float = 0.01, parts: tuple[StepPart, ...] = example.PARTS):
     """A result with the one row."""
     result = example.denoise(example.OTHER_CARD, PEAKS)
     return replace(result, rows=(example.denoise_row("int8", seconds, parts),))

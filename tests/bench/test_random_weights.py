@@ -8,9 +8,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from ideogram_q8.bench.linear import operations
-from ideogram_q8.bench.linear.random_weights import FP8, Form, Pool, RandomBranch
+from ideogram_q8.bench.linear.random_weights import FP8, Pool, RandomBranch, WeightForm
 from ideogram_q8.bench.picture import own
-from ideogram_q8.bench.picture.scene import Scene
+from ideogram_q8.bench.picture.scene import StepScene
 from ideogram_q8.bench.results import DenoiseSettings
 from ideogram_q8.builds.packed import Fp8Weight, GgmlWeight, Int8Weight
 from ideogram_q8.model.architecture import IDEOGRAM4, linears, tensor_shapes
@@ -18,14 +18,21 @@ from ideogram_q8.numerics import fp8, ggml, int8, rotation
 from tests.synthetic import TINY
 
 CPU = torch.device("cpu")
-FORMS = [Form(FP8), Form("w8a8"), Form("w8a16"), Form("w8a8", 256), Form("q8_0"), Form("q4_k")]
+FORMS = [
+    WeightForm(FP8),
+    WeightForm("w8a8"),
+    WeightForm("w8a16"),
+    WeightForm("w8a8", 256),
+    WeightForm("q8_0"),
+    WeightForm("q4_k"),
+]
 
 
 def pool(seed: int = 0) -> Pool:
     return Pool(seed, CPU, torch.float32)
 
 
-def values(form: Form) -> torch.Tensor:
+def values(form: WeightForm) -> torch.Tensor:
     packed = pool().draw("a weight", 100, 256, form.scheme, form.rotation)
     match packed:
         case Fp8Weight():
@@ -41,7 +48,7 @@ def values(form: Form) -> torch.Tensor:
 
 @pytest.mark.parametrize("form", FORMS, ids=str)
 def test_every_format_holds_the_same_weight(form, quick):
-    plain = values(Form("bf16"))
+    plain = values(WeightForm("bf16"))
     error = float((values(form) - plain).norm() / plain.norm())
     assert plain.shape == (100, 256) and len(plain.unique(dim=0)) > 50
     assert error == 0 if form.scheme == FP8 else 0 < error < (0.1 if form.scheme == "q4_k" else 0.01)
@@ -54,7 +61,7 @@ def test_a_seed_gives_the_same_weights(quick):
 
 
 def test_a_branch_has_every_tensor_of_the_model(quick):
-    reader = RandomBranch(pool(), TINY, "conditional", {linear.name: Form("w8a8") for linear in linears(TINY)})
+    reader = RandomBranch(pool(), TINY, "conditional", {linear.name: WeightForm("w8a8") for linear in linears(TINY)})
     assert {name: tuple(reader.read(name).shape) for name in reader.names} == tensor_shapes(TINY)
     assert all(reader.packed(linear.name).shape == (linear.out_features, linear.in_features) for linear in linears(TINY))
     assert RandomBranch(pool(), TINY, "conditional", {}).packed("layers.0.attention.o") is None
@@ -63,7 +70,7 @@ def test_a_branch_has_every_tensor_of_the_model(quick):
 @torch.no_grad()
 def test_operations_are_those_that_torch_counts(quick):
     settings = DenoiseSettings(TINY.num_layers, 64, 32, 5, 5, "float32", 1, 1, 10.0, None, 0, ("unquantized",))
-    scene = Scene(settings, TINY, pool(), 1 << 40)
+    scene = StepScene(settings, TINY, pool(), 1 << 40)
     built = own.build(scene, "bf16")
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         built.step(0)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from ideogram_q8.calibration.offloading import offload_blocks
-from ideogram_q8.calibration.run import Job, Progress, calibrate, caption_sha256
+from ideogram_q8.calibration.run import CalibrationJob, CalibrationProgress, calibrate, caption_sha256
 from ideogram_q8.captions.calibration import named_captions
 from ideogram_q8.errors import ArtifactError, RequestError
 from ideogram_q8.recipes.statistics import Statistics, merge, read
@@ -21,7 +21,7 @@ from ideogram_q8.sources import open_source
 from tests.calibration.test_statistics import assert_equal
 
 CAPTIONS = named_captions("pocket")[:2]
-JOB = Job(open_source("pocket").record(), "turbo-12", 64, 64, sample_rows=16)
+JOB = CalibrationJob(open_source("pocket").record(), "turbo-12", 64, 64, sample_rows=16)
 
 
 def shortened() -> Model:
@@ -62,9 +62,9 @@ def test_all_steps_of_all_linears_are_seen(model: Model, whole: Statistics):
 
 def test_a_killed_run_goes_on_and_ends_with_the_same_bits(model: Model, whole: Statistics, tmp_path: Path):
     partial = tmp_path / "stats.safetensors.partial"
-    seen: list[Progress] = []
+    seen: list[CalibrationProgress] = []
 
-    def stop(progress: Progress) -> None:
+    def stop(progress: CalibrationProgress) -> None:
         seen.append(progress)
         if progress.done_steps == 14:
             raise KeyboardInterrupt
@@ -77,7 +77,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bits(model: Model, whole: S
     assert first.calibration.captions == (caption_sha256(CAPTIONS[0]),)
     seen.clear()
     resumed = calibrate(model, CAPTIONS, JOB, partial=partial, on_progress=seen.append)
-    assert seen[0] == Progress(1, 2, 12, 24) and seen[-1] == Progress(1, 2, 24, 24)
+    assert seen[0] == CalibrationProgress(1, 2, 12, 24) and seen[-1] == CalibrationProgress(1, 2, 24, 24)
     assert_equal(resumed, whole)
     assert_equal(read(partial), whole)
     assert_equal(calibrate(model, CAPTIONS, JOB, partial=partial), whole)  # nothing left to do

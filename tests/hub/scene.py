@@ -19,7 +19,7 @@ from ideogram_q8.errors import PublishError
 from ideogram_q8.publishing.push import error_line, main
 from ideogram_q8.publishing.pushing import hub as client
 from ideogram_q8.publishing.pushing.plan import ReleaseFile
-from ideogram_q8.publishing.pushing.sending import Order, push
+from ideogram_q8.publishing.pushing.sending import PushOrder, push
 from tests.hub.faults import Script
 from tests.hub.server import Hub, serve
 
@@ -93,15 +93,15 @@ class Scene:
         self.hub = hub
         self.old, self.new = release(folder, "old"), release(folder, "new")
         self.repository = hub.state.create("model", REPO)
-        assert self.push(Order(self.old, "the old one")) == ""
+        assert self.push(PushOrder(self.old, "the old one")) == ""
         self._head = dict(self.repository.commits), dict(self.repository.branches)
         self._blobs = {path.name for path in (hub.folder / "blobs").iterdir()}
         self.restore()
 
-    def order(self, **more: Any) -> Order:
-        return Order(self.new, "the new one", tag="v2", collection="Pocket", **more)
+    def order(self, **more: Any) -> PushOrder:
+        return PushOrder(self.new, "the new one", tag="v2", collection="Pocket", **more)
 
-    def push(self, order: Order | None = None) -> str:
+    def push(self, order: PushOrder | None = None) -> str:
         """Pushes the new release, or what `order` says; what the user sees of an error, "" if there was none."""
         try:
             push(client.Hub(REPO), order or self.order(), lambda _: None)

@@ -14,9 +14,9 @@ from ideogram_q8.formats.report import VariantFile
 from ideogram_q8.measure import painting
 from ideogram_q8.measure.judging import Judges
 from ideogram_q8.measure.latents import Errors
-from ideogram_q8.measure.measurement import Job, Shard
-from ideogram_q8.measure.painting import Item, Order, Painted, Started
-from ideogram_q8.measure.places import Place
+from ideogram_q8.measure.measurement import EvaluationJob, Shard
+from ideogram_q8.measure.painting import Item, Painted, PaintingOrder, Started
+from ideogram_q8.measure.places import MeasuredVariant
 from ideogram_q8.model.architecture import Traits
 
 STEPS = 3
@@ -33,14 +33,14 @@ def suite(count: int = 24) -> CaptionSuite:
     return CaptionSuite("example", tuple(cases))
 
 
-def place(name: str, size: int = 1000) -> Place:
+def place(name: str, size: int = 1000) -> MeasuredVariant:
     digest = f"{sum(name.encode()):064x}"
-    return Place(name, f"somewhere/{name}", TRAITS, 4, (VariantFile(f"{name}.safetensors", size, digest),), None)
+    return MeasuredVariant(name, f"somewhere/{name}", TRAITS, 4, (VariantFile(f"{name}.safetensors", size, digest),), None)
 
 
-def job(out: Path, captions: CaptionSuite | None = None, shard: Shard | None = None) -> Job:
+def job(out: Path, captions: CaptionSuite | None = None, shard: Shard | None = None) -> EvaluationJob:
     places = [place(name, 1000 - 100 * i) for i, name in enumerate(NOISE)]
-    return Job(places, captions or suite(), "turbo-12", (32, 32), "cpu", "float32", out, shard or Shard())
+    return EvaluationJob(places, captions or suite(), "turbo-12", (32, 32), "cpu", "float32", out, shard or Shard())
 
 
 def pixels(item: Item, name: str) -> np.ndarray:
@@ -49,7 +49,7 @@ def pixels(item: Item, name: str) -> np.ndarray:
     return (base + noise).astype(np.uint8)
 
 
-def paint(order: Order, painted: list[str] | None = None) -> list[Painted]:
+def paint(order: PaintingOrder, painted: list[str] | None = None) -> list[Painted]:
     """What `painting.paint` does, without a model; names what it had to paint in `painted`."""
     name = order.location.rpartition("/")[2]
     Path(order.folder).mkdir(parents=True, exist_ok=True)
@@ -61,7 +61,7 @@ def paint(order: Order, painted: list[str] | None = None) -> list[Painted]:
     return [record for item in order.items if (record := painting.finished(order, item)) is not None]
 
 
-def _paint(order: Order, item: Item, name: str) -> None:
+def _paint(order: PaintingOrder, item: Item, name: str) -> None:
     picture = painting.picture_path(order.folder, item)
     Image.fromarray(pixels(item, name)).save(picture)
     level = NOISE[name] or 1

@@ -54,7 +54,7 @@ def found(tmp_path_factory):
         return [Image.fromarray((128 + picture).clip(0, 255).astype(np.uint8)) for picture in noise]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module.Job, "paint", paint)
+        patch.setattr(module.AblationJob, "paint", paint)
         statistics = statistics_of(source, {"layers.0.feed_forward.w2": 300.0})
         return ablate(source, statistics, "a" * 64, get("pocket").first(3), "turbo-12")
 

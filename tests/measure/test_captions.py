@@ -13,7 +13,7 @@ import pytest
 from ideogram_q8.captions import canonical, lint, parse
 from ideogram_q8.captions.suites import table
 from ideogram_q8.captions.suites.styles import PALETTES, STYLES
-from ideogram_q8.captions.suites.table import CATEGORIES, Element, Row
+from ideogram_q8.captions.suites.table import CATEGORIES, CaptionRow, SuiteElement
 from ideogram_q8.errors import CaptionError
 
 EVALUATION, CALIBRATION = table.rows("evaluation"), table.rows("calibration")
@@ -22,19 +22,19 @@ MOST_TOKENS = 2048 - 64
 """Of the text encoder, less the chat template; a token is at least one byte."""
 
 
-def texts(row: Row) -> list[str]:
+def texts(row: CaptionRow) -> list[str]:
     return [element.text for element in row.elements if element.text is not None]
 
 
-def prose(row: Row) -> list[str]:
+def prose(row: CaptionRow) -> list[str]:
     return re.findall(r"\w+", " ".join([row.description, row.background, *(e.desc for e in row.elements)]).lower())
 
 
-def boxes(row: Row) -> list[tuple[int, int, int, int]]:
+def boxes(row: CaptionRow) -> list[tuple[int, int, int, int]]:
     return [element.bbox for element in row.elements if element.bbox is not None]
 
 
-def of(category: str) -> list[Row]:
+def of(category: str) -> list[CaptionRow]:
     return [row for row in ALL if row.category == category]
 
 
@@ -73,7 +73,7 @@ def test_some_captions_leave_all_places_free_and_none_only_some():
     assert all(len(boxes(row)) in (0, len(row.elements)) for row in ALL)
 
 
-PROMISES: dict[str, Callable[[Row], bool]] = {
+PROMISES: dict[str, Callable[[CaptionRow], bool]] = {
     "short-words": lambda row: len(texts(row)) == 1 and bool(re.fullmatch(r"\w{2,8}", texts(row)[0])),
     "long-sentences": lambda row: len(texts(row)) == 1 and len(texts(row)[0].split()) >= 8,
     "text-blocks": lambda row: len(texts(row)) >= 3,
@@ -121,7 +121,7 @@ def test_nothing_is_said_twice():
 def test_calibration_and_evaluation_share_no_picture():
     """Of any pair, at most a fifth of the shorter one's three-word runs."""
 
-    def runs(row: Row) -> set[tuple[str, ...]]:
+    def runs(row: CaptionRow) -> set[tuple[str, ...]]:
         words = prose(row)
         return set(zip(words, words[1:], words[2:], strict=False))
 
@@ -145,8 +145,8 @@ def test_a_row_is_read_as_it_is_written():
     (row,) = table.parse("animals", ROW)
     assert (row.category, row.name, row.palette) == ("animals", "kite", ("#102030", "#FFFFFF"))
     assert row.elements == (
-        Element("HI", (10, 20, 300, 400), "tall letters", ("#FFFFFF",)),
-        Element(None, None, "a red kite", ()),
+        SuiteElement("HI", (10, 20, 300, 400), "tall letters", ("#FFFFFF",)),
+        SuiteElement(None, None, "a red kite", ()),
     )
     assert row.caption() == (
         '{"high_level_description":"A kite.","style_description":{"aesthetics":"clean, precise, commercial",'

@@ -19,7 +19,7 @@ from ideogram_q8.measure.measurement import measure
 from ideogram_q8.measure.pages.page import page
 from ideogram_q8.measure.pages.sheets import chosen, contact_sheets
 from ideogram_q8.measure.pages.table import markdown, terminal
-from ideogram_q8.measure.regression import Finding, changes
+from ideogram_q8.measure.regression import Regression, changes
 from tests.measure.example import JUDGES, job, paint
 
 
@@ -178,7 +178,7 @@ def slower(result: Report, factor: float, other_cpus: float = 0.0) -> Report:
 
 
 def test_times_count_on_a_quiet_machine_only(result: Report) -> None:
-    assert changes(result, slower(result, 2)) == [Finding("good", "seconds_per_step", "0.2 s before, 0.4 s now", True)]
+    assert changes(result, slower(result, 2)) == [Regression("good", "seconds_per_step", "0.2 s before, 0.4 s now", True)]
     assert changes(result, slower(result, 1.3)) == []  # within the quartiles
     assert changes(result, slower(result, 2, other_cpus=1.0)) == []
 

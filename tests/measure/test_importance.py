@@ -24,7 +24,7 @@ def found(source):
         return [Image.fromarray(np.full((32, 32, 3), 128, np.uint8)) for _ in job.suite.cases]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ablation.Job, "paint", paint)
+        patch.setattr(ablation.AblationJob, "paint", paint)
         patch.setattr(importance, "PRESETS", ("q4_k_s",))
         patch.setattr(importance, "BUDGETS", ("q4_k_s",))
         return importance.ablate(source, statistics_of(source, SPIKY), "a" * 64, get("pocket").first(2), "turbo-12")

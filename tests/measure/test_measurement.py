@@ -14,14 +14,14 @@ from ideogram_q8.formats import report
 from ideogram_q8.formats.report import Report
 from ideogram_q8.measure import measurement
 from ideogram_q8.measure.compare import assemble, gather
-from ideogram_q8.measure.measurement import Job, Shard, Share, measure
+from ideogram_q8.measure.measurement import EvaluationJob, Shard, Share, measure
 from tests.measure import example
 from tests.measure.example import JUDGES, NOISE, paint, place, suite
 
 COUNT = 6
 
 
-def job(out: Path, shard: Shard | None = None) -> Job:
+def job(out: Path, shard: Shard | None = None) -> EvaluationJob:
     return example.job(out, suite(COUNT), shard)
 
 
@@ -117,7 +117,7 @@ def test_times_of_several_machines_are_not_mixed(tmp_path: Path, monkeypatch: py
 
 
 def key_of(**changes: object) -> str:
-    changed: Job = dataclasses.replace(job(Path("out")), **changes)
+    changed: EvaluationJob = dataclasses.replace(job(Path("out")), **changes)
     return changed.key(changed.places[0])
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ideogram_q8.captions.suite import Text
-from ideogram_q8.measure.words.ocr import Line, Reader, Score, edit_distance, normal, score
+from ideogram_q8.measure.words.ocr import Reader, ReadLine, Score, edit_distance, normal, score
 from ideogram_q8.pocket import data
 
 WORDS = st.text(alphabet="abcX ", max_size=6)
@@ -31,8 +31,8 @@ def test_the_distance_is_a_metric_before_it_is_divided(a: str, b: str, c: str) -
     assert 0 <= edit_distance(a, b) <= 1
 
 
-def line(text: str, y: float = 500, x: float = 500) -> Line:
-    return Line(text, (y, x))
+def line(text: str, y: float = 500, x: float = 500) -> ReadLine:
+    return ReadLine(text, (y, x))
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def line(text: str, y: float = 500, x: float = 500) -> Line:
         ([], Score(0, 0, 1)),
     ],
 )
-def test_a_text_is_looked_for_among_the_lines(lines: list[Line], expected: Score) -> None:
+def test_a_text_is_looked_for_among_the_lines(lines: list[ReadLine], expected: Score) -> None:
     found = score(lines, [Text("OPEN", None)])
     assert found is not None
     assert (found.exact, found.any_case, found.distance) == pytest.approx(

@@ -13,7 +13,7 @@ from ideogram_q8.errors import ArtifactError, RequestError
 from ideogram_q8.formats.png import read_metadata
 from ideogram_q8.measure import others, painting
 from ideogram_q8.measure.others import OtherPrograms
-from ideogram_q8.measure.painting import Item, Order, paint, picture_path
+from ideogram_q8.measure.painting import Item, PaintingOrder, paint, picture_path
 from ideogram_q8.measure.places import open_places
 from ideogram_q8.runtime.generation.sampling import Request, generate
 from ideogram_q8.runtime.loading.model import load
@@ -23,10 +23,12 @@ pytestmark = pytest.mark.slow
 REQUESTS = tuple(Request("a red star on a blue background", seed, "turbo-12", 64, 80) for seed in (1, 2))
 
 
-def order(folder: Path, **changes: object) -> Order:
+def order(folder: Path, **changes: object) -> PaintingOrder:
     items = tuple(Item(f"star--{r.seed}", r, str(folder / f"{r.seed}.safetensors")) for r in REQUESTS)
     (place,) = open_places("pocket", [])
-    plain = Order("pocket", place.artifact_sha256, "cpu", "float32", "sdpa", "bf16", str(folder / "pictures"), None, items)
+    plain = PaintingOrder(
+        "pocket", place.artifact_sha256, "cpu", "float32", "sdpa", "bf16", str(folder / "pictures"), None, items
+    )
     return dataclasses.replace(plain, **changes)
 
 

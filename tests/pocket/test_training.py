@@ -14,7 +14,7 @@ from ideogram_q8.training import model, muon, runner, train
 
 pytestmark = pytest.mark.slow
 
-TINY = replace(train.Settings(), scenes=256, batch=4, dit_steps=6, decoder_steps=6, uncond_steps=2, decoder_batch=4)
+TINY = replace(train.TrainingSettings(), scenes=256, batch=4, dit_steps=6, decoder_steps=6, uncond_steps=2, decoder_batch=4)
 
 
 @pytest.fixture(scope="module")

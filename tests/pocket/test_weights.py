@@ -22,7 +22,7 @@ def pocket() -> Model:
 
 
 @pytest.fixture(scope="module")
-def readings(pocket: Model) -> Sequence[measure.Reading]:
+def readings(pocket: Model) -> Sequence[measure.PocketReading]:
     read = ocr.Reader()
     scenes = data.held_out_scenes(12)
     return [measure.read_picture(measure.paint(pocket, s, i, "default-20"), s, read) for i, s in enumerate(scenes)]
@@ -52,7 +52,7 @@ def test_measured_json_and_the_card_are_about_these_weights(pocket: Model) -> No
     assert f"{measured['vae_round_trip_psnr_db']:.1f} dB" in card
 
 
-def test_scenes_are_painted_as_asked(readings: Sequence[measure.Reading]) -> None:
+def test_scenes_are_painted_as_asked(readings: Sequence[measure.PocketReading]) -> None:
     assert measure.share(readings, "background") == 1.0
     assert measure.share(readings, "shape_colour") >= 0.95
     assert measure.share(readings, "shape") >= 0.9

@@ -16,11 +16,11 @@ from ideogram_q8.errors import IdeogramQ8Error
 from ideogram_q8.formats.report import Report, VariantFile
 from ideogram_q8.measure import measurement
 from ideogram_q8.measure.compare import gather
-from ideogram_q8.measure.measurement import Job, measure
+from ideogram_q8.measure.measurement import EvaluationJob, measure
 from ideogram_q8.measure.pages import showcase
-from ideogram_q8.measure.places import Place
+from ideogram_q8.measure.places import MeasuredVariant
 from ideogram_q8.publishing.cards.album import FILE_NAME as ALBUM
-from ideogram_q8.publishing.cards.album import Album
+from ideogram_q8.publishing.cards.album import Samples
 from ideogram_q8.publishing.cards.cards import main, rendered
 from ideogram_q8.publishing.push import main as push
 from ideogram_q8.publishing.release import read_release
@@ -50,10 +50,10 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     build = manifest()
     write_build(run / "builds" / "int8", build)
     files = tuple(VariantFile(file.path, file.size, file.sha256) for file in build.files)
-    places = [place("fp8"), Place("int8", "somewhere/good", TRAITS, 4, files, None)]
+    places = [place("fp8"), MeasuredVariant("int8", "somewhere/good", TRAITS, 4, files, None)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(measurement, "paint", paint)
-        measure(Job(places, captions(), "turbo-12", (32, 32), "cpu", "float32", run / "report"), JUDGES)
+        measure(EvaluationJob(places, captions(), "turbo-12", (32, 32), "cpu", "float32", run / "report"), JUDGES)
     publish([run / "report"], run / "report")
     return run
 
@@ -72,7 +72,7 @@ def test_the_card_shows_what_was_measured(made: Path) -> None:
     assert f"PSNR **{figures['psnr'].value:.2f} dB**" in card
     assert "](images/comparison.webp)" in card and 'srcset="images/quality-against-size-dark.svg"' in card
     assert "](pocket-report.json)" in card
-    for picture in (*Album.from_json((made / ALBUM).read_text()).images, *report.variants[1].samples):
+    for picture in (*Samples.from_json((made / ALBUM).read_text()).images, *report.variants[1].samples):
         assert picture.path in card
         assert (made / picture.path).is_file()
 

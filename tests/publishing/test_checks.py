@@ -9,7 +9,7 @@ import pytest
 from ideogram_q8.publishing.cards.card import Figures, render
 from ideogram_q8.publishing.cards.licence import APACHE, IDEOGRAM, Licence, licence_of
 from ideogram_q8.publishing.pushing.checks import card_problems, endorsements, figure_problems
-from ideogram_q8.publishing.pushing.sending import Progress
+from ideogram_q8.publishing.pushing.sending import PushProgress
 from ideogram_q8.publishing.pushing.show import duration, progress_text
 from tests.publishing.example import REPORT, manifest
 
@@ -95,8 +95,8 @@ def test_figures_must_be_measured_on_this_build() -> None:
 
 
 def test_progress_has_a_rate_and_the_time_left() -> None:
-    assert progress_text(Progress("b.gguf", 0, 4_000_000_000, 0.0)) == "sending b.gguf; 0 bytes of 4.00 GB sent"
-    shown = progress_text(Progress("b.gguf", 1_000_000_000, 4_000_000_000, 10.0))
+    assert progress_text(PushProgress("b.gguf", 0, 4_000_000_000, 0.0)) == "sending b.gguf; 0 bytes of 4.00 GB sent"
+    shown = progress_text(PushProgress("b.gguf", 1_000_000_000, 4_000_000_000, 10.0))
     assert shown == "sending b.gguf; 1.00 GB of 4.00 GB sent, 100.00 MB/s, 30 s left"
-    assert progress_text(Progress("", 5_000, 5_000, 1.0)) == "committing; 5.00 kB of 5.00 kB sent, 5.00 kB/s"
+    assert progress_text(PushProgress("", 5_000, 5_000, 1.0)) == "committing; 5.00 kB of 5.00 kB sent, 5.00 kB/s"
     assert [duration(seconds) for seconds in (5, 90, 3600, 11_100)] == ["5 s", "2 min", "1 h 00 min", "3 h 05 min"]

@@ -24,7 +24,7 @@ from ideogram_q8.formats.manifest import Manifest
 from ideogram_q8.formats.report import Comparison, Report
 from ideogram_q8.publishing.cards import album as album_module
 from ideogram_q8.publishing.cards import escaping
-from ideogram_q8.publishing.cards.album import Album, Image
+from ideogram_q8.publishing.cards.album import Image, Samples
 from ideogram_q8.publishing.cards.card import TEMPLATE, Figures, render
 from ideogram_q8.publishing.cards.family import TEMPLATE as FAMILY
 from ideogram_q8.publishing.cards.licence import APACHE, IDEOGRAM
@@ -43,7 +43,7 @@ _ARM = Comparison("ocr_exact_match", "int8", "fp8", 64, 0.0, (-0.1, 0.1), (-0.1,
 MEASURED = dataclasses.replace(
     REPORT, comparisons=(_ARM,), hardware=dataclasses.replace(REPORT.hardware, accelerator="a card", accelerator_memory_bytes=1)
 )
-ALBUM = Album(
+ALBUM = Samples(
     1,
     "0" * 64,
     "How they were chosen.",
@@ -105,7 +105,7 @@ def made(name: str, which: str, at: Place, is_key: bool) -> str:
     elif which == "report":
         report = Report.from_json(spoiled(report.to_json(), at, is_key))
     else:
-        album = Album.from_json(spoiled(album.to_json(), at, is_key))
+        album = Samples.from_json(spoiled(album.to_json(), at, is_key))
     own = report.variant("int8") or report.variants[-1]
     return render(build, Figures(report, own, album), licence, "someone/pocket-int8")
 

@@ -6,9 +6,9 @@ import pytest
 
 from ideogram_q8.errors import PublishError
 from ideogram_q8.publishing.pushing.plan import (
+    CommittedFile,
     ReleaseFile,
     Remote,
-    RemoteFile,
     check_reference,
     check_repo,
     conflicts,
@@ -28,9 +28,9 @@ def test_without_remote_everything_is_an_upload() -> None:
 
 def test_only_what_differs_is_sent() -> None:
     held = {
-        "weights.safetensors": RemoteFile(1000, "a" * 64, "0" * 40),
-        "README.md": RemoteFile(10, None, "0" * 40),
-        ".gitattributes": RemoteFile(5, None, "0" * 40),
+        "weights.safetensors": CommittedFile(1000, "a" * 64, "0" * 40),
+        "README.md": CommittedFile(10, None, "0" * 40),
+        ".gitattributes": CommittedFile(5, None, "0" * 40),
     }
     plan = make_plan("someone/model", [WEIGHTS, CARD], Remote("c" * 40, held))
     assert [planned.action for planned in plan.files] == ["skip", "replace"]
@@ -41,13 +41,13 @@ def test_only_what_differs_is_sent() -> None:
 
 def test_small_files_are_known_by_what_git_calls_them() -> None:
     card = ReleaseFile("README.md", 6, "b" * 64, b"hello\n")
-    held = RemoteFile(6, None, "ce013625030ba8dba906f756967f9e9ca394464a")  # `echo hello | git hash-object --stdin`
+    held = CommittedFile(6, None, "ce013625030ba8dba906f756967f9e9ca394464a")  # `echo hello | git hash-object --stdin`
     plan = make_plan("someone/model", [card], Remote("c" * 40, {"README.md": held}))
     assert plan.is_done and plan.upload_bytes == 0
 
 
 def test_what_is_not_of_the_release_stays_unless_pruned() -> None:
-    held = {path: RemoteFile(5, None, "0" * 40) for path in (".gitattributes", "old.gguf", "README.md")}
+    held = {path: CommittedFile(5, None, "0" * 40) for path in (".gitattributes", "old.gguf", "README.md")}
     remote = Remote("c" * 40, held)
     kept = make_plan("someone/model", [CARD], remote)
     assert (kept.others, kept.removed) == (("old.gguf",), ())
@@ -57,9 +57,9 @@ def test_what_is_not_of_the_release_stays_unless_pruned() -> None:
 
 def test_conflicts_are_files_that_both_have_changed() -> None:
     plan = make_plan("someone/model", [WEIGHTS, CARD], Remote("c" * 40, {}))
-    theirs = {"weights.safetensors": RemoteFile(7, "f" * 64, "0" * 40), "notes.txt": RemoteFile(7, None, "0" * 40)}
+    theirs = {"weights.safetensors": CommittedFile(7, "f" * 64, "0" * 40), "notes.txt": CommittedFile(7, None, "0" * 40)}
     assert conflicts(plan, Remote("c" * 40, {}), Remote("d" * 40, theirs)) == ["weights.safetensors"]
-    same = {"weights.safetensors": RemoteFile(1000, "a" * 64, "0" * 40)}
+    same = {"weights.safetensors": CommittedFile(1000, "a" * 64, "0" * 40)}
     assert conflicts(plan, Remote("c" * 40, {}), Remote("d" * 40, same)) == []
 
 

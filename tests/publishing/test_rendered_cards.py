@@ -19,7 +19,7 @@ from ideogram_q8.formats.manifest import Manifest
 from ideogram_q8.formats.report import Report
 from ideogram_q8.model.schemes import NAMED_SCHEMES
 from ideogram_q8.publishing.cards.album import FILE_NAME as ALBUM
-from ideogram_q8.publishing.cards.album import Album
+from ideogram_q8.publishing.cards.album import Samples
 from ideogram_q8.publishing.cards.card_method import recipe_of
 from ideogram_q8.publishing.cards.cards import REPORT, manifests_in, rendered
 from ideogram_q8.publishing.cards.licence import APACHE
@@ -47,7 +47,7 @@ def test_the_pictures_are_those_of_the_report() -> None:
     report = Report.from_json((CARDS / f"pocket-{REPORT}").read_text(encoding="utf-8"))
     named = [(sample.path, sample.sha256) for variant in report.variants for sample in variant.samples]
     if (CARDS / ALBUM).is_file():
-        album = Album.from_json((CARDS / ALBUM).read_text(encoding="utf-8"))
+        album = Samples.from_json((CARDS / ALBUM).read_text(encoding="utf-8"))
         album.check(report)
         named += [(image.path, image.sha256) for image in album.images]
     for path, digest in named:

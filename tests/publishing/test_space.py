@@ -21,7 +21,7 @@ from PIL import Image
 from ideogram_q8.builds.quantization import quantize
 from ideogram_q8.errors import PublishError
 from ideogram_q8.publishing.pushing import hub as client
-from ideogram_q8.publishing.pushing.sending import Order, push
+from ideogram_q8.publishing.pushing.sending import PushOrder, push
 from ideogram_q8.publishing.space.space import (
     HARDWARE,
     UNMEASURED_SECONDS,
@@ -120,7 +120,7 @@ def test_the_pocket_space_starts_from_its_folder(hub: Hub, tmp_path: Path) -> No
 def test_a_space_is_pushed_whole_and_moves_to_other_hardware(hub: Hub, tmp_path: Path) -> None:
     assemble(tmp_path / "space", "cpu-basic", [])
     files = tuple(files_of(tmp_path / "space"))
-    order = Order(files, "the Space", hardware="cpu-basic", prune=True, read_back=False)
+    order = PushOrder(files, "the Space", hardware="cpu-basic", prune=True, read_back=False)
     space = client.Hub(SPACE, "space")
     outcome = push(space, order, lambda _: None)
     repository = hub.state.repositories["space", SPACE]

@@ -11,10 +11,10 @@ from PIL.PngImagePlugin import PngInfo
 
 from ideogram_q8.errors import RequestError
 from ideogram_q8.runtime.generation.sampling import Request
-from ideogram_q8.ui.engine.blind import MAX_OPEN_ROUNDS, Round, Rounds, Side, draw_pair, nameless
+from ideogram_q8.ui.engine.blind import MAX_OPEN_ROUNDS, BlindSide, Round, Rounds, draw_pair, nameless
 
 REQUEST = Request("{}", 3, "turbo-12", 64, 64)
-ROUND = Round(Side("int8", "a" * 64, Path("l.png")), Side("fp8", "b" * 64, Path("r.png")), REQUEST, "text")
+ROUND = Round(BlindSide("int8", "a" * 64, Path("l.png")), BlindSide("fp8", "b" * 64, Path("r.png")), REQUEST, "text")
 
 
 def test_every_ordered_pair_comes_about_equally_often() -> None:

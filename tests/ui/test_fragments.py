@@ -15,7 +15,7 @@ from ideogram_q8.ui.engine.events import Building, Picture
 from ideogram_q8.ui.engine.fitting import Fit
 from ideogram_q8.ui.engine.judge import Scores, Words
 from ideogram_q8.ui.engine.library import Entry
-from ideogram_q8.ui.engine.measured import Figures, figures, read_report
+from ideogram_q8.ui.engine.measured import VariantFigures, figures, read_report
 from ideogram_q8.ui.parts import fragments
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -72,7 +72,7 @@ def test_a_card_says_whether_the_variant_is_built() -> None:
 
 
 def test_a_card_says_what_is_known_of_fit_and_figures() -> None:
-    figures = Figures("a card", "fp8", 0.078, 56.01)
+    figures = VariantFigures("a card", "fp8", 0.078, 56.01)
     assert fragments.card(FP8, Fit(9_000_000, 10_000_000, "all resident", offloads=False), figures).splitlines()[3:] == [
         "needs 9.0 MB · fits",
         "56.0 dB to fp8",

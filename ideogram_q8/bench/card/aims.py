@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from ideogram_q8.bench.card.lines import Line
+from ideogram_q8.bench.card.lines import CardLine
 
 Verdict = Literal["holds", "does not hold", "not settled"]
 Judged = tuple[Verdict, str]
@@ -25,7 +25,7 @@ class Facts:
     """Of what was not done."""
 
     @classmethod
-    def of(cls, lines: Iterable[Line]) -> Facts:
+    def of(cls, lines: Iterable[CardLine]) -> Facts:
         """A later line replaces an earlier one of the same name; what was kept from an earlier run is there by its own lines."""
         found: dict[tuple[str, str], Mapping[str, object]] = {}
         reasons: dict[tuple[str, str], str] = {}

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from ideogram_q8.bench.card import lines
 from ideogram_q8.bench.card.phases import Phase
-from ideogram_q8.bench.card.report import DeviceLostError, Report, outcome
-from ideogram_q8.bench.card.setting import Setting
+from ideogram_q8.bench.card.report import DeviceLostError, PhaseReport, outcome
+from ideogram_q8.bench.card.setting import CardSetting
 
 LOST = 3
 """The exit code after DeviceLostError."""
@@ -40,9 +40,9 @@ class Task:
 def main(task: Task) -> None:
     """Runs the phase and writes its last line. Exits with LOST where another process must go on."""
     _settle(task)
-    report = Report(task.folder / lines.FILE, task.run, task.stack, task.phase.name, task.limit, task.seen)
+    report = PhaseReport(task.folder / lines.FILE, task.run, task.stack, task.phase.name, task.limit, task.seen)
     try:
-        task.phase.work()(Setting(task.folder, task.rehearse), report)
+        task.phase.work()(CardSetting(task.folder, task.rehearse), report)
     except DeviceLostError:
         sys.exit(LOST)
     except Exception as error:  # noqa: BLE001 (the run goes on with the next phase; the line and the log say what happened)

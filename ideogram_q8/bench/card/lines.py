@@ -21,7 +21,7 @@ _MOST_BYTES = 64 << 20
 State = Literal["planned", "done", "wrong", "refused", "missing", "failed", "late", "kept"]
 """What became of a measurement:
 
-    planned    a phase sets out to make the measurements that `Line.found` names
+    planned    a phase sets out to make the measurements that `CardLine.found` names
     done       it was made
     wrong      it was made, and what was found is not what it must be
     refused    a back end, a plan or this package gives a reason against it
@@ -33,7 +33,7 @@ State = Literal["planned", "done", "wrong", "refused", "missing", "failed", "lat
 
 
 @dataclass(frozen=True)
-class Line:
+class CardLine:
     """One measurement of a phase, or the phase itself where `name` is empty.
 
     `run` is when the run began, `at` when the line was written (UTC). `stack` are the versions that it ran on. `found` is plain JSON.
@@ -56,7 +56,7 @@ def now() -> str:
     return dt.datetime.now(dt.UTC).isoformat()
 
 
-def append(path: Path, line: Line) -> None:
+def append(path: Path, line: CardLine) -> None:
     """Adds a line and syncs it. What a killed process left unfinished at the end of the file stays a line of its own."""
     text = json.dumps(asdict(line), ensure_ascii=False, allow_nan=False) + "\n"
     with path.open("a+b") as file:
@@ -69,7 +69,7 @@ def append(path: Path, line: Line) -> None:
         os.fsync(file.fileno())
 
 
-def read(path: Path) -> tuple[list[Line], int]:
+def read(path: Path) -> tuple[list[CardLine], int]:
     """All lines in the order in which they were written, and how many are damaged; none where there is no file.
 
     Raises:
@@ -88,12 +88,12 @@ def read(path: Path) -> tuple[list[Line], int]:
     return found, len(parsed) - len(found)
 
 
-def _parse(text: str, where: str) -> Line | None:
+def _parse(text: str, where: str) -> CardLine | None:
     """A line; None of what is damaged, as after a kill, or of another format."""
     try:
         value = parse_json(text, where, ArtifactError)
         check_version(value, FORMAT_VERSION, where, ArtifactError, "name another folder")
-        return decode(Line, value, where, ArtifactError)
+        return decode(CardLine, value, where, ArtifactError)
     except ArtifactError:
         return None
 

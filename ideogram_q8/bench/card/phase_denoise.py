@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 
 from ideogram_q8.bench import results
-from ideogram_q8.bench.card.report import Report
-from ideogram_q8.bench.card.setting import DENOISE_FILE, Setting
+from ideogram_q8.bench.card.report import PhaseReport
+from ideogram_q8.bench.card.setting import DENOISE_FILE, CardSetting
 from ideogram_q8.bench.picture import denoise
 from ideogram_q8.bench.results import DenoiseResult, DenoiseRow
 
@@ -18,7 +18,7 @@ VARIANTS = (
 _REHEARSED = ("int8", "diffusers", "int8-attention", "unquantized", "q8_0-int8", "q4_k_s-int8", "comfy", "int8-overlap")
 
 
-def run(setting: Setting, report: Report) -> None:
+def run(setting: CardSetting, report: PhaseReport) -> None:
     """Writes DENOISE_FILE anew after each variant."""
     path = setting.folder / DENOISE_FILE
     left = report.plan(_REHEARSED if setting.rehearse else VARIANTS)
@@ -37,7 +37,7 @@ def run(setting: Setting, report: Report) -> None:
     results.write(path, results.to_json(_joined(before, found)))
 
 
-def add_row(report: Report, name: str, row: DenoiseRow) -> None:
+def add_row(report: PhaseReport, name: str, row: DenoiseRow) -> None:
     """Writes a variant's line: refused or failed as its note says, where it has no timing."""
     seconds = 0.0 if row.timing is None else sum(row.timing.samples)
     if row.timing is not None:

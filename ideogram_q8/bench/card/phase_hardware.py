@@ -14,8 +14,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
 from ideogram_q8.bench import machine, timing
-from ideogram_q8.bench.card.report import Report
-from ideogram_q8.bench.card.setting import Setting
+from ideogram_q8.bench.card.report import PhaseReport
+from ideogram_q8.bench.card.setting import CardSetting
 from ideogram_q8.runtime.kernels.choosing import table
 from ideogram_q8.runtime.kernels.choosing.choice import lacks_memory
 from ideogram_q8.runtime.memory import usage
@@ -36,7 +36,7 @@ _COPIED = {"cuda": 1 << 28, "cpu": 1 << 20}
 _PASSES = 3
 
 
-def run(setting: Setting, report: Report) -> None:
+def run(setting: CardSetting, report: PhaseReport) -> None:
     """Raises DeviceLostError."""
     device = setting.device
     works: list[tuple[str, Callable[[], Found | str]]] = [
@@ -89,7 +89,7 @@ def _copies(device: torch.device) -> Found:
     return found
 
 
-def _attention(setting: Setting, kind: SDPBackend | None) -> Found | str:
+def _attention(setting: CardSetting, kind: SDPBackend | None) -> Found | str:
     """Seconds of attention as a block of the conditional branch computes it, and operations a second; None leaves the choice to torch.
 
     Why a back end does not compute it, where it does not.

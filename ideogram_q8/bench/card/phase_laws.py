@@ -11,8 +11,8 @@ import xml.etree.ElementTree as ET
 from collections.abc import Mapping
 from pathlib import Path
 
-from ideogram_q8.bench.card.report import WRONG, Report
-from ideogram_q8.bench.card.setting import Setting
+from ideogram_q8.bench.card.report import WRONG, PhaseReport
+from ideogram_q8.bench.card.setting import CardSetting
 from ideogram_q8.errors import RequestError, ResourceError
 
 _ROOT = Path(__file__).resolve().parents[3]
@@ -23,7 +23,7 @@ _CLOSING = 5.0
 """Seconds in which a line can still be written when the laws take too long; laws.log has those that were tried."""
 
 
-def run(setting: Setting, report: Report) -> None:
+def run(setting: CardSetting, report: PhaseReport) -> None:
     """Raises ModuleNotFoundError: there is nothing to run them with."""
     for module in ("pytest", "triton"):
         if importlib.util.find_spec(module) is None:
@@ -32,7 +32,7 @@ def run(setting: Setting, report: Report) -> None:
     report.attempts([(name, functools.partial(_laws, setting, report, name)) for name in files])
 
 
-def _laws(setting: Setting, report: Report, name: str) -> Mapping[str, object]:
+def _laws(setting: CardSetting, report: PhaseReport, name: str) -> Mapping[str, object]:
     """Counts, and which laws do not hold. Raises ResourceError: no such file, as where the package alone is installed; RequestError."""
     path = _ROOT / "tests" / "kernels" / name
     if not path.is_file():

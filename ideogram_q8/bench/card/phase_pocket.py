@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from ideogram_q8.bench.card.report import WRONG, Report, release
-from ideogram_q8.bench.card.setting import Setting
+from ideogram_q8.bench.card.report import WRONG, PhaseReport, release
+from ideogram_q8.bench.card.setting import CardSetting
 from ideogram_q8.builds.quantization import quantize
 from ideogram_q8.errors import ResourceError
 from ideogram_q8.recipes import choose
@@ -36,7 +36,7 @@ SETTLED = 8
 """Changes of variant after which memory should grow no more."""
 
 
-def run(setting: Setting, report: Report) -> None:
+def run(setting: CardSetting, report: PhaseReport) -> None:
     """Raises DeviceLostError."""
     device = setting.device
     with tempfile.TemporaryDirectory(prefix="pocket-", dir=setting.folder) as name:
@@ -110,7 +110,7 @@ def _same(first: _Painted, second: _Painted) -> Found:
     return {"same": False, WRONG: f"latents differ by {error:.2g} of their norm, expected the same bits"}
 
 
-def _changes(setting: Setting, folder: Path) -> Found:
+def _changes(setting: CardSetting, folder: Path) -> Found:
     """Bytes allocated, reserved and free on the card, and held in host memory, after each change."""
     device, held = setting.device, []
     places = [_place(folder, variant) for variant in _CHANGING]

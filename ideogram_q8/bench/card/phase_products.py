@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 
 from ideogram_q8.bench import results
-from ideogram_q8.bench.card.report import Report
-from ideogram_q8.bench.card.setting import LINEAR_FILE, Setting
+from ideogram_q8.bench.card.report import PhaseReport
+from ideogram_q8.bench.card.setting import LINEAR_FILE, CardSetting
 from ideogram_q8.bench.linear import linears
 from ideogram_q8.bench.linear.linear_paths import OWN
 from ideogram_q8.bench.results import LinearResult, LinearSettings
@@ -15,7 +15,7 @@ _ROUNDS = 2
 _REHEARSED = ("attention.o",)
 
 
-def run(setting: Setting, report: Report) -> None:
+def run(setting: CardSetting, report: PhaseReport) -> None:
     """Writes LINEAR_FILE anew after each product."""
     path = setting.folder / LINEAR_FILE
     config, kinds = setting.config, _REHEARSED if setting.rehearse else ()

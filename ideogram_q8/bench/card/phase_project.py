@@ -7,8 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ideogram_q8.bench import results, tables
-from ideogram_q8.bench.card.report import Report
-from ideogram_q8.bench.card.setting import DENOISE_FILE, LINEAR_FILE, Setting
+from ideogram_q8.bench.card.report import PhaseReport
+from ideogram_q8.bench.card.setting import DENOISE_FILE, LINEAR_FILE, CardSetting
 from ideogram_q8.bench.cards import CARDS
 from ideogram_q8.bench.projection import project
 from ideogram_q8.bench.results import DenoiseResult, LinearResult, Result
@@ -17,7 +17,7 @@ from ideogram_q8.errors import RequestError
 TARGET = "rtx-3090"
 
 
-def run(setting: Setting, report: Report) -> None:
+def run(setting: CardSetting, report: PhaseReport) -> None:
     """Raises DeviceLostError."""
 
     def carried() -> Mapping[str, object]:

@@ -17,11 +17,11 @@ from diffusers import AutoencoderKLFlux2
 from transformers import PreTrainedTokenizerBase, Qwen3VLTextModel
 
 from ideogram_q8.bench import timing
-from ideogram_q8.bench.card.report import Report, release
-from ideogram_q8.bench.card.setting import Setting, Size
+from ideogram_q8.bench.card.report import PhaseReport, release
+from ideogram_q8.bench.card.setting import CardSetting, Size
 from ideogram_q8.bench.linear.random_weights import Pool
 from ideogram_q8.bench.picture import denoise, meter, own
-from ideogram_q8.bench.picture.scene import Scene
+from ideogram_q8.bench.picture.scene import StepScene
 from ideogram_q8.bench.random_encoder import QWEN3_VL_8B, RandomEncoder
 from ideogram_q8.errors import ResourceError
 from ideogram_q8.model.architecture import BRANCHES
@@ -42,7 +42,7 @@ _CAP = 25_000_000_000
 
 
 @torch.no_grad()
-def run(setting: Setting, report: Report) -> None:
+def run(setting: CardSetting, report: PhaseReport) -> None:
     """Raises DeviceLostError."""
     small, large = setting.sizes.size, setting.sizes.large
     sizes = {"int8": (small, large), "q4_k_s": (small,)}
@@ -76,14 +76,16 @@ def _stages(scheme: str, sizes: tuple[Size, ...]) -> list[tuple[str, Callable[[_
 class _Loaded:
     """Everything that a picture in a format needs, in memory from the first stage on."""
 
-    def __init__(self, setting: Setting, scheme: str, sizes: tuple[Size, ...]) -> None:
+    def __init__(self, setting: CardSetting, scheme: str, sizes: tuple[Size, ...]) -> None:
         self.setting, self.scheme, self.sizes = setting, scheme, sizes
 
     @functools.cached_property
-    def scenes(self) -> dict[Size, Scene]:
+    def scenes(self) -> dict[Size, StepScene]:
         setting, pool = self.setting, Pool(0, self.setting.device, self.setting.dtype)
         scenes = {
-            size: Scene(setting.denoising((self.scheme,), size), setting.config, pool, usage.available_bytes(setting.device))
+            size: StepScene(
+                setting.denoising((self.scheme,), size), setting.config, pool, usage.available_bytes(setting.device)
+            )
             for size in self.sizes
         }
         for scene in scenes.values():
@@ -91,7 +93,7 @@ class _Loaded:
         return scenes
 
     @property
-    def scene(self) -> Scene:
+    def scene(self) -> StepScene:
         """Of the first size."""
         return self.scenes[self.sizes[0]]
 
@@ -157,7 +159,7 @@ class _Loaded:
 class _Networks:
     """Both transformers, the VAE and the text encoder; `problem` says why there is no encoder."""
 
-    def __init__(self, setting: Setting, scene: Scene, scheme: str) -> None:
+    def __init__(self, setting: CardSetting, scene: StepScene, scheme: str) -> None:
         self._scene, forms = scene, own.forms(scene, scheme)
         self.transformers = own.transformers(scene, forms)
         self.vae = _vae(setting).to(scene.device, scene.dtype).eval().requires_grad_(False)
@@ -205,13 +207,13 @@ def _encoder_bytes(config: TextEncoderConfig, dtype: torch.dtype) -> int:
     return sum(reader.bytes_of(name) for name in reader.names)
 
 
-def _encoder_config(setting: Setting) -> TextEncoderConfig:
+def _encoder_config(setting: CardSetting) -> TextEncoderConfig:
     if not setting.rehearse:
         return QWEN3_VL_8B
     return TextEncoderConfig.from_json(json.loads((WEIGHTS / "text_encoder" / "config.json").read_text(encoding="utf-8")))
 
 
-def _vae(setting: Setting) -> AutoencoderKLFlux2:
+def _vae(setting: CardSetting) -> AutoencoderKLFlux2:
     """With random weights: FLUX.2's, whose dimensions are diffusers' defaults, or the embedded model's."""
     if not setting.rehearse:
         return AutoencoderKLFlux2()

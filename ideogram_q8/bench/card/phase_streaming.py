@@ -9,11 +9,11 @@ from dataclasses import replace
 import torch
 
 from ideogram_q8.bench import timing
-from ideogram_q8.bench.card.report import Report, release
-from ideogram_q8.bench.card.setting import Setting
+from ideogram_q8.bench.card.report import PhaseReport, release
+from ideogram_q8.bench.card.setting import CardSetting
 from ideogram_q8.bench.linear.random_weights import Pool
 from ideogram_q8.bench.picture import own
-from ideogram_q8.bench.picture.scene import Scene
+from ideogram_q8.bench.picture.scene import StepScene
 from ideogram_q8.runtime.memory import budget, usage
 
 _PLANS = ("resident", "unconditional", "both")
@@ -21,16 +21,18 @@ _SCHEME = "int8"
 
 
 @torch.no_grad()
-def run(setting: Setting, report: Report) -> None:
+def run(setting: CardSetting, report: PhaseReport) -> None:
     """Raises DeviceLostError."""
     settings = setting.denoising((_SCHEME,))
     pool = Pool(0, setting.device, setting.dtype)
-    scene = Scene(settings, replace(setting.config, num_layers=settings.layers), pool, usage.available_bytes(setting.device))
+    scene = StepScene(
+        settings, replace(setting.config, num_layers=settings.layers), pool, usage.available_bytes(setting.device)
+    )
     scene.draw()
     report.attempts([(name, functools.partial(_measure, scene, name)) for name in _PLANS])
 
 
-def _measure(scene: Scene, name: str) -> Mapping[str, object]:
+def _measure(scene: StepScene, name: str) -> Mapping[str, object]:
     """Seconds of steps after one that does not count, and bytes that are copied in each. Raises ResourceError: as `own.build`."""
     plan = next(plan for plan in budget.PLANS if plan.key == name)
     described = own.networks(scene, own.forms(scene, _SCHEME))

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 
 import torch
 
-from ideogram_q8.bench.card.report import Report
-from ideogram_q8.bench.card.setting import Setting
+from ideogram_q8.bench.card.report import PhaseReport
+from ideogram_q8.bench.card.setting import CardSetting
 from ideogram_q8.numerics.ggml import BLOCKS
 from ideogram_q8.numerics.rotation import GROUP
 from ideogram_q8.runtime.kernels import BACKENDS, Backend, Problem, block_products, expansion_refusal, norms_refusal
@@ -20,7 +20,7 @@ from ideogram_q8.runtime.kernels.linear.int8 import self_test
 Found = Mapping[str, object]
 
 
-def run(setting: Setting, report: Report) -> None:
+def run(setting: CardSetting, report: PhaseReport) -> None:
     """Raises DeviceLostError."""
     device, config = setting.device, setting.config
     works: list[tuple[str, Callable[[], Found | str | None]]] = [
@@ -31,7 +31,7 @@ def run(setting: Setting, report: Report) -> None:
         for product in block_products(config, setting.sizes.rows[-1], device, setting.dtype, rotation):
             label = f"{product.name}{', rotated' if rotation else ''}"
             works += [(f"{label}: {each.name}", functools.partial(_product, each, product.problem)) for each in BACKENDS]
-    asked = attention.Problem(*placed(device), setting.dtype, config.attention_head_dim)
+    asked = attention.AttentionProblem(*placed(device), setting.dtype, config.attention_head_dim)
     tried = [backend for backend in attention.BACKENDS if backend.tried]
     works += [(f"int8 attention: {each.name}", functools.partial(_attention, each, asked)) for each in tried]
     works.append(("int8 attention: Triton, sums in float16", functools.partial(_half_sums, asked)))
@@ -51,12 +51,12 @@ def _product(backend: Backend, problem: Problem) -> str | None:
     return backend.refuses(problem) or self_test(backend, problem)
 
 
-def _attention(backend: attention.Backend, problem: attention.Problem) -> str | None:
+def _attention(backend: attention.AttentionBackend, problem: attention.AttentionProblem) -> str | None:
     return backend.refuses(problem) or attention.self_test(backend, problem)
 
 
-def _half_sums(problem: attention.Problem) -> str | None:
+def _half_sums(problem: attention.AttentionProblem) -> str | None:
     """What a GeForce computes, on any card."""
     triton = next(backend for backend in attention.BACKENDS if backend.attend is triton_attention.attend)
     halves = functools.partial(triton_attention.attend, half_sums=True)
-    return _attention(attention.Backend("Triton", halves, triton.refuses, triton.arithmetic, tried=True), problem)
+    return _attention(attention.AttentionBackend("Triton", halves, triton.refuses, triton.arithmetic, tried=True), problem)

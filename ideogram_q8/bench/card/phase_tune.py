@@ -6,8 +6,8 @@ import functools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 
-from ideogram_q8.bench.card.report import Report, release
-from ideogram_q8.bench.card.setting import Setting
+from ideogram_q8.bench.card.report import PhaseReport, release
+from ideogram_q8.bench.card.setting import CardSetting
 from ideogram_q8.errors import RequestError
 from ideogram_q8.numerics.rotation import GROUP
 from ideogram_q8.runtime.kernels import Problem, block_products
@@ -17,13 +17,13 @@ from ideogram_q8.runtime.kernels.choosing.tuning import tune
 STEP = "a step of INT8, tuned"
 
 
-def run(setting: Setting, report: Report) -> None:
+def run(setting: CardSetting, report: PhaseReport) -> None:
     """Raises DeviceLostError."""
     plain, rotated = (list(_products(setting, rotation)) for rotation in (0, GROUP))
     report.attempts([*plain, (STEP, functools.partial(_step, setting)), *rotated])
 
 
-def _products(setting: Setting, rotation: int) -> Iterator[tuple[str, Callable[[], Mapping[str, object]]]]:
+def _products(setting: CardSetting, rotation: int) -> Iterator[tuple[str, Callable[[], Mapping[str, object]]]]:
     """The products of a block, whose inputs are rotated by groups of so many."""
     for rows in dict.fromkeys(map(table.bucket, setting.sizes.tune_rows)):
         for product in block_products(setting.config, rows, setting.device, setting.dtype, rotation):
@@ -39,7 +39,7 @@ def _tune(problem: Problem, seconds: float) -> Mapping[str, object]:
     return asdict(entry) | {"fastest": entry.fastest}
 
 
-def _step(setting: Setting) -> Mapping[str, object]:
+def _step(setting: CardSetting) -> Mapping[str, object]:
     """The row of `bench denoise`. Raises RequestError: it has no timing."""
     from ideogram_q8.bench.picture import denoise
 

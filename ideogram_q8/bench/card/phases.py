@@ -8,10 +8,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ideogram_q8.bench.card.report import Report
-    from ideogram_q8.bench.card.setting import Setting
+    from ideogram_q8.bench.card.report import PhaseReport
+    from ideogram_q8.bench.card.setting import CardSetting
 
-Work = Callable[["Setting", "Report"], None]
+Work = Callable[["CardSetting", "PhaseReport"], None]
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from ideogram_q8.bench.card import lines
-from ideogram_q8.bench.card.lines import FORMAT_VERSION, Line, State
+from ideogram_q8.bench.card.lines import FORMAT_VERSION, CardLine, State
 from ideogram_q8.errors import IdeogramQ8Error
 
 _LONGEST_REASON = 300
@@ -21,7 +21,7 @@ class DeviceLostError(Exception):
     """The card answers nothing any more, as after an illegal access; only a new process can go on."""
 
 
-class Report:
+class PhaseReport:
     """Lines of one phase. `seen` measurements have their lines, from a process before this one, and are not made again."""
 
     def __init__(self, path: Path, run: str, stack: str, phase: str, limit: float, seen: frozenset[str] = frozenset()) -> None:
@@ -40,7 +40,7 @@ class Report:
     ) -> None:
         """Writes a line."""
         where = FORMAT_VERSION, self._run, lines.now(), self._stack, self._phase
-        lines.append(self._path, Line(*where, name, state, round(seconds, 3), reason, lines.plain(found)))
+        lines.append(self._path, CardLine(*where, name, state, round(seconds, 3), reason, lines.plain(found)))
 
     def end(self, state: State = "done", reason: str = "") -> None:
         """Writes the line of the phase itself, with the processor's time that this process took."""

@@ -17,7 +17,7 @@ from typing import Any
 
 from ideogram_q8.bench.card import child, lines
 from ideogram_q8.bench.card.child import Task
-from ideogram_q8.bench.card.lines import FORMAT_VERSION, Line, State
+from ideogram_q8.bench.card.lines import FORMAT_VERSION, CardLine, State
 from ideogram_q8.bench.card.phases import PHASES, Phase
 from ideogram_q8.formats.manifest import TOOL_VERSION
 
@@ -30,7 +30,7 @@ Show = Callable[[str], None]
 
 
 @dataclass
-class Run:
+class CardRun:
     """One call of `bench card`: `began` in UTC, and when it has to be over by `time.monotonic`."""
 
     folder: Path
@@ -55,11 +55,13 @@ class Run:
 
     def add(self, phase: Phase, name: str, state: State, reason: str, seconds: float = 0.0) -> None:
         """Writes a line about a phase, and shows it."""
-        line = Line(FORMAT_VERSION, self.began, lines.now(), self.stack, phase.name, name, state, round(seconds, 3), reason, {})
+        line = CardLine(
+            FORMAT_VERSION, self.began, lines.now(), self.stack, phase.name, name, state, round(seconds, 3), reason, {}
+        )
         lines.append(self.path, line)
         self.show(said(line))
 
-    def of(self, phase: Phase) -> list[Line]:
+    def of(self, phase: Phase) -> list[CardLine]:
         """The lines that this run has of a phase."""
         return [line for line in lines.read(self.path)[0] if line.run == self.began and line.phase == phase.name]
 
@@ -80,7 +82,7 @@ def measure(
     phases: Sequence[Phase] = PHASES,
     again: bool = False,
     show: Show = lambda _: None,
-) -> list[Line]:
+) -> list[CardLine]:
     """Runs `phases` within `seconds` and gives all lines that the folder then has.
 
     What an earlier run into the folder finished on the same versions is not run again, unless `again`; a line says so.
@@ -89,7 +91,7 @@ def measure(
         RequestError: card.jsonl in the folder cannot be read.
         KeyboardInterrupt: Ctrl-C; what was measured by then is in the file.
     """
-    run = Run(folder, rehearse, lines.now(), time.monotonic() + seconds, show)
+    run = CardRun(folder, rehearse, lines.now(), time.monotonic() + seconds, show)
     earlier, damaged = lines.read(run.path)
     if damaged:
         show(f"{run.path}: {damaged} lines are damaged and do not count")
@@ -112,11 +114,11 @@ def measure(
     return lines.read(run.path)[0]
 
 
-def _finished(line: Line, run: Run) -> bool:
+def _finished(line: CardLine, run: CardRun) -> bool:
     return line.name == "" and line.state == "done" and line.stack == run.stack
 
 
-def _supervise(run: Run, phase: Phase, limit: float) -> None:
+def _supervise(run: CardRun, phase: Phase, limit: float) -> None:
     """Runs a phase until it ends or is late; after a crash again, from the measurement after the one that crashed."""
     started, end = time.monotonic(), time.monotonic() + limit
     while True:
@@ -143,7 +145,7 @@ def _supervise(run: Run, phase: Phase, limit: float) -> None:
         run.show(f"{phase.name}: goes on in a new process with {missing[0]}")
 
 
-def _not_reached(found: Sequence[Line]) -> list[str]:
+def _not_reached(found: Sequence[CardLine]) -> list[str]:
     """What the phase set out to measure and has no line yet."""
     planned = next((line.found.get("names") for line in found if line.state == "planned"), None)
     names = planned if isinstance(planned, list) else []
@@ -151,11 +153,11 @@ def _not_reached(found: Sequence[Line]) -> list[str]:
     return [str(name) for name in names if name not in there]
 
 
-def _ended(found: Sequence[Line]) -> bool:
+def _ended(found: Sequence[CardLine]) -> bool:
     return any(line.name == "" and line.state != "planned" for line in found)
 
 
-def _run(task: Task, end: float, run: Run) -> int | None:
+def _run(task: Task, end: float, run: CardRun) -> int | None:
     """The exit code of the phase's process; None where it was stopped because its time was up. Lines are shown as they come."""
     process: BaseProcess = _context(task.rehearse).Process(target=child.main, args=(task,), daemon=False)
     shown, size = len(run.of(task.phase)), -1
@@ -190,7 +192,7 @@ def _context(rehearse: bool) -> Any:
     return context
 
 
-def _warm_up(run: Run) -> None:
+def _warm_up(run: CardRun) -> None:
     """Waits until the children of a rehearsal can be forked, which is no phase's time."""
     process = _context(True).Process(target=child.nothing)
     process.start()
@@ -219,7 +221,7 @@ def _signal(process: BaseProcess, number: int) -> None:
         process.kill()
 
 
-def said(line: Line) -> str:
+def said(line: CardLine) -> str:
     """A line in words: for people."""
     reason = f": {line.reason}" if line.reason else ""
     return f"{line.phase}{f', {line.name}' if line.name else ''}: {line.state} in {line.seconds:.1f} s{reason}"

@@ -39,7 +39,7 @@ REHEARSED = Sizes((128, 128), (128, 256), 32, 48, 1, 4, (64,), (64,), 0.001)
 
 
 @dataclass(frozen=True)
-class Setting:
+class CardSetting:
     """Where a run's files go, and whether it is a rehearsal."""
 
     folder: Path

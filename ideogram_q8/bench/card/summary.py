@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ideogram_q8.bench.card.aims import AIMS, Facts, judged
-from ideogram_q8.bench.card.lines import Line
+from ideogram_q8.bench.card.lines import CardLine
 from ideogram_q8.bench.card.phases import PHASES
 
 _MOST_REASON, _MOST_NAMES = 160, 3
 """Characters of a reason, and names with the same one, that are shown; the file has all."""
 
 
-def text(lines: Sequence[Line]) -> str:
+def text(lines: Sequence[CardLine]) -> str:
     """Tables in Markdown of all lines of a folder, the newest of each name counting."""
     facts = Facts.of(lines)
     aims = [(aim.text, *judged(aim, facts)) for aim in AIMS]
@@ -27,7 +27,7 @@ def text(lines: Sequence[Line]) -> str:
     return "\n\n".join([*parts, *([_grid(("not measured, or wrong", "state", "reason"), others)] if others else [])])
 
 
-def _phases(lines: Sequence[Line]) -> Iterator[tuple[str, ...]]:
+def _phases(lines: Sequence[CardLine]) -> Iterator[tuple[str, ...]]:
     for phase in PHASES:
         own = [line for line in lines if line.phase == phase.name]
         ends = [line for line in own if not line.name and line.state not in ("planned", "kept")]
@@ -42,7 +42,7 @@ def _phases(lines: Sequence[Line]) -> Iterator[tuple[str, ...]]:
         yield phase.name, state, seconds, str(done), str(len(last) - done), reason
 
 
-def _others(lines: Sequence[Line]) -> Iterator[tuple[str, ...]]:
+def _others(lines: Sequence[CardLine]) -> Iterator[tuple[str, ...]]:
     """What has no measurement or a wrong one, the newest word about each; those of one phase and reason together."""
     last = {(line.phase, line.name): line for line in lines if line.name}
     alike: dict[tuple[str, str, str], list[str]] = {}

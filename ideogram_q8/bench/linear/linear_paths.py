@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from ideogram_q8.bench.linear import peer_linears
-from ideogram_q8.bench.linear.operations import Shape
+from ideogram_q8.bench.linear.operations import ProductShape
 from ideogram_q8.bench.linear.peer_linears import Function
 from ideogram_q8.bench.linear.random_weights import FP8, Pool
 from ideogram_q8.bench.results import Arithmetic
@@ -26,10 +26,10 @@ _DEFINITION = BACKENDS[-1]
 
 
 @dataclass(frozen=True)
-class Case:
+class LinearCase:
     """A product with so many rows."""
 
-    shape: Shape
+    shape: ProductShape
     rows: int
 
 
@@ -46,7 +46,7 @@ class Path:
 class Weight:
     """The random weight of a case, in any format."""
 
-    case: Case
+    case: LinearCase
     pool: Pool
 
     def packed(self, scheme: str, rotation: int = 0) -> Packed:

@@ -13,15 +13,15 @@ import torch
 
 from ideogram_q8.bench import machine, timing
 from ideogram_q8.bench.linear import operations, peer_linears
-from ideogram_q8.bench.linear.linear_paths import OWN, PATHS, Case, Path, Weight
+from ideogram_q8.bench.linear.linear_paths import OWN, PATHS, LinearCase, Path, Weight
 from ideogram_q8.bench.linear.random_weights import Pool
 from ideogram_q8.bench.results import (
     FORMAT_VERSION,
+    BenchProgress,
     LinearResult,
     LinearRow,
     LinearSettings,
     OnProgress,
-    Progress,
     now,
 )
 from ideogram_q8.errors import IdeogramQ8Error, RequestError
@@ -43,7 +43,7 @@ _CHECKED = 64, 256
 """Rows and outputs whose error is looked at."""
 
 
-def cases(config: TransformerConfig, rows: Sequence[int], kinds: Sequence[str] | None) -> list[Case]:
+def cases(config: TransformerConfig, rows: Sequence[int], kinds: Sequence[str] | None) -> list[LinearCase]:
     """Every product with every number of rows that it sees; `kinds` of None are all.
 
     Raises:
@@ -54,10 +54,10 @@ def cases(config: TransformerConfig, rows: Sequence[int], kinds: Sequence[str] |
     for kind in kinds or ():
         if kind not in known:
             raise RequestError(f"unknown product {kind!r}; expected {', '.join(known)}")
-    found = [Case(shape, count) for shape in block for count in rows]
+    found = [LinearCase(shape, count) for shape in block for count in rows]
     for shape in others:
         counts = [_STEPS_AHEAD] if shape.kind in _BY_STEP else [_FEW_ROWS.get(shape.kind, max(rows))]
-        found += [Case(shape, count) for count in counts]
+        found += [LinearCase(shape, count) for count in counts]
     return [case for case in found if kinds is None or case.shape.kind in kinds]
 
 
@@ -94,12 +94,12 @@ def measure(
     try:
         for i, case in enumerate(chosen):
             label = f"{case.shape.kind} x {case.rows}"
-            on_progress(Progress(i, len(chosen), label))
+            on_progress(BenchProgress(i, len(chosen), label))
             rows += _measure_case(Weight(case, pool), paths, settings.rounds, clocks)
             _release(device)
             keep(replace(result(), interrupted=True))
         peaks = machine.highest(peaks, machine.peaks(device, dtype))  # what was busy at first may be idle now
-        on_progress(Progress(len(chosen), len(chosen), ""))
+        on_progress(BenchProgress(len(chosen), len(chosen), ""))
     except KeyboardInterrupt:
         interrupted = True
     return result()

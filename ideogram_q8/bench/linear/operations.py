@@ -19,7 +19,7 @@ BLOCK_PRODUCTS = ("attention.qkv", "attention.o", "feed_forward.w1+w3", "feed_fo
 
 
 @dataclass(frozen=True)
-class Shape:
+class ProductShape:
     """A product with a weight [outputs, inputs]."""
 
     kind: str
@@ -31,24 +31,24 @@ class Shape:
         return 2 * rows * self.outputs * self.inputs
 
 
-def block_shapes(config: TransformerConfig) -> tuple[Shape, ...]:
+def block_shapes(config: TransformerConfig) -> tuple[ProductShape, ...]:
     """Shapes (outputs, inputs) of the products that BLOCK_PRODUCTS names, by their names."""
     hidden, ffn = config.hidden_size, config.intermediate_size
     sizes = ((3 * hidden, hidden), (hidden, hidden), (2 * ffn, hidden), (hidden, ffn))
-    return tuple(Shape(kind, *size) for kind, size in zip(BLOCK_PRODUCTS, sizes, strict=True))
+    return tuple(ProductShape(kind, *size) for kind, size in zip(BLOCK_PRODUCTS, sizes, strict=True))
 
 
-def other_shapes(config: TransformerConfig) -> tuple[Shape, ...]:
+def other_shapes(config: TransformerConfig) -> tuple[ProductShape, ...]:
     """Shapes of the Linears outside the blocks and of modulation; Linears of one shape stand under one name."""
     hidden, adaln, channels = config.hidden_size, config.adaln_dim, config.in_channels
     return (
-        Shape("adaln_modulation", 4 * hidden, adaln),
-        Shape("llm_cond_proj", hidden, config.llm_features_dim),
-        Shape("input_proj", hidden, channels),
-        Shape("t_embedding", hidden, hidden),
-        Shape("adaln_proj", adaln, hidden),
-        Shape("final_layer.adaln_modulation", hidden, adaln),
-        Shape("final_layer.linear", channels, hidden),
+        ProductShape("adaln_modulation", 4 * hidden, adaln),
+        ProductShape("llm_cond_proj", hidden, config.llm_features_dim),
+        ProductShape("input_proj", hidden, channels),
+        ProductShape("t_embedding", hidden, hidden),
+        ProductShape("adaln_proj", adaln, hidden),
+        ProductShape("final_layer.adaln_modulation", hidden, adaln),
+        ProductShape("final_layer.linear", channels, hidden),
     )
 
 

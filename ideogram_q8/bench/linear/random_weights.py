@@ -27,7 +27,7 @@ FP8, NF4 = "fp8", "nf4"
 
 
 @dataclass(frozen=True)
-class Form:
+class WeightForm:
     """How a weight is stored: a scheme of recipes, `fp8` or `nf4`, and the size of the groups of inputs that are rotated."""
 
     scheme: str
@@ -119,7 +119,7 @@ class RandomBranch:
     pool: Pool
     config: TransformerConfig
     branch: Branch
-    forms: Mapping[str, Form]
+    forms: Mapping[str, WeightForm]
     files: tuple[Path, ...] = ()
 
     @property

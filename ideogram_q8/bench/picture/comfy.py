@@ -16,8 +16,8 @@ from diffusers.models.transformers.transformer_ideogram4 import Ideogram4Attenti
 from torch import nn
 
 from ideogram_q8.bench.linear.peer_linears import kitchen
-from ideogram_q8.bench.linear.random_weights import Form, RandomBranch
-from ideogram_q8.bench.picture.scene import Built, Scene, guided
+from ideogram_q8.bench.linear.random_weights import RandomBranch, WeightForm
+from ideogram_q8.bench.picture.scene import Built, StepScene, guided
 from ideogram_q8.builds.packed import Int8Weight
 from ideogram_q8.model.architecture import BRANCHES, Branch, diffusers_names, linears
 from ideogram_q8.numerics.rotation import GROUP
@@ -63,7 +63,7 @@ class _Processor:
         return attn.to_out[0](found.transpose(1, 2).flatten(2))
 
 
-def build(scene: Scene) -> Built:
+def build(scene: StepScene) -> Built:
     """Both branches as ComfyUI would run them."""
     transformers = {branch: _transformer(scene, branch) for branch in BRANCHES}
     conditional = _call(scene, transformers["conditional"], scene.features)
@@ -75,10 +75,10 @@ def build(scene: Scene) -> Built:
     return Built(step, note="its plain torch: no CUDA" if scene.device.type == "cpu" else "")
 
 
-def _transformer(scene: Scene, branch: Branch) -> Ideogram4Transformer2DModel:
+def _transformer(scene: StepScene, branch: Branch) -> Ideogram4Transformer2DModel:
     """With W8A8 Linears in the blocks, rotated where the width allows it."""
     forms = {
-        linear.name: Form("w8a8", 0 if linear.in_features % GROUP else GROUP)
+        linear.name: WeightForm("w8a8", 0 if linear.in_features % GROUP else GROUP)
         for linear in linears(scene.config)
         if linear.sees_tokens
     }
@@ -95,7 +95,7 @@ def _transformer(scene: Scene, branch: Branch) -> Ideogram4Transformer2DModel:
     return transformer
 
 
-def _call(scene: Scene, transformer: Ideogram4Transformer2DModel, features: torch.Tensor) -> Callable[[int], torch.Tensor]:
+def _call(scene: StepScene, transformer: Ideogram4Transformer2DModel, features: torch.Tensor) -> Callable[[int], torch.Tensor]:
     """The forward of one branch -> float32 [1, image tokens, channels]."""
     rotary = _rotary(transformer, position_ids(len(features), scene.grid).to(scene.device))
     indicator, t = transformer.embed_image_indicator.weight, scene.t.to(scene.dtype)

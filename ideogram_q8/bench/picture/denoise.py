@@ -21,17 +21,17 @@ from ideogram_q8.bench.linear.random_weights import Pool
 from ideogram_q8.bench.picture import meter
 from ideogram_q8.bench.picture.own import VARIANTS as OWN
 from ideogram_q8.bench.picture.peers import PEERS
-from ideogram_q8.bench.picture.scene import Built, Scene, Variant
+from ideogram_q8.bench.picture.scene import BenchVariant, Built, StepScene
 from ideogram_q8.bench.results import (
     FORMAT_VERSION,
     UNQUANTIZED,
     Arithmetic,
+    BenchProgress,
     DenoiseResult,
     DenoiseRow,
     DenoiseSettings,
     OnProgress,
-    Part,
-    Progress,
+    StepPart,
     now,
 )
 from ideogram_q8.errors import IdeogramQ8Error, RequestError
@@ -39,7 +39,7 @@ from ideogram_q8.model.architecture import IDEOGRAM4, SIDE_MULTIPLE, Transformer
 from ideogram_q8.runtime.kernels.choosing import workspace
 from ideogram_q8.runtime.memory import usage
 
-VARIANTS: Mapping[str, Variant] = {variant.name: variant for variant in (*OWN, *PEERS)}
+VARIANTS: Mapping[str, BenchVariant] = {variant.name: variant for variant in (*OWN, *PEERS)}
 CAP = 24 * 10**9
 """Bytes that a larger card is held to unless asked otherwise: those of the card that all of this is for."""
 NOT_REACHED = "not reached"
@@ -52,7 +52,7 @@ class _Measured:
     """What is known of a variant so far."""
 
     samples: list[float] = field(default_factory=list)
-    parts: tuple[Part, ...] = ()
+    parts: tuple[StepPart, ...] = ()
     peak: int | None = None
     predicted: int | None = None
     streamed: tuple[str, ...] = ()
@@ -86,7 +86,7 @@ def measure(
     peaks = machine.peaks(device, dtype)
     _release(device)
     pool = Pool(settings.seed, device, dtype)
-    scene = Scene(settings, replace(config, num_layers=settings.layers), pool, _available(device, settings.memory_cap))
+    scene = StepScene(settings, replace(config, num_layers=settings.layers), pool, _available(device, settings.memory_cap))
     scene.draw()
     found = {variant.name: _Measured() for variant in chosen}
     clocks: list[machine.Clocks] = []
@@ -111,10 +111,10 @@ def measure(
         with capped(device, settings.memory_cap):
             turns = [(variant, number) for number in range(settings.rounds) for variant in chosen]
             for i, (variant, number) in enumerate(turns):
-                on_progress(Progress(i, len(turns), f"{variant.name}, round {number + 1}"))
+                on_progress(BenchProgress(i, len(turns), f"{variant.name}, round {number + 1}"))
                 _turn(variant, scene, found[variant.name], clocks)
                 keep(replace(result(), interrupted=True))
-            on_progress(Progress(len(turns), len(turns), ""))
+            on_progress(BenchProgress(len(turns), len(turns), ""))
     except KeyboardInterrupt:
         interrupted = True
     _release(device)
@@ -128,7 +128,7 @@ def default_cap(device: torch.device) -> int | None:
     return CAP if torch.cuda.get_device_properties(device).total_memory > CAP else None
 
 
-def _check(settings: DenoiseSettings, device: torch.device) -> list[Variant]:
+def _check(settings: DenoiseSettings, device: torch.device) -> list[BenchVariant]:
     for name in settings.variants:
         if name not in VARIANTS:
             raise RequestError(f"unknown variant {name!r}; expected {', '.join(VARIANTS)}")
@@ -162,7 +162,7 @@ def capped(device: torch.device, cap: int | None) -> Iterator[None]:
         torch.cuda.set_per_process_memory_fraction(1.0, index)
 
 
-def _turn(variant: Variant, scene: Scene, found: _Measured, clocks: list[machine.Clocks]) -> None:
+def _turn(variant: BenchVariant, scene: StepScene, found: _Measured, clocks: list[machine.Clocks]) -> None:
     """One round of a variant; whatever goes wrong with it becomes its note. The card's clocks go to `clocks`."""
     if found.failed or found.spent > scene.settings.patience:
         return
@@ -177,7 +177,7 @@ def _turn(variant: Variant, scene: Scene, found: _Measured, clocks: list[machine
     _release(scene.device)
 
 
-def _measure(variant: Variant, scene: Scene, found: _Measured, clocks: list[machine.Clocks]) -> None:
+def _measure(variant: BenchVariant, scene: StepScene, found: _Measured, clocks: list[machine.Clocks]) -> None:
     device, taken = scene.device, meter.Meter(scene.pool)
     built = taken.build(lambda: _built(variant, scene))
     found.predicted, found.streamed, found.note = built.predicted_bytes, built.streamed, built.note
@@ -196,7 +196,7 @@ def _measure(variant: Variant, scene: Scene, found: _Measured, clocks: list[mach
         found.parts = built.parts()
 
 
-def _timed(built: Built, scene: Scene, clocks: list[machine.Clocks]) -> list[float]:
+def _timed(built: Built, scene: StepScene, clocks: list[machine.Clocks]) -> list[float]:
     """Seconds of each step; the clocks are read while the card works at the last one."""
     ask, last = machine.reader(scene.device, clocks), scene.settings.steps
     return [
@@ -205,7 +205,7 @@ def _timed(built: Built, scene: Scene, clocks: list[machine.Clocks]) -> list[flo
     ]
 
 
-def _built(variant: Variant, scene: Scene) -> Built:
+def _built(variant: BenchVariant, scene: StepScene) -> Built:
     found = variant.build(scene)
     gc.collect()  # what building left behind
     return found
@@ -226,7 +226,7 @@ def _release(device: torch.device) -> None:
         torch.cuda.empty_cache()
 
 
-def _rows(chosen: Sequence[Variant], found: Mapping[str, _Measured]) -> Iterator[DenoiseRow]:
+def _rows(chosen: Sequence[BenchVariant], found: Mapping[str, _Measured]) -> Iterator[DenoiseRow]:
     reference = found[UNQUANTIZED].velocity if UNQUANTIZED in found else None
     for variant in chosen:
         measured = found[variant.name]

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from ideogram_q8.bench.linear.random_weights import FP8, Form, Pool, RandomBranch
+from ideogram_q8.bench.linear.random_weights import FP8, Pool, RandomBranch, WeightForm
 from ideogram_q8.machine.devices import ATTENTIONS, COMPUTES
 from ideogram_q8.model.architecture import BRANCHES, SIDE_MULTIPLE, TransformerConfig, linears
 from ideogram_q8.recipes import choose
@@ -95,7 +95,7 @@ def _denoisers(way: Way, setting: Setting, schemes: Mapping[str, str]) -> tuple[
     config, device, dtype = setting.config, setting.device, setting.dtype
     shallow, middle = replace(config, num_layers=min(BLOCKS, config.num_layers)), f"layers.{config.num_layers // 2}."
     alike = {name.removeprefix(middle): scheme for name, scheme in schemes.items() if name.startswith(middle)}
-    forms = {f"layers.{i}.{rest}": Form(scheme) for i in range(shallow.num_layers) for rest, scheme in alike.items()}
+    forms = {f"layers.{i}.{rest}": WeightForm(scheme) for i in range(shallow.num_layers) for rest, scheme in alike.items()}
     pool, t = Pool(0, device, dtype), torch.tensor([0.5], device=device)
     text = torch.randn(setting.text_tokens, config.hidden_size, device=device).to(dtype)
     grid = setting.size[1] // SIDE_MULTIPLE, setting.size[0] // SIDE_MULTIPLE

@@ -12,9 +12,9 @@ from torch import nn
 
 from ideogram_q8.bench import timing
 from ideogram_q8.bench.linear import operations
-from ideogram_q8.bench.linear.random_weights import FP8, NF4, Form, RandomBranch
-from ideogram_q8.bench.picture.scene import Built, Scene, Variant, guided
-from ideogram_q8.bench.results import UNQUANTIZED, Arithmetic, Part
+from ideogram_q8.bench.linear.random_weights import FP8, NF4, RandomBranch, WeightForm
+from ideogram_q8.bench.picture.scene import BenchVariant, Built, StepScene, guided
+from ideogram_q8.bench.results import UNQUANTIZED, Arithmetic, StepPart
 from ideogram_q8.errors import ResourceError
 from ideogram_q8.machine.devices import ATTENTIONS, COMPUTES
 from ideogram_q8.model.architecture import BRANCHES, Branch, linears
@@ -31,7 +31,7 @@ from ideogram_q8.runtime.memory import budget, usage
 from ideogram_q8.runtime.memory.budget import Encoder, Footprint, Networks, Plan
 from ideogram_q8.runtime.text import encoding
 
-Forms = Mapping[str, Form]
+Forms = Mapping[str, WeightForm]
 """By a Linear's official name."""
 _NAMES = ("attention.qkv", "attention.o", "feed_forward.w1", "feed_forward.w2")
 """Linears of a block, one of each of BLOCK_PRODUCTS."""
@@ -40,25 +40,25 @@ ORIGINALS = (FP8, NF4, "bf16")
 """Schemes of a whole checkpoint, for which there is no recipe; their products are not quantized."""
 
 
-def forms(scene: Scene, scheme: str, rotated: bool = False) -> Forms:
+def forms(scene: StepScene, scheme: str, rotated: bool = False) -> Forms:
     """Schemes of every Linear: one throughout (`fp8`, `nf4`, `bf16`), or what the recipe of that name has."""
     every = linears(scene.config)
     if scheme in ORIGINALS:
         whole = {linear.name: scheme != NF4 or linear.in_features % nf4.BLOCK == 0 for linear in every}
-        return {name: Form(scheme if fits else "bf16") for name, fits in whole.items()}
+        return {name: WeightForm(scheme if fits else "bf16") for name, fits in whole.items()}
     schemes = {plan.linear: plan.scheme for plan in choose(scheme, scene.config).parts["conditional"].layers}
     turns = {linear.name: rotated and schemes[linear.name] == "w8a8" and linear.in_features % GROUP == 0 for linear in every}
-    return {name: Form(found, GROUP if turns[name] else 0) for name, found in schemes.items()}
+    return {name: WeightForm(found, GROUP if turns[name] else 0) for name, found in schemes.items()}
 
 
-def networks(scene: Scene, chosen: Forms, compute: str = COMPUTES[0], attention: str = ATTENTIONS[0]) -> Networks:
+def networks(scene: StepScene, chosen: Forms, compute: str = COMPUTES[0], attention: str = ATTENTIONS[0]) -> Networks:
     """Both transformers as numbers for `budget`, and nothing else."""
     schemes = {name: form.scheme for name, form in chosen.items()}
     both = dict.fromkeys(BRANCHES, schemes)
     return Networks(scene.config, both, Encoder(0, 0, 0), 0, (1, 1), scene.dtype, compute, attention)
 
 
-def placement(scene: Scene, described: Networks) -> Footprint:
+def placement(scene: StepScene, described: Networks) -> Footprint:
     """The fastest plan that fits; its `denoise` is the peak that is predicted.
 
     Raises:
@@ -76,7 +76,7 @@ def placement(scene: Scene, described: Networks) -> Footprint:
 
 
 def transformers(
-    scene: Scene, chosen: Forms, compute: str = COMPUTES[0], streamed: tuple[Branch, ...] = ()
+    scene: StepScene, chosen: Forms, compute: str = COMPUTES[0], streamed: tuple[Branch, ...] = ()
 ) -> dict[Branch, Ideogram4Transformer2DModel]:
     """Both branches with random weights: those that are to be `streamed` in host memory, the others on the scene's device."""
     return {
@@ -93,7 +93,7 @@ def transformers(
 
 
 def build(
-    scene: Scene,
+    scene: StepScene,
     scheme: str,
     rotated: bool = False,
     compute: str = COMPUTES[0],
@@ -135,7 +135,7 @@ def build(
     def step(index: int) -> torch.Tensor:
         return guided(*velocities(unconditional, conditional, scene.latents, index, side))
 
-    def parts() -> tuple[Part, ...]:
+    def parts() -> tuple[StepPart, ...]:
         if "conditional" in enter:
             enter["conditional"](0)
         return measure_parts(scene, built["conditional"], chosen, compute, attention)
@@ -152,12 +152,12 @@ def check_host(needed: int) -> None:
         raise ResourceError(f"needs {needed / 1e9:.1f} GB of host memory, {available / 1e9:.1f} GB are free")
 
 
-def _footprint(scene: Scene, described: Networks, plan: Plan) -> Footprint:
+def _footprint(scene: StepScene, described: Networks, plan: Plan) -> Footprint:
     settings = scene.settings
     return budget.footprint(described, plan, (settings.width, settings.height), settings.text_tokens, scene.device.type)
 
 
-def _beside(scene: Scene, described: Networks) -> int:
+def _beside(scene: StepScene, described: Networks) -> int:
     """Bytes that both branches at once take more than one after the other."""
     settings = scene.settings
     asked = described, (settings.width, settings.height), settings.text_tokens, scene.device.type
@@ -176,18 +176,18 @@ def _side(device: torch.device) -> Side:
 
 
 def measure_parts(
-    scene: Scene, transformer: Ideogram4Transformer2DModel, chosen: Forms, compute: str, attention: str
-) -> tuple[Part, ...]:
+    scene: StepScene, transformer: Ideogram4Transformer2DModel, chosen: Forms, compute: str, attention: str
+) -> tuple[StepPart, ...]:
     """The products and the attention of the first block, each alone, times the blocks of both branches."""
     block, counts = transformer.layers[0], (scene.settings.text_tokens + scene.image_tokens, scene.image_tokens)
     found = []
     for shape, layers, name in zip(operations.block_shapes(scene.config), _products(block), _NAMES, strict=True):
         seconds = sum(_time(layers, scene, tokens, shape.inputs) for tokens in counts)
         arithmetic = _arithmetic(scene, chosen[f"layers.0.{name}"].scheme, compute)
-        found.append(Part(shape.kind, arithmetic, scene.operations[shape.kind], scene.config.num_layers * seconds))
+        found.append(StepPart(shape.kind, arithmetic, scene.operations[shape.kind], scene.config.num_layers * seconds))
     seconds = sum(_time_attention(scene, tokens, attention) for tokens in counts)
     kind, arithmetic = operations.ATTENTION, attention_arithmetic(scene, attention)
-    return (*found, Part(kind, arithmetic, scene.operations[kind], scene.config.num_layers * seconds))
+    return (*found, StepPart(kind, arithmetic, scene.operations[kind], scene.config.num_layers * seconds))
 
 
 def _products(block: nn.Module) -> list[tuple[nn.Module, ...]]:
@@ -196,12 +196,12 @@ def _products(block: nn.Module) -> list[tuple[nn.Module, ...]]:
     return [qkv, (block.get_submodule("attention.to_out.0"),), gate, (block.get_submodule("feed_forward.w2"),)]
 
 
-def _time(layers: tuple[nn.Module, ...], scene: Scene, tokens: int, width: int) -> float:
+def _time(layers: tuple[nn.Module, ...], scene: StepScene, tokens: int, width: int) -> float:
     x = torch.randn(1, tokens, width, device=scene.device, dtype=scene.dtype)
     return timing.typical(lambda: [layer(x) for layer in layers], scene.device, _PASSES)
 
 
-def _time_attention(scene: Scene, tokens: int, attention: str) -> float:
+def _time_attention(scene: StepScene, tokens: int, attention: str) -> float:
     config = scene.config
     shape = 1, tokens, config.num_attention_heads, config.attention_head_dim
     query, key, value = (torch.randn(shape, device=scene.device, dtype=scene.dtype).transpose(1, 2) for _ in range(3))
@@ -209,14 +209,14 @@ def _time_attention(scene: Scene, tokens: int, attention: str) -> float:
     return timing.typical(lambda: attend(query, key, value), scene.device, _PASSES)
 
 
-def attention_arithmetic(scene: Scene, attention: str) -> Arithmetic:
+def attention_arithmetic(scene: StepScene, attention: str) -> Arithmetic:
     """What the back end that runs computes in."""
     if attention == ATTENTIONS[0]:
         return "float"
     return int8_attention.choose_on(scene.device, scene.dtype, scene.config.attention_head_dim).backend.arithmetic
 
 
-def _arithmetic(scene: Scene, scheme: str, compute: str) -> Arithmetic:
+def _arithmetic(scene: StepScene, scheme: str, compute: str) -> Arithmetic:
     """Arithmetic of a product, int8 only where both branches are quantized: the unconditional one sees the picture alone."""
     few = scene.image_tokens < FEWEST_ROWS
     if scheme == "w8a8":
@@ -224,7 +224,7 @@ def _arithmetic(scene: Scene, scheme: str, compute: str) -> Arithmetic:
     return "int8" if compute == "int8" and scheme not in (*ORIGINALS, "w8a16") and not few else "float"
 
 
-def _arithmetic_of_all(scene: Scene, chosen: Forms, compute: str) -> Arithmetic:
+def _arithmetic_of_all(scene: StepScene, chosen: Forms, compute: str) -> Arithmetic:
     """int8 where every product of a block is."""
     found = {_arithmetic(scene, chosen[f"layers.0.{name}"].scheme, compute) for name in _NAMES}
     return "int8" if found == {"int8"} else "float"
@@ -242,9 +242,9 @@ def _variant(
     compute: str = COMPUTES[0],
     attention: str = ATTENTIONS[0],
     overlap: bool = False,
-) -> Variant:
+) -> BenchVariant:
     integers = scheme == "int8" or compute == "int8"
-    return Variant(
+    return BenchVariant(
         name,
         label,
         "int8" if integers else "float",
@@ -252,7 +252,7 @@ def _variant(
     )
 
 
-VARIANTS: tuple[Variant, ...] = (
+VARIANTS: tuple[BenchVariant, ...] = (
     _variant(UNQUANTIZED, "weights in the activations' type", "bf16"),
     _variant(FP8, "FP8, weight only (the original)", FP8),
     _variant(NF4, "NF4, weight only (the other original)", NF4),

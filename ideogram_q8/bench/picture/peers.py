@@ -16,7 +16,7 @@ from diffusers import Ideogram4Transformer2DModel
 from ideogram_q8.bench.linear.peer_linears import Convert, compiling, mode, refuses_to_compile, to_sdnq, to_torchao
 from ideogram_q8.bench.linear.random_weights import RandomBranch
 from ideogram_q8.bench.picture import comfy
-from ideogram_q8.bench.picture.scene import Built, Scene, Variant, guided
+from ideogram_q8.bench.picture.scene import BenchVariant, Built, StepScene, guided
 from ideogram_q8.errors import ResourceError
 from ideogram_q8.model.architecture import BRANCHES, Branch
 from ideogram_q8.runtime.generation.denoising import position_ids
@@ -30,7 +30,7 @@ _TEXT, _IMAGE, _PADDING = 3, 2, -1
 """diffusers' indicators of tokens."""
 
 
-def _build(scene: Scene, padded: bool, convert: Convert | None = None, compiled: bool = False) -> Built:
+def _build(scene: StepScene, padded: bool, convert: Convert | None = None, compiled: bool = False) -> Built:
     """diffusers' transformers with the Linears of their blocks converted, one block at a time; compiled where that is possible.
 
     Raises:
@@ -55,7 +55,7 @@ def _build(scene: Scene, padded: bool, convert: Convert | None = None, compiled:
     return Built(step, note=f"{note}, {width} text tokens" if padded else note, compiles=compiles)
 
 
-def _transformer(scene: Scene, branch: Branch, convert: Convert | None) -> Ideogram4Transformer2DModel:
+def _transformer(scene: StepScene, branch: Branch, convert: Convert | None) -> Ideogram4Transformer2DModel:
     """Unquantized in host memory first, where it is to be converted: two of them would not fit a card of 24 GB."""
     home = scene.device if convert is None else torch.device("cpu")
     transformer = build_transformer(RandomBranch(scene.pool, scene.config, branch, {}), scene.config, home, scene.dtype)
@@ -66,7 +66,7 @@ def _transformer(scene: Scene, branch: Branch, convert: Convert | None) -> Ideog
     return transformer.to(scene.device)
 
 
-def _call(scene: Scene, transformer: Ideogram4Transformer2DModel, text_tokens: int) -> Callable[[int], torch.Tensor]:
+def _call(scene: StepScene, transformer: Ideogram4Transformer2DModel, text_tokens: int) -> Callable[[int], torch.Tensor]:
     """diffusers' forward on padding, caption and picture -> float32 [1, image tokens, channels]."""
     config, device, image = scene.config, scene.device, scene.image_tokens
     caption = min(text_tokens, scene.settings.text_tokens)
@@ -88,11 +88,11 @@ def _call(scene: Scene, transformer: Ideogram4Transformer2DModel, text_tokens: i
     return call
 
 
-def _peer(name: str, label: str, build: Callable[[Scene], Built], *, int8: bool = False) -> Variant:
-    return Variant(name, label, "int8" if int8 else "float", build, peer=True)
+def _peer(name: str, label: str, build: Callable[[StepScene], Built], *, int8: bool = False) -> BenchVariant:
+    return BenchVariant(name, label, "int8" if int8 else "float", build, peer=True)
 
 
-PEERS: tuple[Variant, ...] = (
+PEERS: tuple[BenchVariant, ...] = (
     _peer("diffusers", "diffusers, as its pipeline runs", functools.partial(_build, padded=True)),
     _peer("diffusers-compiled", "diffusers, compiled", functools.partial(_build, padded=False, compiled=True)),
     _peer(

@@ -11,7 +11,7 @@ import torch
 from ideogram_q8.bench.linear import operations
 from ideogram_q8.bench.linear.operations import PRESET
 from ideogram_q8.bench.linear.random_weights import Pool
-from ideogram_q8.bench.results import Arithmetic, DenoiseSettings, Part
+from ideogram_q8.bench.results import Arithmetic, DenoiseSettings, StepPart
 from ideogram_q8.model.architecture import SIDE_MULTIPLE, TransformerConfig
 from ideogram_q8.runtime.generation.sampling import sigmas, timesteps
 
@@ -20,7 +20,7 @@ GUIDANCE = 7.0
 
 
 @dataclass(frozen=True)
-class Scene:
+class StepScene:
     """`available` bytes of the device are what a variant may take."""
 
     settings: DenoiseSettings
@@ -80,7 +80,7 @@ class Built:
     """
 
     step: Callable[[int], torch.Tensor]
-    parts: Callable[[], tuple[Part, ...]] = tuple
+    parts: Callable[[], tuple[StepPart, ...]] = tuple
     predicted_bytes: int | None = None
     streamed: tuple[str, ...] = ()
     note: str = ""
@@ -91,13 +91,13 @@ class Built:
 
 
 @dataclass(frozen=True)
-class Variant:
+class BenchVariant:
     """One that can be asked for by name. `build` raises where it cannot be had here."""
 
     name: str
     label: str
     arithmetic: Arithmetic
-    build: Callable[[Scene], Built]
+    build: Callable[[StepScene], Built]
     peer: bool = False
 
 

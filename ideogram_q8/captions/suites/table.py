@@ -57,7 +57,7 @@ _COLOURS = re.compile(rf"{_COLOUR}( {_COLOUR})*")
 
 
 @dataclass(frozen=True)
-class Element:
+class SuiteElement:
     """Something placed in the picture; `text` is None for what is not writing."""
 
     text: str | None
@@ -79,7 +79,7 @@ class Element:
 
 
 @dataclass(frozen=True)
-class Row:
+class CaptionRow:
     """One caption before it is written as JSON. `name` is unique in its category."""
 
     category: str
@@ -89,7 +89,7 @@ class Row:
     palette: tuple[str, ...]
     description: str
     background: str
-    elements: tuple[Element, ...]
+    elements: tuple[SuiteElement, ...]
 
     def caption(self) -> str:
         """The canonical JSON caption."""
@@ -107,20 +107,20 @@ class Row:
 
 
 @functools.lru_cache(maxsize=2)
-def rows(collection: Collection) -> tuple[Row, ...]:
+def rows(collection: Collection) -> tuple[CaptionRow, ...]:
     """All rows of a collection, category by category, in the order of their files.
 
     Raises:
         CaptionError: a row is not of the form above; names its file and line.
     """
     folder = resources.files(__package__) / collection
-    found: list[Row] = []
+    found: list[CaptionRow] = []
     for category in CATEGORIES:
         found.extend(parse(category, (folder / f"{category}.txt").read_text(encoding="utf-8")))
     return tuple(found)
 
 
-def parse(category: str, text: str) -> list[Row]:
+def parse(category: str, text: str) -> list[CaptionRow]:
     """The rows of one file's text.
 
     Raises:
@@ -142,14 +142,14 @@ def parse(category: str, text: str) -> list[Row]:
     return found
 
 
-def _row(category: str, lines: list[str]) -> Row:
+def _row(category: str, lines: list[str]) -> CaptionRow:
     if len(lines) < 3 or not lines[0].startswith("@ ") or not lines[2].startswith("~ "):
         raise CaptionError("expected '@ name | style | lighting', a description and '~ background', then elements")
     name, style, lighting, *palette = (part.strip() for part in lines[0][2:].split("|"))
     if style not in STYLES or len(palette) > 1:
         raise CaptionError(f"got {lines[0]!r}, expected '@ name | style | lighting | palette' with a style of styles.py")
     elements = tuple(_element(line) for line in lines[3:])
-    return Row(category, name, style, lighting, _palette(*palette), lines[1], lines[2][2:], elements)
+    return CaptionRow(category, name, style, lighting, _palette(*palette), lines[1], lines[2][2:], elements)
 
 
 def _palette(text: str = "") -> tuple[str, ...]:
@@ -162,12 +162,12 @@ def _palette(text: str = "") -> tuple[str, ...]:
     return tuple(text.split())
 
 
-def _element(line: str) -> Element:
+def _element(line: str) -> SuiteElement:
     match = _ELEMENT.fullmatch(line)
     if match is None or (match[1] == "T") != (match[3] is not None):
         raise CaptionError(f"got {line!r}, expected 'T box \"text\" description' or 'O box description'")
     _, box, text, desc, colours = match.groups()
-    return Element(text, _box(box), desc, tuple(colours.split()))
+    return SuiteElement(text, _box(box), desc, tuple(colours.split()))
 
 
 def _box(text: str) -> Box | None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from PIL import Image, ImageChops, ImageDraw
 
-from ideogram_q8.measure.compare import Variant, Whole
+from ideogram_q8.measure.compare import ComparedVariant, Whole
 from ideogram_q8.measure.measurement import open_picture
 from ideogram_q8.measure.words.lettering import font
 
@@ -29,7 +29,7 @@ def contact_sheets(whole: Whole) -> dict[str, bytes]:
     return {variant.share.name: _encoded(sheet(first, variant)) for variant in others}
 
 
-def chosen(variant: Variant) -> Mapping[str, list[int]]:
+def chosen(variant: ComparedVariant) -> Mapping[str, list[int]]:
     """Places in the suite of what is shown, by kind; the worst first, none twice."""
     psnr = variant.values("psnr")
     order = sorted(range(len(psnr)), key=lambda i: psnr[i] or 0.0)
@@ -38,7 +38,7 @@ def chosen(variant: Variant) -> Mapping[str, list[int]]:
     return dict(zip(KINDS, (order[:each], order[middle : middle + each], order[-each:][::-1]), strict=True))
 
 
-def sheet(reference: Variant, variant: Variant) -> Image.Image:
+def sheet(reference: ComparedVariant, variant: ComparedVariant) -> Image.Image:
     """A column of pairs for each kind."""
     picked = chosen(variant)
     rows = max(len(places) for places in picked.values())
@@ -57,7 +57,7 @@ def sheet(reference: Variant, variant: Variant) -> Image.Image:
     return canvas
 
 
-def _row(reference: Variant, variant: Variant, place: int) -> list[Image.Image]:
+def _row(reference: ComparedVariant, variant: ComparedVariant, place: int) -> list[Image.Image]:
     pair = [open_picture(v.folders[place] / v.pictures[place].picture) for v in (reference, variant)]
     difference = ImageChops.difference(*pair).point([min(255, AMPLIFIED * value) for value in range(256)] * 3)
     return [_fitted(picture) for picture in (*pair, difference)]
@@ -71,7 +71,7 @@ def _fitted(picture: Image.Image) -> Image.Image:
     return shown
 
 
-def _label(variant: Variant, place: int) -> str:
+def _label(variant: ComparedVariant, place: int) -> str:
     psnr, case = variant.values("psnr")[place], variant.share.run.cases[place]
     return f"{case.id}   {psnr:.1f} dB" if psnr is not None else case.id
 

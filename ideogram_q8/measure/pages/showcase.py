@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from ideogram_q8.formats.report import Report, Sample
-from ideogram_q8.measure.compare import Variant, Whole
+from ideogram_q8.measure.compare import ComparedVariant, Whole
 from ideogram_q8.measure.measurement import open_picture
 from ideogram_q8.measure.pages.charts import charts
 from ideogram_q8.measure.words.lettering import font
@@ -87,7 +87,7 @@ def text_box(caption: str) -> Box | None:
     return tuple(boxes[0]) if boxes else None
 
 
-def _caption(variant: Variant, place: int) -> str:
+def _caption(variant: ComparedVariant, place: int) -> str:
     return variant.pictures[place].painted.request.caption
 
 
@@ -96,11 +96,11 @@ def _words(caption: str) -> str:
     return " ".join(str(element["text"]) for element in found if element.get("type") == "text")
 
 
-def _file(variant: Variant, place: int) -> Path:
+def _file(variant: ComparedVariant, place: int) -> Path:
     return variant.folders[place] / variant.pictures[place].picture
 
 
-def _sample(variant: Variant, place: int, path: str, data: bytes) -> Sample:
+def _sample(variant: ComparedVariant, place: int, path: str, data: bytes) -> Sample:
     request = variant.pictures[place].painted.request
     return Sample(path, hashlib.sha256(data).hexdigest(), request.caption, request.seed)
 

@@ -23,7 +23,7 @@ _SLACK = 60
 
 
 @dataclass(frozen=True)
-class Line:
+class ReadLine:
     """A line of text that was found, and its middle (y, x) in thousandths of the picture."""
 
     text: str
@@ -56,13 +56,13 @@ class Reader:
         self._find(np.zeros((32, 32, 3), np.uint8), use_det=False)  # the recogniser is loaded when first used
         self.alphabet = frozenset("".join(self._engine.text_rec.postprocess_op.character))
 
-    def __call__(self, picture: Image.Image) -> tuple[Line, ...]:
+    def __call__(self, picture: Image.Image) -> tuple[ReadLine, ...]:
         """The lines of an RGB picture, from top to bottom as the OCR orders them."""
         found = self._find(np.asarray(picture)[:, :, ::-1], use_det=True)
         if found.txts is None:
             return ()
         middles = np.asarray(found.boxes).mean(axis=1) / picture.size * 1000
-        return tuple(Line(text, (float(y), float(x))) for text, (x, y) in zip(found.txts, middles, strict=True))
+        return tuple(ReadLine(text, (float(y), float(x))) for text, (x, y) in zip(found.txts, middles, strict=True))
 
     def _find(self, pixels: np.ndarray, use_det: bool):  # type: ignore[no-untyped-def]  # rapidocr's own, untyped
         return self._engine(pixels, use_det=use_det, use_cls=False, use_rec=True)
@@ -72,7 +72,7 @@ class Reader:
         return set(normal(text)) - {" "} <= self.alphabet
 
 
-def joined(lines: Iterable[Line]) -> str:
+def joined(lines: Iterable[ReadLine]) -> str:
     """All that was found, with a space between lines."""
     return " ".join(line.text for line in lines)
 
@@ -82,7 +82,7 @@ def normal(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", text).split())
 
 
-def score(lines: Sequence[Line], texts: Sequence[Text]) -> Score | None:
+def score(lines: Sequence[ReadLine], texts: Sequence[Text]) -> Score | None:
     """How well `texts` were written, None where there are none."""
     if not texts:
         return None
@@ -96,12 +96,12 @@ def score(lines: Sequence[Line], texts: Sequence[Text]) -> Score | None:
     return Score(exact / len(texts), any_case / len(texts), distance / len(texts))
 
 
-def nearest(lines: Sequence[Line], wanted: Text) -> str:
+def nearest(lines: Sequence[ReadLine], wanted: Text) -> str:
     """What was read that is most like `wanted`; empty where nothing was."""
     return min(map(normal, _readings(lines, wanted)), key=lambda reading: edit_distance(reading, normal(wanted.text)))
 
 
-def _readings(lines: Sequence[Line], wanted: Text) -> Iterator[str]:
+def _readings(lines: Sequence[ReadLine], wanted: Text) -> Iterator[str]:
     """What may have been meant as `wanted`; at least the empty text."""
     yield joined(lines)
     yield from (line.text for line in lines)

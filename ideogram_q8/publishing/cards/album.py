@@ -41,7 +41,7 @@ class Image:
 
 
 @dataclass(frozen=True)
-class Album:
+class Samples:
     """All of images/index.json. `about` says how the captions of the comparison were chosen."""
 
     format_version: int
@@ -74,7 +74,7 @@ class Album:
         return json.dumps(dataclasses.asdict(self), indent=1, ensure_ascii=False) + "\n"
 
     @classmethod
-    def from_json(cls, text: str) -> Album:
+    def from_json(cls, text: str) -> Samples:
         """Raises ArtifactError naming the key that is unknown, missing or of a wrong type."""
         value = parse_json(text, FILE_NAME, ArtifactError)
         check_version(value, FORMAT_VERSION, FILE_NAME, ArtifactError, "make the cards again")
@@ -86,7 +86,7 @@ def report_sha256(report: Report) -> str:
     return hashlib.sha256(report.to_json().encode()).hexdigest()
 
 
-def index(report: Report, about: str, files: Mapping[str, bytes], titles: Mapping[str, tuple[str, Theme]]) -> Album:
+def index(report: Report, about: str, files: Mapping[str, bytes], titles: Mapping[str, tuple[str, Theme]]) -> Samples:
     """The album of `files` by their paths; `titles` has the title and theme of each."""
     images = tuple(Image(path, hashlib.sha256(data).hexdigest(), *titles[path]) for path, data in files.items())
-    return Album(FORMAT_VERSION, report_sha256(report), about, images)
+    return Samples(FORMAT_VERSION, report_sha256(report), about, images)

@@ -16,7 +16,7 @@ from huggingface_hub.utils import yaml_dump  # type: ignore[attr-defined]  # exp
 from ideogram_q8.formats.manifest import FileRecord, Manifest
 from ideogram_q8.formats.report import METRICS, Measured, Report, VariantReport
 from ideogram_q8.model.schemes import INT8, title
-from ideogram_q8.publishing.cards.album import Album
+from ideogram_q8.publishing.cards.album import Samples
 from ideogram_q8.publishing.cards.card_figures import (
     measured_on,
     metric_rows,
@@ -44,7 +44,7 @@ class Figures(NamedTuple):
 
     report: Report | None = None
     measured: VariantReport | None = None
-    album: Album | None = None
+    album: Samples | None = None
 
 
 class Links(NamedTuple):

@@ -33,7 +33,7 @@ from ideogram_q8.formats.report import Report
 from ideogram_q8.machine import console
 from ideogram_q8.machine.terminal import say
 from ideogram_q8.publishing.cards.album import FILE_NAME as ALBUM
-from ideogram_q8.publishing.cards.album import Album, index
+from ideogram_q8.publishing.cards.album import Samples, index
 from ideogram_q8.publishing.cards.card import Figures, Links, render
 from ideogram_q8.publishing.cards.licence import licence_of
 from ideogram_q8.publishing.folder import has, regular_file
@@ -92,7 +92,7 @@ def read_builds(folder: Path) -> dict[str, Manifest]:
     return found
 
 
-def show(folder: Path) -> tuple[Report, Album, Mapping[str, bytes]]:
+def show(folder: Path) -> tuple[Report, Samples, Mapping[str, bytes]]:
     """The report with its samples, the album, and the files of both by their paths, from what `evaluate` left in a folder.
 
     Raises:
@@ -121,7 +121,7 @@ def rendered(folder: Path, owner: str = OWNER) -> dict[str, str]:
     """
     report = Report.from_json(_text(folder, f"{MODEL}-{REPORT}"))
     manifests = manifests_in(folder)
-    album = Album.from_json(_text(folder, ALBUM)) if has(folder, ALBUM) else None
+    album = Samples.from_json(_text(folder, ALBUM)) if has(folder, ALBUM) else None
     if album:
         album.check(report)
     repos = {variant: f"{owner}/{MODEL}-{variant}" for variant in manifests}
@@ -152,7 +152,7 @@ def _local(card: str) -> str:
 
 
 def _prepare_builds(
-    folder: Path, manifests: Mapping[str, Manifest], report: Report, album: Album, files: Mapping[str, bytes]
+    folder: Path, manifests: Mapping[str, Manifest], report: Report, album: Samples, files: Mapping[str, bytes]
 ) -> None:
     for name, manifest in manifests.items():
         found = measured_variant(manifest, report)
@@ -161,12 +161,12 @@ def _prepare_builds(
         _write_files(folder / name, {REPORT: report.to_json().encode(), ALBUM: album.to_json().encode()})
 
 
-def _write(out: Path, manifests: Mapping[str, Manifest], report: Report, album: Album, files: Mapping[str, bytes]) -> None:
+def _write(out: Path, manifests: Mapping[str, Manifest], report: Report, album: Samples, files: Mapping[str, bytes]) -> None:
     for old in (*out.glob(f"{MODEL}-*.md"), *out.glob(f"manifests/{MODEL}-*.json")):
         old.unlink()
     shutil.rmtree(out / "samples", ignore_errors=True)
     if has(out, ALBUM):
-        for image in Album.from_json(_text(out, ALBUM)).images:
+        for image in Samples.from_json(_text(out, ALBUM)).images:
             (out / image.path).unlink(missing_ok=True)
     own = {f"manifests/{MODEL}-{m.variant}.json": _small(m).encode() for m in manifests.values()}
     _write_files(out, {**files, **own, f"{MODEL}-{REPORT}": report.to_json().encode(), ALBUM: album.to_json().encode()})

@@ -11,7 +11,7 @@ from ideogram_q8.publishing.cards.card import NO_LINKS, Figures, Links, fill, fr
 from ideogram_q8.publishing.cards.card_text import byte_text, figure_text
 from ideogram_q8.publishing.cards.card_weights import bits_per_weight
 from ideogram_q8.publishing.cards.licence import APACHE, modification_notice, source_name
-from ideogram_q8.publishing.release import CARD, Build, Release
+from ideogram_q8.publishing.release import CARD, Release, ReleasedBuild
 
 TEMPLATE = Path(__file__).with_name("family.md.j2")
 
@@ -66,7 +66,7 @@ def _family(release: Release, repo: str, links: Links) -> str:
     )
 
 
-def _row(build: Build) -> BuildRow:
+def _row(build: ReleasedBuild) -> BuildRow:
     manifest, figures = build.manifest, build.measured.figures if build.measured else {}
     size = byte_text(sum(file.size for file in manifest.files))
 

@@ -34,7 +34,7 @@ from ideogram_q8.errors import PublishError
 from ideogram_q8.formats.manifest import TOOL_VERSION
 from ideogram_q8.hub import held
 from ideogram_q8.hub.endpoint import public, warn_of_plain_http
-from ideogram_q8.publishing.pushing.plan import ReleaseFile, Remote, RemoteFile
+from ideogram_q8.publishing.pushing.plan import CommittedFile, ReleaseFile, Remote
 from ideogram_q8.publishing.pushing.refusals import FAILURES, HubError, explain
 
 P = ParamSpec("P")
@@ -123,7 +123,7 @@ class Hub:
         except _Missing:
             return None
         entries = self._patiently(doing, self._files, found.sha)
-        files = {e.path: RemoteFile(e.size, e.lfs.sha256 if e.lfs else None, e.blob_id) for e in entries}
+        files = {e.path: CommittedFile(e.size, e.lfs.sha256 if e.lfs else None, e.blob_id) for e in entries}
         refs = self._patiently(doing, self.api.list_repo_refs, self.repo, repo_type=self.kind)
         tags = {tag.name: tag.target_commit for tag in refs.tags}
         gated = str(found.gated) if getattr(found, "gated", False) else None

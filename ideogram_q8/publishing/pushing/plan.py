@@ -44,7 +44,7 @@ class ReleaseFile:
 
 
 @dataclass(frozen=True)
-class RemoteFile:
+class CommittedFile:
     """A file that the repository holds. `sha256` is None for small files, which the Hub knows by their `git_oid` only."""
 
     size: int
@@ -70,7 +70,7 @@ class Remote:
     """
 
     head: str
-    files: Mapping[str, RemoteFile]
+    files: Mapping[str, CommittedFile]
     on_branch: bool = True
     private: bool = False
     tags: Mapping[str, str] = field(default_factory=dict)
@@ -78,7 +78,7 @@ class Remote:
 
 
 @dataclass(frozen=True)
-class PlannedFile:
+class PushFile:
     """A file of the release and what a push would do with it."""
 
     file: ReleaseFile
@@ -86,7 +86,7 @@ class PlannedFile:
 
 
 @dataclass(frozen=True)
-class Plan:
+class PushPlan:
     """What a push to `repo` would do.
 
     Attributes:
@@ -98,7 +98,7 @@ class Plan:
 
     repo: str
     parent: str | None
-    files: tuple[PlannedFile, ...]
+    files: tuple[PushFile, ...]
     consulted: bool = False
     removed: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
@@ -159,7 +159,7 @@ def check_collection(title: str) -> None:
 
 def make_plan(
     repo: str, files: Sequence[ReleaseFile], remote: Remote | None, consulted: bool = False, prune: bool = False
-) -> Plan:
+) -> PushPlan:
     """The plan for `files` in the given order; without `remote` every file counts as an upload.
 
     Args:
@@ -175,9 +175,9 @@ def make_plan(
         if paths.count(path) > 1:
             raise PublishError(f"two files of the release are called {path!r}; rename one")
     others = tuple(sorted(set(remote.files) - {*paths, KEPT})) if remote else ()
-    planned = tuple(PlannedFile(file, _action(file, remote)) for file in files)
+    planned = tuple(PushFile(file, _action(file, remote)) for file in files)
     removed, left = (others, ()) if prune else ((), others)
-    return Plan(repo, remote.head if remote else None, planned, consulted or remote is not None, removed, left)
+    return PushPlan(repo, remote.head if remote else None, planned, consulted or remote is not None, removed, left)
 
 
 def _action(file: ReleaseFile, remote: Remote | None) -> Action:
@@ -186,7 +186,7 @@ def _action(file: ReleaseFile, remote: Remote | None) -> Action:
     return "skip" if remote.files[file.path].holds(file) else "replace"
 
 
-def conflicts(plan: Plan, before: Remote, after: Remote) -> list[str]:
+def conflicts(plan: PushPlan, before: Remote, after: Remote) -> list[str]:
     """The files that both this push and somebody else, from `before` to `after`, have changed."""
     touched = {file.path for file in plan.sent} | set(plan.removed)
     held = {planned.file.path: planned.file for planned in plan.files}

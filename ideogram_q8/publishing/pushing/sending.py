@@ -22,7 +22,7 @@ from huggingface_hub import CommitOperationAdd
 
 from ideogram_q8.errors import PublishError
 from ideogram_q8.publishing.pushing.hub import Hub, pause_before
-from ideogram_q8.publishing.pushing.plan import KEPT, Plan, ReleaseFile, Remote, conflicts, make_plan
+from ideogram_q8.publishing.pushing.plan import KEPT, PushPlan, ReleaseFile, Remote, conflicts, make_plan
 from ideogram_q8.publishing.pushing.refusals import HubError
 
 LARGE = 1_000_000
@@ -30,11 +30,11 @@ LARGE = 1_000_000
 ROUNDS = 4
 """How often a commit is tried: others commit at the same time, or its answer is lost."""
 
-OnProgress = Callable[["Progress"], None]
+OnProgress = Callable[["PushProgress"], None]
 
 
 @dataclass(frozen=True)
-class Progress:
+class PushProgress:
     """How far a push is.
 
     Attributes:
@@ -60,7 +60,7 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Order:
+class PushOrder:
     """What to push and how.
 
     Attributes:
@@ -107,7 +107,7 @@ class Outcome:
     collection_url: str | None
 
 
-def consult(hub: Hub, order: Order) -> tuple[Plan, Remote | None]:
+def consult(hub: Hub, order: PushOrder) -> tuple[PushPlan, Remote | None]:
     """The plan against the repository as it is now; sends nothing.
 
     Raises:
@@ -133,7 +133,7 @@ def consult(hub: Hub, order: Order) -> tuple[Plan, Remote | None]:
     return plan, remote
 
 
-def push(hub: Hub, order: Order, on_progress: OnProgress) -> Outcome:
+def push(hub: Hub, order: PushOrder, on_progress: OnProgress) -> Outcome:
     """Makes the repository hold the release, and proves that it does. What is there already is not sent again.
 
     Raises:
@@ -156,7 +156,7 @@ def push(hub: Hub, order: Order, on_progress: OnProgress) -> Outcome:
     return Outcome(commit, parent, not plan.is_done, files, collection)
 
 
-def _prepared(hub: Hub, order: Order, plan: Plan) -> Remote:
+def _prepared(hub: Hub, order: PushOrder, plan: PushPlan) -> Remote:
     """The repository and its branch, made where they are missing; what they hold then."""
     if plan.parent is None:
         hub.create(order.private, order.hardware)
@@ -168,7 +168,7 @@ def _prepared(hub: Hub, order: Order, plan: Plan) -> Remote:
     return remote
 
 
-def _send(hub: Hub, order: Order, plan: Plan, remote: Remote, on_progress: OnProgress) -> str:
+def _send(hub: Hub, order: PushOrder, plan: PushPlan, remote: Remote, on_progress: OnProgress) -> str:
     """Uploads and commits; the commit. Tried again where the answer was lost, planned again where others came between."""
     stored: dict[str, CommitOperationAdd] = {}
     for attempt in range(1, ROUNDS + 1):
@@ -190,7 +190,7 @@ def _send(hub: Hub, order: Order, plan: Plan, remote: Remote, on_progress: OnPro
     raise AssertionError("the last attempt returns or raises")
 
 
-def _try_commit(hub: Hub, order: Order, plan: Plan, stored: Mapping[str, CommitOperationAdd]) -> str | HubError:
+def _try_commit(hub: Hub, order: PushOrder, plan: PushPlan, stored: Mapping[str, CommitOperationAdd]) -> str | HubError:
     """The commit, or why there is none as far as is known."""
     assert plan.parent is not None
     try:
@@ -199,18 +199,18 @@ def _try_commit(hub: Hub, order: Order, plan: Plan, stored: Mapping[str, CommitO
         return error
 
 
-def _upload(hub: Hub, plan: Plan, stored: dict[str, CommitOperationAdd], on_progress: OnProgress) -> None:
+def _upload(hub: Hub, plan: PushPlan, stored: dict[str, CommitOperationAdd], on_progress: OnProgress) -> None:
     """Sends the large files, the largest first."""
     large = [file for file in plan.sent if file.size >= LARGE and file.path not in stored]
     begin, sent, total = time.monotonic(), 0, sum(file.size for file in large)
     for file in large:
-        on_progress(Progress(file.path, sent, total, time.monotonic() - begin))
+        on_progress(PushProgress(file.path, sent, total, time.monotonic() - begin))
         stored[file.path] = hub.upload(file)
         sent += file.size
-    on_progress(Progress("", sent, total, time.monotonic() - begin))
+    on_progress(PushProgress("", sent, total, time.monotonic() - begin))
 
 
-def _check_apart(hub: Hub, plan: Plan, before: Remote, now: Remote) -> None:
+def _check_apart(hub: Hub, plan: PushPlan, before: Remote, now: Remote) -> None:
     both = conflicts(plan, before, now)
     if both:
         raise PublishError(

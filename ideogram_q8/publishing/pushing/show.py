@@ -8,16 +8,16 @@ from collections.abc import Mapping
 from ideogram_q8.errors import printable
 from ideogram_q8.machine.terminal import say, say_json, say_text
 from ideogram_q8.publishing.cards.card_text import byte_text
-from ideogram_q8.publishing.pushing.plan import Plan
+from ideogram_q8.publishing.pushing.plan import PushPlan
 from ideogram_q8.publishing.pushing.receipts import Receipt
-from ideogram_q8.publishing.pushing.sending import Progress
+from ideogram_q8.publishing.pushing.sending import PushProgress
 from ideogram_q8.publishing.release import CARD, Release
 
 NOT_CONSULTED = "the remote was not consulted: sizes are what an empty repository would take"
 _SAME_WORDS = {"upload": "missing", "replace": "differs", "skip": "same"}
 
 
-def plan_text(plan: Plan, release: Release, card: str, problems: list[str]) -> str:
+def plan_text(plan: PushPlan, release: Release, card: str, problems: list[str]) -> str:
     """The plan for people."""
     head = f"A push of {release.variant} to {plan.repo} would send {byte_text(plan.upload_bytes)}:"
     lines = [head, "", *_file_lines(plan, {}), "", f"licence: {release.licence.title}"]
@@ -32,7 +32,7 @@ def plan_text(plan: Plan, release: Release, card: str, problems: list[str]) -> s
     return "\n".join([*map(printable, lines), "", f"--- {CARD} ---", card])
 
 
-def _file_lines(plan: Plan, words: Mapping[str, str]) -> list[str]:
+def _file_lines(plan: PushPlan, words: Mapping[str, str]) -> list[str]:
     width = max(len(path) for path in (*(planned.file.path for planned in plan.files), *plan.removed))
     lines = [
         f"  {words.get(p.action, p.action):8} {p.file.path:{width}} {byte_text(p.file.size):>11}  sha256 {p.file.sha256}"
@@ -41,7 +41,7 @@ def _file_lines(plan: Plan, words: Mapping[str, str]) -> list[str]:
     return lines + [f"  {'delete':8} {path}" for path in plan.removed]
 
 
-def plan_json(plan: Plan, release: Release, card: str, problems: list[str]) -> str:
+def plan_json(plan: PushPlan, release: Release, card: str, problems: list[str]) -> str:
     """The plan for programs; sizes in bytes."""
     values = {
         **_plan_value(plan),
@@ -56,7 +56,7 @@ def plan_json(plan: Plan, release: Release, card: str, problems: list[str]) -> s
     return json.dumps(values, indent=2, ensure_ascii=False)
 
 
-def _plan_value(plan: Plan) -> dict[str, object]:
+def _plan_value(plan: PushPlan) -> dict[str, object]:
     files = [
         {"path": p.file.path, "size": p.file.size, "sha256": p.file.sha256, "action": p.action}
         for p in plan.files
@@ -71,7 +71,7 @@ def _plan_value(plan: Plan) -> dict[str, object]:
     }
 
 
-def status_text(plan: Plan, url: str) -> str:
+def status_text(plan: PushPlan, url: str) -> str:
     """How the repository compares with the folder, for people."""
     if plan.parent is None:
         return f"{url} does not exist yet"
@@ -80,7 +80,7 @@ def status_text(plan: Plan, url: str) -> str:
     return "\n".join(map(printable, lines + [f"  {'extra':8} {path}" for path in plan.others]))
 
 
-def status_json(plan: Plan, url: str) -> str:
+def status_json(plan: PushPlan, url: str) -> str:
     """The same for programs."""
     return json.dumps({"url": url, "done": plan.is_done, **_plan_value(plan)}, indent=2, ensure_ascii=False)
 
@@ -93,7 +93,7 @@ def receipt_text(receipt: Receipt, what: str, where: str) -> str:
     return "\n".join(map(printable, [*lines, f"receipt: {where}"]))
 
 
-def progress_text(progress: Progress) -> str:
+def progress_text(progress: PushProgress) -> str:
     """'sending a.gguf; 1.20 GB of 5.00 GB sent, 80.00 MB/s, 48 s left'."""
     what = f"sending {progress.path}" if progress.path else "committing"
     parts = [f"{byte_text(progress.sent)} of {byte_text(progress.total)} sent"]
@@ -104,12 +104,12 @@ def progress_text(progress: Progress) -> str:
     return f"{what}; {', '.join(parts)}"
 
 
-def print_progress(progress: Progress) -> None:
+def print_progress(progress: PushProgress) -> None:
     """Prints where a push is on standard error."""
     say(progress_text(progress), to="err")
 
 
-def print_plan(plan: Plan, release: Release, card: str, problems: list[str], as_json: bool) -> None:
+def print_plan(plan: PushPlan, release: Release, card: str, problems: list[str], as_json: bool) -> None:
     """Prints the plan, for people or as JSON."""
     if as_json:
         say_json(plan_json(plan, release, card, problems))
@@ -117,7 +117,7 @@ def print_plan(plan: Plan, release: Release, card: str, problems: list[str], as_
         say_text(plan_text(plan, release, card, problems))
 
 
-def print_status(plan: Plan, url: str, as_json: bool) -> None:
+def print_status(plan: PushPlan, url: str, as_json: bool) -> None:
     """Prints how the repository compares with the folder, for people or as JSON."""
     if as_json:
         say_json(status_json(plan, url))

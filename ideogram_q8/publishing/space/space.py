@@ -49,7 +49,7 @@ START_SECONDS = 10
 
 
 @dataclass(frozen=True)
-class Hardware:
+class SpaceHardware:
     """What a Space runs on: `entry` is the file it runs, `torch` its lines in the requirements, None for the project's own."""
 
     device: Literal["cpu", "cuda"]
@@ -57,11 +57,11 @@ class Hardware:
     torch: str | None
 
 
-_CARD = Hardware("cuda", "start.py", None)
-HARDWARE: Mapping[str, Hardware] = {
-    "cpu-basic": Hardware("cpu", "start.py", _CPU_TORCH),
-    "cpu-upgrade": Hardware("cpu", "start.py", _CPU_TORCH),
-    "zero-a10g": Hardware("cuda", "zero.py", _ZERO_TORCH),
+_CARD = SpaceHardware("cuda", "start.py", None)
+HARDWARE: Mapping[str, SpaceHardware] = {
+    "cpu-basic": SpaceHardware("cpu", "start.py", _CPU_TORCH),
+    "cpu-upgrade": SpaceHardware("cpu", "start.py", _CPU_TORCH),
+    "zero-a10g": SpaceHardware("cuda", "zero.py", _ZERO_TORCH),
     "l4x1": _CARD,
     "a10g-large": _CARD,
     "l40sx1": _CARD,

@@ -17,7 +17,7 @@ from ideogram_q8.publishing.pushing import receipts, show
 from ideogram_q8.publishing.pushing.checks import endorsements
 from ideogram_q8.publishing.pushing.hub import MAIN, Hub
 from ideogram_q8.publishing.pushing.plan import check_reference, check_repo
-from ideogram_q8.publishing.pushing.sending import Order, consult, push
+from ideogram_q8.publishing.pushing.sending import PushOrder, consult, push
 from ideogram_q8.publishing.space.space import HARDWARE, PYTHON, SpaceBuild, assemble, files_of
 from ideogram_q8.publishing.space.space_start import check_fresh, check_start
 
@@ -101,7 +101,7 @@ def read_build(text: str) -> SpaceBuild:
 
 def _publish(options: argparse.Namespace, folder: Path) -> int:
     hub = Hub(options.repo, "space", options.revision)
-    order = Order(
+    order = PushOrder(
         tuple(files_of(folder)),
         f"Ideogram Q8 {TOOL_VERSION} for {options.hardware}",
         private=options.private,

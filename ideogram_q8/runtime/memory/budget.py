@@ -135,7 +135,7 @@ def footprint(
 
 
 @dataclass(frozen=True)
-class Choice:
+class PlanChoice:
     """The first plan that fits, None where none does; and faster ones that the device has room for, but not the host."""
 
     fits: Footprint | None
@@ -149,16 +149,16 @@ def choose_plan(
     text_tokens: int = MAX_TEXT_TOKENS,
     device: str = "cuda",
     host: int = sys.maxsize,
-) -> Choice:
+) -> PlanChoice:
     """The first plan within `available` bytes of the device and `host` bytes of pinned main memory."""
     skipped: list[Footprint] = []
     for plan in plans(device):
         found = footprint(networks, plan, size, text_tokens, device)
         if found.peak <= available and found.host <= host:
-            return Choice(found, tuple(skipped))
+            return PlanChoice(found, tuple(skipped))
         if found.peak <= available:
             skipped.append(found)
-    return Choice(None, tuple(skipped))
+    return PlanChoice(None, tuple(skipped))
 
 
 def pins(found: Footprint, host: int) -> str:

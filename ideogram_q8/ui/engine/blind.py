@@ -27,7 +27,7 @@ MAX_OPEN_ROUNDS = 256
 
 
 @dataclass(frozen=True)
-class Side:
+class BlindSide:
     """A variant in a round: its name, its artifact's sha256 and the nameless picture of it."""
 
     variant: str
@@ -39,8 +39,8 @@ class Side:
 class Round:
     """Two pictures of one request."""
 
-    left: Side
-    right: Side
+    left: BlindSide
+    right: BlindSide
     request: Request
     category: str
 

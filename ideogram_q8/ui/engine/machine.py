@@ -16,7 +16,7 @@ from ideogram_q8.builds import variants
 from ideogram_q8.errors import RequestError
 from ideogram_q8.machine import nvml
 from ideogram_q8.machine import platforms as computer
-from ideogram_q8.machine.devices import Build, notes
+from ideogram_q8.machine.devices import TorchBuild, notes
 from ideogram_q8.measure.measurement import hardware
 from ideogram_q8.model.architecture import BRANCHES, SIDE_MULTIPLE, TransformerConfig, linears
 from ideogram_q8.runtime.kernels import BlockProduct, block_products, expansion_refusal
@@ -73,7 +73,7 @@ def facts(device: str) -> dict[str, str]:
         } | rows
     else:
         rows = {"Card": f"none that torch {torch.__version__} can use; everything runs on the processor"} | rows
-    told = notes(Build(torch.__version__, torch.version.cuda, torch.version.hip))
+    told = notes(TorchBuild(torch.__version__, torch.version.cuda, torch.version.hip))
     rows |= {"To know": "; ".join(told)} if told else {}
     return rows | {"Libraries": ", ".join(f"{name} {version}" for name, version in _versions().items())}
 

@@ -18,7 +18,7 @@ _MOST_CHARACTERS = 60
 
 
 @dataclass(frozen=True)
-class Figures:
+class VariantFigures:
     """What a report says of a variant: time of a step on `machine` in seconds, and likeness to `reference` in dB; None where absent."""
 
     machine: str
@@ -39,7 +39,7 @@ def read_report(path: Path) -> Report:
         raise ArtifactError(f"{path}: {error}; expected the report.json that `evaluate` wrote") from error
 
 
-def figures(variants: Iterable[Variant], given: Report | None) -> Mapping[str, Figures]:
+def figures(variants: Iterable[Variant], given: Report | None) -> Mapping[str, VariantFigures]:
     """Figures by variant: out of a report beside its files, else out of `given`. A report of other files counts for nothing."""
     found = {}
     for variant in variants:
@@ -50,7 +50,9 @@ def figures(variants: Iterable[Variant], given: Report | None) -> Mapping[str, F
         if report is not None and measured is not None:
             machine = _short(report.hardware.accelerator or report.hardware.processor)
             reference = _short(report.settings.reference)
-            found[variant.name] = Figures(machine, reference, _value(measured, "seconds_per_step"), _value(measured, "psnr"))
+            found[variant.name] = VariantFigures(
+                machine, reference, _value(measured, "seconds_per_step"), _value(measured, "psnr")
+            )
     return found
 
 

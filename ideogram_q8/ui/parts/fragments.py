@@ -17,7 +17,7 @@ from ideogram_q8.ui.engine.library import Entry
 
 if TYPE_CHECKING:
     from ideogram_q8.ui.engine.fitting import Fit
-    from ideogram_q8.ui.engine.measured import Figures
+    from ideogram_q8.ui.engine.measured import VariantFigures
 
 
 _TABLE = '<div class="q8-scroll" tabindex="0"><table class="q8-table">'
@@ -38,7 +38,7 @@ PENDING, UNKNOWN = "does it fit? …", "does it fit? unknown yet"
 
 
 def card(
-    variant: Variant, fit: Fit | str = PENDING, figures: Figures | None = None, downloading: Downloading | None = None
+    variant: Variant, fit: Fit | str = PENDING, figures: VariantFigures | None = None, downloading: Downloading | None = None
 ) -> str:
     """The lines of a variant's radio card: what it is, whether it is here, whether it fits, what was measured of it."""
     lines = [variant.title, variant.format, *_state(variant, downloading)]
@@ -80,7 +80,7 @@ def _pace(event: Downloading) -> Iterator[str]:
         yield f"{seconds(event.seconds_left, digits=0)} left"
 
 
-def _measured(figures: Figures) -> Iterator[str]:
+def _measured(figures: VariantFigures) -> Iterator[str]:
     if figures.psnr is not None:
         yield f"{figures.psnr:.1f} dB to {figures.reference}"
     if figures.seconds_per_step is not None:

@@ -13,7 +13,7 @@ import gradio as gr
 from ideogram_q8.errors import RequestError
 from ideogram_q8.measure import preference
 from ideogram_q8.measure.preference import Choice
-from ideogram_q8.ui.engine.blind import Round, Rounds, Side, draw_pair, nameless
+from ideogram_q8.ui.engine.blind import BlindSide, Round, Rounds, draw_pair, nameless
 from ideogram_q8.ui.engine.events import Painting, Picture, Work
 from ideogram_q8.ui.engine.jobs import follow
 from ideogram_q8.ui.engine.library import MOST_FOUND
@@ -183,10 +183,10 @@ def _show(parts: _Parts, number: int, event: Work) -> tuple[str, dict[object, ob
     return f"at picture {number} of 2", {parts.status: panel}
 
 
-def _side(studio: Studio, picture: Picture) -> Side:
+def _side(studio: Studio, picture: Picture) -> BlindSide:
     copy = nameless(picture.path, studio.temporary)
     studio.copies.note(copy, [picture.path.name])
-    return Side(picture.variant, str(picture.metadata["artifact_sha256"]), copy)
+    return BlindSide(picture.variant, str(picture.metadata["artifact_sha256"]), copy)
 
 
 def _opened(parts: _Parts, rounds: Rounds, found: Round) -> dict[object, object]:

@@ -6,7 +6,7 @@ import pytest
 
 from ideogram_q8.bench.card import summary
 from ideogram_q8.bench.card.aims import AIMS, Facts, judged
-from ideogram_q8.bench.card.lines import FORMAT_VERSION, Line
+from ideogram_q8.bench.card.lines import FORMAT_VERSION, CardLine
 from ideogram_q8.bench.card.phases import PHASES
 from ideogram_q8.bench.cards import CARDS
 
@@ -14,23 +14,23 @@ H100, RTX_3090 = CARDS["h100"].device, CARDS["rtx-3090"].device
 GB = 10**9
 
 
-def line(phase: str, name: str, found: dict | None = None, state: str = "done", reason: str = "") -> Line:
-    return Line(FORMAT_VERSION, "run", "at", "torch 1", phase, name, state, 1.0, reason, found or {})
+def line(phase: str, name: str, found: dict | None = None, state: str = "done", reason: str = "") -> CardLine:
+    return CardLine(FORMAT_VERSION, "run", "at", "torch 1", phase, name, state, 1.0, reason, found or {})
 
 
-def machine(name: str, capability: str) -> Line:
+def machine(name: str, capability: str) -> CardLine:
     return line("hardware", "machine", {"machine": {"device": "cuda", "name": name, "capability": capability}})
 
 
-def step(variant: str, seconds: float, peak: int = 20 * GB, predicted: int = 20 * GB) -> Line:
+def step(variant: str, seconds: float, peak: int = 20 * GB, predicted: int = 20 * GB) -> CardLine:
     return line("denoise", variant, {"timing": {"median": seconds}, "peak_bytes": peak, "predicted_bytes": predicted})
 
 
-def stage(name: str, peak: float) -> Line:
+def stage(name: str, peak: float) -> CardLine:
     return line("stages", name, {"peak_bytes": int(peak * GB), "predicted_bytes": int(peak * GB)})
 
 
-def verdict(aim: str, *lines: Line, card: Line | None = None) -> tuple[str, str]:
+def verdict(aim: str, *lines: CardLine, card: CardLine | None = None) -> tuple[str, str]:
     (chosen,) = [each for each in AIMS if aim in each.text]
     return judged(chosen, Facts.of([card or machine(H100, "9.0"), *lines]))
 

@@ -9,12 +9,14 @@ import pytest
 import torch
 
 from ideogram_q8.bench.card import lines
-from ideogram_q8.bench.card.lines import FORMAT_VERSION, Line
+from ideogram_q8.bench.card.lines import FORMAT_VERSION, CardLine
 from ideogram_q8.errors import RequestError
 
 
-def line(name: str = "a", **others) -> Line:
-    made = Line(FORMAT_VERSION, "run", "at", "torch 1", "hardware", name, "done", 1.5, "", {"rate": 2.0, "names": ["x", None]})
+def line(name: str = "a", **others) -> CardLine:
+    made = CardLine(
+        FORMAT_VERSION, "run", "at", "torch 1", "hardware", name, "done", 1.5, "", {"rate": 2.0, "names": ["x", None]}
+    )
     return dataclasses.replace(made, **others)
 
 

@@ -28,7 +28,7 @@ def rehearsed(tmp_path_factory):
     return folder
 
 
-def read(folder: Path) -> list[lines.Line]:
+def read(folder: Path) -> list[lines.CardLine]:
     found, damaged = lines.read(folder / lines.FILE)
     assert not damaged
     return found

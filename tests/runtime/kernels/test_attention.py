@@ -15,7 +15,7 @@ from ideogram_q8.runtime.kernels.attention import paths as kernel
 from ideogram_q8.runtime.kernels.attention import triton_attention
 from ideogram_q8.runtime.kernels.linear import kitchen
 
-CUDA = kernel.Problem("cuda:0", (8, 6), torch.bfloat16, 256)
+CUDA = kernel.AttentionProblem("cuda:0", (8, 6), torch.bfloat16, 256)
 
 
 def heads(tokens: int, width: int = 64, count: int = 2, batch: int = 1, seed: int = 0) -> torch.Tensor:
@@ -210,13 +210,13 @@ def test_the_first_that_passes_its_test_is_chosen(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_back_end_that_is_wrong_or_fails_is_refused() -> None:
-    here = kernel.Problem("cpu", None, torch.float32, 64)
+    here = kernel.AttentionProblem("cpu", None, torch.float32, 64)
 
     def broken(*_: torch.Tensor) -> torch.Tensor:
         raise RuntimeError("no kernel image")
 
     def trial(attend: kernel.Attend) -> str | None:
-        return kernel.self_test(kernel.Backend("trial", attend, lambda _: None, "int8", tried=True), here)
+        return kernel.self_test(kernel.AttentionBackend("trial", attend, lambda _: None, "int8", tried=True), here)
 
     assert trial(attention.attend) is None
     assert trial(broken) == "self-test failed: RuntimeError: no kernel image (150 tokens)"
@@ -238,8 +238,8 @@ def test_on_cuda_as_many_tokens_as_a_picture_has_are_tried() -> None:
             found[:, :, -1] *= 20  # the last query, that ragged tiles get wrong
         return found
 
-    backend = kernel.Backend("trial", wrong_when_long, lambda _: None, "int8", tried=True)
-    here = kernel.Problem("cpu", None, torch.float32, 32)
+    backend = kernel.AttentionBackend("trial", wrong_when_long, lambda _: None, "int8", tried=True)
+    here = kernel.AttentionProblem("cpu", None, torch.float32, 32)
     assert kernel.self_test(backend, here) is None and seen == [150]
     assert "dB to exact attention, expected 20 (4237 tokens)" in str(
         kernel.self_test(backend, replace(here, capability=(8, 6)))
@@ -251,7 +251,9 @@ def test_running_out_of_memory_is_no_refusal() -> None:
         raise torch.OutOfMemoryError("17 GiB")
 
     with pytest.raises(torch.OutOfMemoryError):
-        kernel.self_test(kernel.Backend("trial", full, lambda _: None, "int8", tried=True), replace(CUDA, device="cpu"))
+        kernel.self_test(
+            kernel.AttentionBackend("trial", full, lambda _: None, "int8", tried=True), replace(CUDA, device="cpu")
+        )
 
 
 def test_it_compiles_without_a_break() -> None:

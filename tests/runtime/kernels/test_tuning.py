@@ -57,8 +57,8 @@ def problem(rows: int = 40, step: str = "") -> Problem:
     return Problem("cpu", None, torch.float32, rows, 64, 32, step)
 
 
-def measured(seconds: dict[str, float], asked: Problem | None = None) -> table.Entry:
-    return table.Entry((asked or problem()).shape, seconds, None)
+def measured(seconds: dict[str, float], asked: Problem | None = None) -> table.TimedEntry:
+    return table.TimedEntry((asked or problem()).shape, seconds, None)
 
 
 def test_without_measurements_the_first_runs(backends: tuple[Backend, ...]) -> None:
@@ -78,7 +78,7 @@ def test_the_fastest_runs_and_the_others_say_why_not(backends: tuple[Backend, ..
 def test_each_product_is_kept_as_it_is_measured(backends: tuple[Backend, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever ends the program after it."""
 
-    def measure(asked: Problem, *_: object) -> table.Entry:
+    def measure(asked: Problem, *_: object) -> table.TimedEntry:
         if asked.step:
             raise KeyboardInterrupt
         return measured({"slow": 3.0, "fast": 2.0}, asked)
@@ -219,7 +219,7 @@ def test_what_was_measured_of_both_branches_is_kept_beside_the_products(backends
 
 def test_how_both_branches_run_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     card = torch.device("cuda")
-    monkeypatch.setattr(table, "machine", lambda _: table.Machine("a card", {}))
+    monkeypatch.setattr(table, "machine", lambda _: table.TimedMachine("a card", {}))
     assert table.branches_note(CPU, both(1, 1).pair) == "back to back: cpu has no streams"
     assert table.branches_note(card, both(1, 1).pair).startswith("back to back: not measured here")
     table.write(card, (), (both(3e-3, 2e-3), both(2e-3, 3e-3, 1024)))
@@ -250,7 +250,7 @@ def test_a_folder_that_cannot_be_written_is_an_error(cache: Path) -> None:
 
 def test_the_tiles_of_triton_are_kept_by_their_label() -> None:
     label = AMPERE[1].label
-    table.write(CPU, (table.Entry(problem().shape, {"Triton": 1.0}, label),))
+    table.write(CPU, (table.TimedEntry(problem().shape, {"Triton": 1.0}, label),))
     assert table.tiles(CPU, 64, 32, 40) == table.tiles(CPU, 64, 32, 512) == label
     assert table.tiles(CPU, 64, 32, 513) is None and table.tiles(CPU, 32, 64, 40) is None
     assert len({tiles.label for tiles in AMPERE}) == len(AMPERE)

@@ -81,5 +81,5 @@ def test_extremes_stay_finite() -> None:
 
 @pytest.mark.usefixtures("_few_programs")
 def test_the_trial_at_load_accepts_it() -> None:
-    problem = kernel.Problem(DEVICE, None, torch.float32, 64)
+    problem = kernel.AttentionProblem(DEVICE, None, torch.float32, 64)
     assert kernel.self_test(kernel.BACKENDS[1], problem) is None

@@ -141,10 +141,10 @@ def test_attention_passes_its_trial(dtype: torch.dtype, half_sums: bool, monkeyp
     if INTERPRETED:
         monkeypatch.setattr(triton_attention, "ROWS", 128)  # the interpreter takes its time by the program
     backend = next(each for each in attention.BACKENDS if each.name == "Triton")
-    way = attention.Backend(
+    way = attention.AttentionBackend(
         "Triton", lambda q, k, v: triton_attention.attend(q, k, v, half_sums), backend.refuses, "int8 scores", True
     )
-    assert attention.self_test(way, attention.Problem(str(DEVICE), None, dtype, 256)) is None
+    assert attention.self_test(way, attention.AttentionProblem(str(DEVICE), None, dtype, 256)) is None
 
 
 def test_attention_that_misses_keys_fails_its_trial(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,5 +155,7 @@ def test_attention_that_misses_keys_fails_its_trial(monkeypatch: pytest.MonkeyPa
         seen = k.shape[2] // 64 * 64  # whole tiles only
         return triton_attention.attend(q, k[:, :, :seen], v[:, :, :seen])
 
-    backend = attention.Backend("Triton", blind, lambda _: None, "int8 scores", True)
-    assert "dB to exact attention" in str(attention.self_test(backend, attention.Problem(str(DEVICE), None, torch.float16, 64)))
+    backend = attention.AttentionBackend("Triton", blind, lambda _: None, "int8 scores", True)
+    assert "dB to exact attention" in str(
+        attention.self_test(backend, attention.AttentionProblem(str(DEVICE), None, torch.float16, 64))
+    )

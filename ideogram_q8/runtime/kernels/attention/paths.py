@@ -36,7 +36,7 @@ _ROWS = 64
 
 
 @dataclass(frozen=True)
-class Problem:
+class AttentionProblem:
     """Attention of heads of `width` values of `dtype`; `device` as torch prints it, `capability` is CUDA's, None elsewhere."""
 
     device: str
@@ -46,7 +46,7 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class Backend:
+class AttentionBackend:
     """One way to compute; `refuses` gives its reason or None. What is `tried` is not ours, or needs a compiler.
 
     `arithmetic` of its products: float, int8, or int8 scores and float values.
@@ -54,34 +54,34 @@ class Backend:
 
     name: str
     attend: Attend
-    refuses: Callable[[Problem], str | None]
+    refuses: Callable[[AttentionProblem], str | None]
     arithmetic: Literal["float", "int8", "int8 scores"]
     tried: bool = False
 
 
-def _kitchen_refuses(problem: Problem) -> str | None:
+def _kitchen_refuses(problem: AttentionProblem) -> str | None:
     return kitchen.attention_refuses(problem.capability, problem.dtype, problem.width)
 
 
-def _triton_refuses(problem: Problem) -> str | None:
+def _triton_refuses(problem: AttentionProblem) -> str | None:
     reason = triton_attention.refuses(problem.capability, problem.width)
     return reason or (None if importlib.util.find_spec("triton") else "Triton is not installed")
 
 
-def _definition_refuses(problem: Problem) -> str | None:
+def _definition_refuses(problem: AttentionProblem) -> str | None:
     return None if problem.capability is None else "computes a head at a time, on CUDA slower than plain attention"
 
 
-BACKENDS: tuple[Backend, ...] = (
-    Backend("comfy-kitchen", kitchen.attend, _kitchen_refuses, "int8", tried=True),
-    Backend("Triton", triton_attention.attend, _triton_refuses, "int8 scores", tried=True),
-    Backend("plain torch", attention.attend, _definition_refuses, "int8 scores"),
-    Backend("attention without int8", functional.scaled_dot_product_attention, lambda _: None, "float"),
+BACKENDS: tuple[AttentionBackend, ...] = (
+    AttentionBackend("comfy-kitchen", kitchen.attend, _kitchen_refuses, "int8", tried=True),
+    AttentionBackend("Triton", triton_attention.attend, _triton_refuses, "int8 scores", tried=True),
+    AttentionBackend("plain torch", attention.attend, _definition_refuses, "int8 scores"),
+    AttentionBackend("attention without int8", functional.scaled_dot_product_attention, lambda _: None, "float"),
 )
 """In order of preference; the last refuses nothing."""
 
 
-def self_test(backend: Backend, problem: Problem) -> str | None:
+def self_test(backend: AttentionBackend, problem: AttentionProblem) -> str | None:
     """Why `backend` cannot be trusted on the device of `problem`, or None. On CUDA tries it on as many tokens as a picture has too.
 
     Raises:
@@ -96,7 +96,7 @@ def self_test(backend: Backend, problem: Problem) -> str | None:
     return None
 
 
-def _wrong(backend: Backend, problem: Problem, tokens: int) -> str | None:
+def _wrong(backend: AttentionBackend, problem: AttentionProblem, tokens: int) -> str | None:
     """What the first, middle and last queries of `tokens` have against `backend`, or None."""
     generator = torch.Generator().manual_seed(0)
     shape = 1, 2, tokens, problem.width
@@ -110,7 +110,7 @@ def _wrong(backend: Backend, problem: Problem, tokens: int) -> str | None:
 
 
 @functools.lru_cache(maxsize=64)
-def choose(problem: Problem) -> Choice[Backend]:
+def choose(problem: AttentionProblem) -> Choice[AttentionBackend]:
     """The first back end that takes `problem` and passes its test; says in the log which, and why not others."""
     choice = first(BACKENDS, lambda backend: backend.refuses(problem) or self_test(backend, problem))
     tell(
@@ -119,9 +119,9 @@ def choose(problem: Problem) -> Choice[Backend]:
     return choice
 
 
-def choose_on(device: torch.device, dtype: torch.dtype, width: int) -> Choice[Backend]:
+def choose_on(device: torch.device, dtype: torch.dtype, width: int) -> Choice[AttentionBackend]:
     """`choose` for heads of `width` values on a device."""
-    return choose(Problem(*placed(device), dtype, width))
+    return choose(AttentionProblem(*placed(device), dtype, width))
 
 
 @attention_operator

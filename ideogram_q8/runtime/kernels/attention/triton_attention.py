@@ -23,7 +23,7 @@ ROWS, ROW_WARPS = 8, 4
 
 
 @dataclass(frozen=True)
-class Tiles:
+class AttentionTiles:
     """Queries that one thread block takes, keys that it takes at a time, its warps, and the depth of its load pipeline."""
 
     queries: int
@@ -32,11 +32,14 @@ class Tiles:
     stages: int
 
 
-CONFIGURATIONS: Mapping[int, Tiles] = {8: Tiles(64, 64, warps=8, stages=2), 9: Tiles(64, 64, warps=8, stages=3)}
+CONFIGURATIONS: Mapping[int, AttentionTiles] = {
+    8: AttentionTiles(64, 64, warps=8, stages=2),
+    9: AttentionTiles(64, 64, warps=8, stages=3),
+}
 """By major compute capability; later ones have the last, but GeForce cards the first: they have no more shared memory."""
 
 
-def tiles_for(capability: tuple[int, int]) -> Tiles:
+def tiles_for(capability: tuple[int, int]) -> AttentionTiles:
     """Tiles for a compute capability."""
     return CONFIGURATIONS[8 if capability in HALF_SUMS else min(capability[0], max(CONFIGURATIONS))]
 

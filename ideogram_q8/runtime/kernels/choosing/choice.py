@@ -15,14 +15,14 @@ import torch
 from ideogram_q8.errors import IdeogramQ8Error
 
 
-class Named(Protocol):
+class NamedBackend(Protocol):
     """A back end."""
 
     @property
     def name(self) -> str: ...
 
 
-Way = TypeVar("Way", bound=Named)
+Way = TypeVar("Way", bound=NamedBackend)
 _PYTHON_H = Path(sysconfig.get_paths(scheme="posix_prefix")["include"]) / "Python.h"
 """Where Triton has its C compiler look for it on Linux."""
 

@@ -36,7 +36,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Shape:
+class TimedShape:
     """A product of [rows, inputs] and [outputs, inputs]; rows up to a multiple of BUCKET; `step` and `rotation` as in `Prologue`."""
 
     rows: int
@@ -48,10 +48,10 @@ class Shape:
 
 
 @dataclass(frozen=True)
-class Entry:
+class TimedEntry:
     """Seconds of one product by back end; those that refused it are not there. `tiles` are the label of Triton's fastest."""
 
-    shape: Shape
+    shape: TimedShape
     seconds: Mapping[str, float]
     tiles: str | None
 
@@ -104,7 +104,7 @@ def _check_seconds(found: Mapping[str, float]) -> None:
 
 
 @dataclass(frozen=True)
-class Machine:
+class TimedMachine:
     """What a measurement is true of. `versions` have the driver's too, where there is one."""
 
     device: str
@@ -121,8 +121,8 @@ class Table:
     """The file."""
 
     format_version: int
-    machine: Machine
-    entries: tuple[Entry, ...]
+    machine: TimedMachine
+    entries: tuple[TimedEntry, ...]
     overlaps: tuple[Overlap, ...]
 
 
@@ -131,7 +131,7 @@ def bucket(rows: int) -> int:
     return max(1, -(-rows // BUCKET)) * BUCKET
 
 
-def find(device: torch.device, shape: Shape) -> Entry | None:
+def find(device: torch.device, shape: TimedShape) -> TimedEntry | None:
     """What was measured for a shape on a device."""
     return _entries(str(device)).get(shape)
 
@@ -164,20 +164,20 @@ def note(device: torch.device) -> str:
     return _read(str(device))[1]
 
 
-def machine(device: torch.device) -> Machine:
+def machine(device: torch.device) -> TimedMachine:
     """What tells this device from others that would measure otherwise."""
     versions = {}
     for name in _LIBRARIES:
         with contextlib.suppress(metadata.PackageNotFoundError):
             versions[name] = metadata.version(name)
     if device.type != "cuda":
-        return Machine(f"{computer.here.processor()}, {torch.get_num_threads()} threads", versions)
+        return TimedMachine(f"{computer.here.processor()}, {torch.get_num_threads()} threads", versions)
     versions |= {"driver": computer.here.nvidia_driver(), "cuda": str(torch.version.cuda)}
     card = torch.cuda.get_device_properties(device)
-    return Machine(f"{card.name}, {card.major}.{card.minor}, {card.multi_processor_count} multiprocessors", versions)
+    return TimedMachine(f"{card.name}, {card.major}.{card.minor}, {card.multi_processor_count} multiprocessors", versions)
 
 
-def write(device: torch.device, entries: tuple[Entry, ...], overlaps: tuple[Overlap, ...] = ()) -> Path:
+def write(device: torch.device, entries: tuple[TimedEntry, ...], overlaps: tuple[Overlap, ...] = ()) -> Path:
     """Keeps `entries`, `overlaps` and what was known of other shapes and pairs; returns the file.
 
     Raises:
@@ -212,12 +212,12 @@ def forget() -> None:
         cached.cache_clear()
 
 
-def _path(found: Machine) -> Path:
+def _path(found: TimedMachine) -> Path:
     return platformdirs.user_cache_path("ideogram-q8") / "kernels" / f"{found.digest}.json"
 
 
 @functools.lru_cache(maxsize=16)
-def _entries(device: str) -> Mapping[Shape, Entry]:
+def _entries(device: str) -> Mapping[TimedShape, TimedEntry]:
     found = _read(device)[0]
     return {} if found is None else {entry.shape: entry for entry in found.entries}
 

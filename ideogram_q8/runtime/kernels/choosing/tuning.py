@@ -33,9 +33,9 @@ _Arguments = tuple[torch.Tensor, torch.Tensor, torch.Tensor, None, Prologue]
 def tune(
     problems: Sequence[Problem],
     seconds: float = SECONDS,
-    on_entry: Callable[[Problem, table.Entry], None] = lambda _problem, _entry: None,
+    on_entry: Callable[[Problem, table.TimedEntry], None] = lambda _problem, _entry: None,
     backends: Sequence[Backend] = BACKENDS,
-) -> tuple[table.Entry, ...]:
+) -> tuple[table.TimedEntry, ...]:
     """Measures `problems`, all on one device, keeps each entry in the cache as it is measured (`table.write`), and makes `choose` follow.
 
     Args:
@@ -63,7 +63,7 @@ def tune(
     return tuple(entries)
 
 
-def measure(problem: Problem, seconds: float = SECONDS, backends: Sequence[Backend] = BACKENDS) -> table.Entry:
+def measure(problem: Problem, seconds: float = SECONDS, backends: Sequence[Backend] = BACKENDS) -> table.TimedEntry:
     """Seconds of every back end that takes `problem`, is exact and raises nothing, Triton by its fastest tiles; keeps nothing.
 
     Raises:
@@ -85,7 +85,7 @@ def measure(problem: Problem, seconds: float = SECONDS, backends: Sequence[Backe
     found = dict(zip(runs, times, strict=True))
     labels = {label: took for (_, label), took in found.items() if label is not None}
     best = {name: min(took for (each, _), took in found.items() if each == name) for name, _ in found}
-    return table.Entry(problem.shape, best, min(labels, key=labels.__getitem__, default=None))
+    return table.TimedEntry(problem.shape, best, min(labels, key=labels.__getitem__, default=None))
 
 
 def _ways(backend: Backend, problem: Problem, arguments: _Arguments) -> Iterable[tuple[str | None, _Run]]:

@@ -56,10 +56,10 @@ class Problem:
     rotation: int = 0
 
     @property
-    def shape(self) -> table.Shape:
+    def shape(self) -> table.TimedShape:
         """The product's shape as the table of measurements has it."""
         dtype = str(self.dtype).removeprefix("torch.")
-        return table.Shape(table.bucket(self.rows), self.inputs, self.outputs, dtype, self.step, self.rotation)
+        return table.TimedShape(table.bucket(self.rows), self.inputs, self.outputs, dtype, self.step, self.rotation)
 
 
 @dataclass(frozen=True)
@@ -235,7 +235,7 @@ def _working(name: str | None, problem: Problem, test: Callable[[Backend, Proble
     return found
 
 
-def _slower(entry: table.Entry, name: str) -> str:
+def _slower(entry: table.TimedEntry, name: str) -> str:
     if name not in entry.seconds:
         return f"was not measured here, and {entry.fastest} was"
     took, least = (1e6 * entry.seconds[each] for each in (name, entry.fastest or name))

@@ -13,7 +13,7 @@ WARPS = 4
 
 
 @dataclass(frozen=True)
-class Expansion:
+class BlockExpansion:
     """A program of `programs.blocks`, the blocks that each instance of it takes, and its constants."""
 
     program: str
@@ -21,19 +21,19 @@ class Expansion:
     constants: Mapping[str, object] = field(default_factory=dict)
 
 
-def _legacy(kind: str, size: int, *, affine: bool = False, fifth: bool = False) -> Expansion:
-    return Expansion("legacy", 64, {"KIND": kind, "BYTES": size, "AFFINE": affine, "FIFTH": fifth})
+def _legacy(kind: str, size: int, *, affine: bool = False, fifth: bool = False) -> BlockExpansion:
+    return BlockExpansion("legacy", 64, {"KIND": kind, "BYTES": size, "AFFINE": affine, "FIFTH": fifth})
 
 
-EXPANSIONS: Mapping[str, Expansion] = {
+EXPANSIONS: Mapping[str, BlockExpansion] = {
     "q4_0": _legacy("q4_0", 18),
     "q4_1": _legacy("q4_1", 20, affine=True),
     "q5_0": _legacy("q5_0", 22, fifth=True),
     "q5_1": _legacy("q5_1", 24, affine=True, fifth=True),
-    "q8_0": Expansion("q8_0", 64),
-    "q4_k": Expansion("k_affine", 8, {"BYTES": 144, "FIFTH": False}),
-    "q5_k": Expansion("k_affine", 8, {"BYTES": 176, "FIFTH": True}),
-    "q6_k": Expansion("q6_k", 8),
+    "q8_0": BlockExpansion("q8_0", 64),
+    "q4_k": BlockExpansion("k_affine", 8, {"BYTES": 144, "FIFTH": False}),
+    "q5_k": BlockExpansion("k_affine", 8, {"BYTES": 176, "FIFTH": True}),
+    "q6_k": BlockExpansion("q6_k", 8),
     "iq4_nl": _legacy("iq4_nl", 18),
 }
 """One for each of `numerics.ggml.BLOCKS`."""
