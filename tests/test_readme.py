@@ -13,7 +13,7 @@ from ideogram_q8.bench.results import DenoiseResult, LinearResult
 from ideogram_q8.bench.timing import Timing
 from ideogram_q8.formats.report import Figure, Measured, Report
 from ideogram_q8.measure.pages import table
-from ideogram_q8.runtime.memory import budget, inventory
+from ideogram_q8.runtime.memory import budget, inventory, usage
 from ideogram_q8.studies.ablation import Ablation, Row
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -122,6 +122,48 @@ def test_w8a8_without_vnni_is_as_slow_as_measured() -> None:
 def ratio(took: Timing | None, other: Timing | None) -> float:
     assert took is not None and other is not None
     return took.median / other.median
+
+
+HOW = {
+    "resident": ("R", "nothing"),
+    "freed": ("E", "nothing"),
+    "encoder": ("E", "the text encoder"),
+    "unconditional": ("U", "the unconditional transformer, the text encoder"),
+    "both": ("B", "both transformers, the text encoder"),
+}
+NAMES = {"INT8": "int8", "Q8_0": "q8_0", "Q4_K_M": "q4_k_m", "Q4_K_S": "q4_k_s"}
+
+
+def fitting(name: str, card: int, side: int) -> budget.Footprint:
+    """What `doctor` says of a build of Ideogram 4, a card that nothing else uses, and a square picture with a caption of 512 tokens."""
+    found = budget.first_that_fits(inventory.of_ideogram4(NAMES[name]), (side, side), usage.room_of(card), 512)
+    assert found is not None
+    return found
+
+
+def test_the_readme_says_what_fits_each_card() -> None:
+    report = Report.from_json((ROOT / "model_cards" / "pocket-report.json").read_text(encoding="utf-8"))
+    rows = re.findall(r"^\| (\d+) GB \| (\w+) \| ([\d.]+) GB \| (.*) \|$", README, re.MULTILINE)
+    assert {int(card) for card, *_ in rows} == set(usage.CARDS)
+    for card, name, _, rest in rows:
+        found, measured = fitting(name, int(card), 1024), report.variant(NAMES[name])
+        assert measured is not None and isinstance(psnr := measured.figures["psnr"], Measured)
+        waits = HOW[found.plan.key][1] + (f": {found.host / 1e9:.1f} GB" if found.host else "")
+        assert rest == f"{found.peak / 1e9:.1f} GB | {waits} | {psnr.value:.1f} dB"
+    written = {
+        "INT8": json.loads((ROOT / "model_cards" / "full-size-quantize.json").read_text(encoding="utf-8"))["written_bytes"]
+    }
+    written["Q4_K_S"] = json.loads((ROOT / "model_cards" / "full-size-memory-q4_k_s.json").read_text(encoding="utf-8"))[
+        "written_bytes"
+    ]
+    assert all(size == f"{written[name] / 1e9:.1f}" for _, name, size, _ in rows)
+
+
+def test_the_page_on_memory_says_what_fits_each_card() -> None:
+    for name in NAMES:
+        places = [(card, 1024) for card in usage.CARDS] + [(24, 2048)]
+        cells = [f"{HOW[(found := fitting(name, *place)).plan.key][0]}, {found.peak / 1e9:.1f} GB" for place in places]
+        assert f"| {name} | {' | '.join(cells)} |" in PAGES["speed"]
 
 
 def test_the_map_names_what_exists() -> None:

@@ -1,4 +1,4 @@
-"""`doctor [VARIANT ...] [--size WxH]`: what fits on the device that is here and on cards of 12, 16 and 24 GB, and how."""
+"""`doctor [VARIANT ...] [--size WxH]`: what fits on the device that is here and on cards of 8, 12, 16 and 24 GB, and how."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Registers the verb."""
-    parser = verbs.add_parser("doctor", help="say what fits on this device and on cards of 12, 16 and 24 GB")
+    parser = verbs.add_parser("doctor", help="say what fits on this device and on cards of 8, 12, 16 and 24 GB")
     parser.add_argument(
         "variants",
         metavar="VARIANT",

@@ -54,9 +54,9 @@ class Placement:
         return max(self.text_bytes, self.denoise_bytes, self.decode_bytes)
 
 
-CARDS = {12: 12_600_000_000, 16: 16_800_000_000, 24: 25_300_000_000}
-"""Bytes that a card of so many GiB gives to programs, by what torch's own messages of 3060s, 4080s, 3090s and 4090s on Linux say (11.76,
-15.70, and 23.48 to 23.69 GiB in all)."""
+CARDS = {8: 8_330_000_000, 12: 12_600_000_000, 16: 16_800_000_000, 24: 25_300_000_000}
+"""Bytes that a card of so many GiB gives to programs, by what torch's own messages of 3070s, 3060s, 4080s, 3090s and 4090s on Linux say
+(7.76, 11.76, 15.70, and 23.48 to 23.69 GiB in all)."""
 CONTEXT = 300_000_000
 """Bytes of a card that CUDA's context and the code of its libraries take before the first tensor: 0.25 to 0.30 GiB in such messages."""
 RESERVED = 400_000_000
