@@ -96,8 +96,8 @@ def run(arguments: argparse.Namespace) -> None:
 def _overlaps(setting: Setting, seconds: float) -> Iterator[Overlap]:
     """Both branches of every variant, back to back and at once, said as they come; none on a device without streams."""
     from ideogram_q8.bench.picture import overlapping
+    from ideogram_q8.machine.out_of_memory import lacks_memory
     from ideogram_q8.runtime.generation.denoising import side_of
-    from ideogram_q8.runtime.kernels.choosing.choice import lacks_memory
 
     side = side_of(setting.device)
     if side is None:

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from ideogram_q8.errors import ResourceError, SourceError
 from ideogram_q8.hub import endpoint, held, transfer
 from ideogram_q8.hub.place import Place, cache_of, is_repository, origin, parse
-from ideogram_q8.hub.refusals import Unavailable, refusals
+from ideogram_q8.hub.refusals import UNREACHABLE, Unavailable, refusals, unreachable
 from ideogram_q8.hub.transfer import Blob
 from ideogram_q8.machine import platforms as machine
 
@@ -254,10 +254,10 @@ def download(place: Place, wanted: Iterable[str] = NEEDED, on_progress: OnProgre
     """
     try:
         snapshot = look(place)
-    except Unavailable:
+    except Unavailable as error:
         found = cached(place)
         if found is None:
-            raise
+            raise unreachable(place) if error.brief == UNREACHABLE else error from None
         return found
     refuse_build(snapshot)
     return fetch(snapshot, snapshot.matching(wanted), on_progress)

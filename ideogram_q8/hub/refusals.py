@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from ideogram_q8.errors import IdeogramQ8Error, ResourceError, SourceError
 from ideogram_q8.hub.place import Place, cache_of
 
-_UNREACHABLE = "the Hub cannot be reached"
+UNREACHABLE = "the Hub cannot be reached"
 
 
 class Unavailable(SourceError):
@@ -31,9 +31,16 @@ def refusals(place: Place) -> Iterator[None]:
         if "socks" not in str(error).lower():
             raise
         problem = f"{place} on the Hugging Face Hub cannot be reached: a SOCKS proxy is set (see ALL_PROXY)"
-        raise Unavailable(f"{problem}, and the package for it is not installed: pip install socksio", _UNREACHABLE) from None
+        raise Unavailable(f"{problem}, and the package for it is not installed: pip install socksio", UNREACHABLE) from None
     except (OSError, errors.HTTPError, errors.HFValidationError) as error:  # type: ignore[attr-defined]  # of the httpx in use
         raise _refusal(place, error) from None  # so that no traceback shows the request
+
+
+def unreachable(place: Place) -> Unavailable:
+    """The refusal where the Hub cannot be reached, and nothing of the repository is in the cache."""
+    where = f"there is no folder {place.repository} here, and {place} on the Hugging Face Hub is not in the cache"
+    todo = "connect, unset HF_HUB_OFFLINE, or name a downloaded folder"
+    return Unavailable(f"{where} and the Hub cannot be reached: {todo}", UNREACHABLE)
 
 
 def _refusal(place: Place, error: Exception) -> IdeogramQ8Error:
@@ -57,8 +64,7 @@ def _refusal(place: Place, error: Exception) -> IdeogramQ8Error:
         todo = f"check the name, or log in with `hf auth login` if {page} opens in your browser"
         return SourceError(f"{unless} does not exist or is private: {todo}")
     if isinstance(error, errors.OfflineModeIsEnabled | errors.LocalEntryNotFoundError):
-        todo = "connect, unset HF_HUB_OFFLINE, or name a downloaded folder"
-        return Unavailable(f"{unless} is not in the cache and the Hub cannot be reached: {todo}", _UNREACHABLE)
+        return unreachable(place)
     if isinstance(error, errors.HfHubHTTPError):
         status = error.response.status_code
         return Unavailable(
@@ -71,5 +77,5 @@ def _refusal(place: Place, error: Exception) -> IdeogramQ8Error:
         return ResourceError(f"the disk of {disk} is full; what arrived of {where} is kept: make room, and try again")
     kind, todo = type(error).__name__, "and try again: it goes on where it was"
     if isinstance(error, errors.HTTPError):  # type: ignore[attr-defined]  # of the httpx in use
-        return Unavailable(f"{unless} cannot be reached ({kind}): check the connection, {todo}", _UNREACHABLE)
-    return Unavailable(f"{unless} cannot be downloaded ({kind}): check the disk and the connection, {todo}", _UNREACHABLE)
+        return Unavailable(f"{unless} cannot be reached ({kind}): check the connection, {todo}", UNREACHABLE)
+    return Unavailable(f"{unless} cannot be downloaded ({kind}): check the disk and the connection, {todo}", UNREACHABLE)

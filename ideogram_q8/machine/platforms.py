@@ -52,6 +52,7 @@ class System:
     """What every system can do, and the answers of one that tells nothing. Sub-classes know better."""
 
     name = "another system"
+    is_windows = False
     has_flash_attention = True
     """Whether builds of torch for CUDA have it here (torch's CMakeLists.txt: USE_FLASH_ATTENTION, not with MSVC)."""
     locks_folders = False
@@ -79,6 +80,10 @@ class System:
     def busy_seconds(self) -> float | None:
         """CPU time that all programs have used on the processors that this one may use; None: not told."""
         return None
+
+    def has_drivers_of_windows(self) -> bool:
+        """Whether a graphics card is driven by Windows, as in WSL2 too: at most half of the memory can be pinned there."""
+        return self.is_windows or "microsoft" in platform.release().lower()
 
     def nvidia_driver(self) -> str:
         """The version of NVIDIA's driver, by nvidia-smi; "unknown" where there is none."""
@@ -258,6 +263,7 @@ class Windows(System):
     """Windows: what kernel32 says (`library` opens it), names that are devices, and files that cannot be replaced while they are open."""
 
     name = "Windows"
+    is_windows = True
     has_flash_attention = False
     TRIES, PAUSE_SECONDS = 10, 0.2
     _DEVICES = re.compile(r"(CON|PRN|AUX|NUL|CONIN\$|CONOUT\$|(COM|LPT)[0-9¹²³])\s*(\..*)?", re.IGNORECASE)

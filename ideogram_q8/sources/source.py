@@ -177,7 +177,7 @@ def open_source(
         tables = {branch: _read_table(places.in_tree(folder, branch), builds) for branch in BRANCHES}
         config, branches = _resolve(tables, configs, folder)
         source = Source(*origin(folder), folder, traits, config, branches)
-    if not as_given and not tables["conditional"].shared:
+    if not as_given and not tables["conditional"].shared and text != POCKET:  # whose two are this package's own
         pairs.check(*(pairs.Member(tables[b].files, tables[b].metadata, source.branch(b).read) for b in BRANCHES))
     return source
 

@@ -167,11 +167,12 @@ def test_what_ideogram_4_takes_is_known_before_it_is_here(hub: Hub, tmp_path: Pa
     assert all(card[4].startswith("needs ") and " GB · " in card[4] for card in cards)
 
 
-def test_a_gate_and_what_is_not_there_are_told(hub: Hub, tmp_path: Path) -> None:
+def test_a_gate_and_what_is_not_there_are_told(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hub.state.repositories["model", REPO].gated = "manual"
     with pytest.raises(SourceError, match="someone/none on the Hugging Face Hub does not exist or is private"):
         studio_of(tmp_path, "someone/none")
     hub.state.accounts.clear()
+    monkeypatch.delenv("HF_TOKEN")
     studio = studio_of(tmp_path, REPO)
     assert card_of(studio, "pocket-int8")[2] == "not downloaded · gated: its terms are to be accepted"
     with pytest.raises(Unavailable, match=f"accept its terms at https://huggingface.co/{REPO} and log in with `hf auth login`"):

@@ -23,6 +23,7 @@ from ideogram_q8.ui.engine.expander import Expander
 from ideogram_q8.ui.engine.jobs import Jobs
 from ideogram_q8.ui.engine.studio import Studio
 from ideogram_q8.ui.parts import expanding
+from ideogram_q8.ui.parts.form import Visitor
 from tests.heads import SHORT_MESSAGE, random_head, spelling_head
 
 pytestmark = pytest.mark.slow
@@ -48,7 +49,7 @@ def spelling(folder: Path) -> Path:
 
 def updates(found: Expander, jobs: Jobs, idea: Idea = IDEA) -> Any:
     parts = types.SimpleNamespace(controls=types.SimpleNamespace(jobs=jobs, name="expand"))
-    return expanding._expand(found, parts, "me", idea)  # type: ignore[arg-type]
+    return expanding._expand(found, parts, Visitor("me", "me", "me"), idea)  # type: ignore[arg-type]
 
 
 def test_a_caption_arrives_and_pictures_are_painted_in_turn(tmp_path: Path) -> None:

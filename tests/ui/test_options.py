@@ -79,7 +79,9 @@ def test_only_share_opens_a_tunnel(tmp_path: Path, share: bool) -> None:
 
     serving = Serving("127.0.0.1", 1, None, app.parse(["--share"] if share else []).share)
     page: Any = SimpleNamespace(launch=launch)
-    studio: Any = SimpleNamespace(outputs=tmp_path)
+    studio: Any = SimpleNamespace(
+        outputs=tmp_path, temporary=tmp_path / "temporary", copies=SimpleNamespace(expire=lambda _: None)
+    )
     assert serve(page, studio, serving) == ("https://shared/" if share else "http://here/")
     assert asked["share"] is share and serving.is_private is not share
     assert asked["allowed_paths"] == [str(tmp_path)] and asked["server_name"] == "127.0.0.1"

@@ -16,8 +16,8 @@ from torch.nn.functional import scaled_dot_product_attention
 from ideogram_q8.bench import machine, timing
 from ideogram_q8.bench.card.report import PhaseReport
 from ideogram_q8.bench.card.setting import CardSetting
+from ideogram_q8.machine.out_of_memory import lacks_memory
 from ideogram_q8.runtime.kernels.choosing import table
-from ideogram_q8.runtime.kernels.choosing.choice import lacks_memory
 from ideogram_q8.runtime.memory import usage
 
 Found = Mapping[str, object]

@@ -21,10 +21,10 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional
 
+from ideogram_q8.machine.out_of_memory import lacks_memory
 from ideogram_q8.model import latent_norm
 from ideogram_q8.model.architecture import PATCH, Traits, TransformerConfig
 from ideogram_q8.runtime.kernels.choosing import workspace
-from ideogram_q8.runtime.kernels.choosing.choice import lacks_memory
 
 Grid = tuple[int, int]
 """Rows and columns of image tokens."""

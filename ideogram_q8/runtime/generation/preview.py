@@ -27,9 +27,9 @@ from ideogram_q8.errors import SourceError
 from ideogram_q8.formats.stored import StoredTensor, read_header
 from ideogram_q8.formats.text import read_json
 from ideogram_q8.hub import client as hub
+from ideogram_q8.machine.out_of_memory import lacks_memory
 from ideogram_q8.model.architecture import PATCH, SIDE_MULTIPLE
 from ideogram_q8.runtime.generation.decoding import Denormalization, Grid, copy_on_cpu, of_vae, run_decoder, to_image, unpack
-from ideogram_q8.runtime.kernels.choosing.choice import lacks_memory
 
 REPOSITORY, FILE = "madebyollin/taef2", "taef2.safetensors"
 _FOLDER_FILE = "diffusion_pytorch_model.safetensors"

@@ -17,12 +17,12 @@ from ideogram_q8.errors import RequestError
 from ideogram_q8.machine import nvml
 from ideogram_q8.machine import platforms as computer
 from ideogram_q8.machine.devices import TorchBuild, notes
+from ideogram_q8.machine.out_of_memory import lacks_memory
 from ideogram_q8.measure.measurement import hardware
 from ideogram_q8.model.architecture import BRANCHES, SIDE_MULTIPLE, TransformerConfig, linears
 from ideogram_q8.runtime.kernels import BlockProduct, block_products, expansion_refusal
 from ideogram_q8.runtime.kernels.attention import sdpa
 from ideogram_q8.runtime.kernels.choosing import table
-from ideogram_q8.runtime.kernels.choosing.choice import lacks_memory
 from ideogram_q8.runtime.memory import inventory, usage
 from ideogram_q8.runtime.memory.budget import Encoder, Networks
 from ideogram_q8.runtime.text import caption_cache

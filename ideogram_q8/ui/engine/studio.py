@@ -24,8 +24,8 @@ from ideogram_q8.builds.variants import Variant
 from ideogram_q8.errors import RequestError, ResourceError
 from ideogram_q8.formats.png import write_png
 from ideogram_q8.machine.devices import AUTO
+from ideogram_q8.machine.out_of_memory import lacks_memory
 from ideogram_q8.model.architecture import IDEOGRAM4, Traits, TransformerConfig
-from ideogram_q8.runtime.kernels.choosing.choice import lacks_memory
 from ideogram_q8.runtime.memory import usage
 from ideogram_q8.sources import open_source, open_text_encoder
 from ideogram_q8.ui.doors.private import PRIVATE_FILE, check_disk, make_private, temporary_folder

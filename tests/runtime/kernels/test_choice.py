@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from ideogram_q8.errors import ResourceError
+from ideogram_q8.machine.out_of_memory import lacks_memory
 from ideogram_q8.runtime.kernels.choosing import choice
-from ideogram_q8.runtime.kernels.choosing.choice import lacks_memory, trial
+from ideogram_q8.runtime.kernels.choosing.choice import trial
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,8 @@ from pathlib import Path
 import pytest
 import torch
 
-ROOT = Path(__file__).parents[2]
-TESTS = ("tests/runtime/memory/test_budget.py", "tests/runtime/kernels/test_int8.py", "tests/layers")
+ROOT = Path(__file__).parents[3]
+TESTS = ("tests/runtime/memory/test_budget.py", "tests/runtime/kernels/test_int8.py", "tests/runtime/layers")
 SECONDS = 600
 NOT_PREDICTED = "test_a_step_peaks_where_it_was_predicted and bfloat16"
 

@@ -12,7 +12,7 @@ from typing import Generic, Protocol, TypeVar
 
 import torch
 
-from ideogram_q8.errors import IdeogramQ8Error
+from ideogram_q8.machine.out_of_memory import lacks_memory
 
 
 class NamedBackend(Protocol):
@@ -85,19 +85,6 @@ def lacks_compiler(error: BaseException) -> str | None:
     if not _PYTHON_H.is_file():
         return f"Triton's C compiler ({command.split()[0]}) finds no {_PYTHON_H}; {INSTALL_COMPILER}"
     return f"Triton's C compiler failed, and what it printed says why: {command}"[:300]
-
-
-_NO_MEMORY = ("out of memory", "alloc_failed", "memoryallocation", "allocate memory")
-"""In lower case, of CUDA's, Triton's and the host allocator's messages; names of cuBLAS's, cuDNN's, cuSOLVER's and CUDA's error codes
-(CUBLAS_STATUS_ALLOC_FAILED, cudaErrorMemoryAllocation); and torch's and the system's of main memory."""
-
-
-def lacks_memory(error: BaseException) -> bool:
-    """Whether memory ran out, the device's or the computer's: torch says so by type, libraries beside it only in words."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    text = str(error).lower()
-    return not isinstance(error, IdeogramQ8Error) and any(words in text for words in _NO_MEMORY)
 
 
 def tell(log: logging.Logger, subject: str, runs: str, refused: Sequence[tuple[str, str]], *, slower: bool) -> None:

@@ -8,11 +8,11 @@ from functools import partial
 
 import torch
 
+from ideogram_q8.machine.out_of_memory import lacks_memory
 from ideogram_q8.model.architecture import MAX_TEXT_TOKENS, TransformerConfig
 from ideogram_q8.numerics.ggml import BLOCKS
 from ideogram_q8.runtime.kernels.attention import paths as attention
 from ideogram_q8.runtime.kernels.choosing import table
-from ideogram_q8.runtime.kernels.choosing.choice import lacks_memory
 from ideogram_q8.runtime.kernels.linear import ggml, int8
 from ideogram_q8.runtime.kernels.linear.products import BlockProduct
 from ideogram_q8.runtime.kernels.rows import fused
