@@ -30,7 +30,7 @@
   const plain = window.fetch;
   window.fetch = async (...request) => {
     const answer = await plain(...request);
-    if (answer.status === 500 && new URL(answer.url).pathname.includes("/gradio_api/run/")) {
+    if ([422, 500].includes(answer.status) && new URL(answer.url).pathname.includes("/gradio_api/run/")) {
       const { title, error } = await answer.clone().json().catch(() => ({}));
       say(title || "Error", error || "Something went wrong; the server's log says what.");
     }
