@@ -58,6 +58,7 @@ class Metric:
             None where it does not apply; where several metrics name one place, the values by metric.
         takes: what the function is called with.
         made: whether `place` is called with a device first and gives the function, or raises RequestError where a tool is missing.
+        absent: the reason for "not measured" where no caption has a value.
         columns: the tables that it stands in, and how.
     """
 
@@ -71,10 +72,12 @@ class Metric:
     place: str | None = None
     takes: Input = "pictures"
     made: bool = False
+    absent: str = "it applies to no caption"
     columns: Mapping[Table, TableColumn] = field(default_factory=dict)
 
 
 _READING = "words.ocr:judge"
+_NO_TEXT, _NO_LATENTS = "no caption asks for a text that the OCR's alphabet has", "the latents of no caption were kept"
 _WORDS = TableColumn("words read exactly", 1, 100, " %")
 
 METRICS: Mapping[str, Metric] = {
@@ -120,12 +123,14 @@ METRICS: Mapping[str, Metric] = {
             fidelity=True,
             place="latents:final_decibels",
             takes="latents",
+            absent=_NO_LATENTS,
         ),
         Metric(
             *("velocity_snr", "Signal to noise of the velocities, mean over steps", "dB", "higher", 0.5),
             fidelity=True,
             place="latents:mean_snr",
             takes="latents",
+            absent=_NO_LATENTS,
             columns={"report": TableColumn("velocity SNR, dB", 1), "terminal": TableColumn("velocity SNR dB", 1)},
         ),
         Metric(
@@ -133,6 +138,7 @@ METRICS: Mapping[str, Metric] = {
             place=_READING,
             takes="caption",
             made=True,
+            absent=_NO_TEXT,
             columns={"report": _WORDS, "terminal": TableColumn("words read", 1, 100, " %"), "card": _WORDS},
         ),
         Metric(
@@ -140,12 +146,14 @@ METRICS: Mapping[str, Metric] = {
             place=_READING,
             takes="caption",
             made=True,
+            absent=_NO_TEXT,
         ),
         Metric(
             *("ocr_ned", "Normalised edit distance of words read by OCR", "1", "lower", 0.01, 1.0),
             place=_READING,
             takes="caption",
             made=True,
+            absent=_NO_TEXT,
         ),
         Metric("clip_score", "CLIP score", "points", "higher", 0.3, place="words.scores:clip", takes="caption", made=True),
         Metric("pick_score", "PickScore", "points", "higher", 0.1, place="words.scores:pick", takes="caption", made=True),

@@ -12,7 +12,7 @@ import numpy as np
 
 from ideogram_q8.errors import RequestError
 from ideogram_q8.formats import report
-from ideogram_q8.formats.metrics import Input, per_caption
+from ideogram_q8.formats.metrics import per_caption
 from ideogram_q8.formats.report import Figure, Measured, NotMeasured, StepError, VariantReport
 from ideogram_q8.measure import energy
 from ideogram_q8.measure.measurement import Measurement, Run, Share
@@ -20,11 +20,6 @@ from ideogram_q8.measure.painting import Painted
 from ideogram_q8.measure.statistics import compare, intervals, measured
 
 ITSELF = "the reference itself"
-_NO_VALUE: Mapping[Input, str] = {
-    "caption": "no caption asks for a text that the OCR's alphabet has",
-    "latents": "the latents of no caption were kept",
-    "pictures": "it was not measured when the pictures were",
-}
 _MACHINES = "shards ran on different machines"
 
 
@@ -152,7 +147,7 @@ def _figures(variant: ComparedVariant, values: Mapping[str, tuple[float | None, 
     figures: dict[str, Figure] = {}
     for metric in per_caption():
         present = [value for value in values.get(metric.name, ()) if value is not None]
-        reason = variant.share.missing.get(metric.name, _NO_VALUE[metric.takes])
+        reason = variant.share.missing.get(metric.name, metric.absent)
         if metric.fidelity and is_reference:
             reason = ITSELF
         figures[metric.name] = measured(present, metric.unit, metric.largest) if present else NotMeasured(reason)

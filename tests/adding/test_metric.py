@@ -53,12 +53,16 @@ def row(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_it_is_measured_and_in_the_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    silent = Metric("silent", "What no caption has", "1", "higher", 0.1, place="metrics:silent", takes="caption")
+    monkeypatch.setitem(METRICS, "silent", silent)  # type: ignore[arg-type]  # as above
+    monkeypatch.setattr(metrics, "silent", lambda picture, case: None, raising=False)
     monkeypatch.setattr(measurement, "paint", paint)
     measure(job(tmp_path, suite(4)), JUDGES)
     report = assemble(gather([tmp_path]))
     reference, good, bad = (variant.figures["dummy"] for variant in report.variants)
     assert reference == NotMeasured("the reference itself")
     assert isinstance(good, Measured) and isinstance(bad, Measured) and (good.value, bad.value) == (2.0, 8.0)
+    assert {variant.figures["silent"] for variant in report.variants} == {NotMeasured("it applies to no caption")}
     assert report.comparison("bad", "good", "dummy") is not None
     assert Report.from_json(report.to_json()) == report
     assert "| dummy to FP8 |" in markdown(report) and "| 20.00 (20.00 to 20.00) |" in markdown(report)
