@@ -2,7 +2,8 @@
 
     IdeogramQ8Error            anything this package refuses; its text says what was got, what was expected, what to do
     ├── RequestError           a caption, size, preset, seed or variant that cannot be honoured
-    │   └── CaptionError       the caption is not one that Ideogram 4 understands
+    │   ├── CaptionError       the caption is not one that Ideogram 4 understands
+    │   └── MissingToolError   something that a measurement needs is not installed
     ├── SourceError            a checkpoint folder or file is missing, incomplete or not what it claims to be
     ├── ArtifactError          the same for a quantized artifact (weights, manifest)
     ├── ResourceError          not enough disk space or memory for what was asked
@@ -33,6 +34,14 @@ class CaptionError(RequestError):
     def __init__(self, message: str, problems: Sequence[str] = (), *, is_mendable: bool = False) -> None:
         super().__init__(message)
         self.problems, self.is_mendable = tuple(problems), is_mendable
+
+
+class MissingToolError(RequestError):
+    """Something that a measurement needs is not installed; `remedy` is the command that installs it."""
+
+    def __init__(self, what: str, remedy: str) -> None:
+        super().__init__(f"{what}: {remedy}")
+        self.remedy = remedy
 
 
 class SourceError(IdeogramQ8Error):

@@ -9,7 +9,8 @@ from collections.abc import Callable
 import pytest
 
 from ideogram_q8.errors import ArtifactError
-from ideogram_q8.formats.report import METRICS, Figure, Measured, NotMeasured, Report
+from ideogram_q8.formats.metrics import METRICS
+from ideogram_q8.formats.report import Figure, Measured, NotMeasured, Report
 from tests.publishing.example import REPORT
 
 

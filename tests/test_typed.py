@@ -11,7 +11,7 @@ from ideogram_q8.__main__ import build_parser
 from ideogram_q8.errors import RequestError
 from ideogram_q8.machine.devices import DEVICES, DTYPES
 from ideogram_q8.model.architecture import PRESETS
-from ideogram_q8.model.schemes import GGUF_TYPES, NAMED_SCHEMES
+from ideogram_q8.model.schemes import NAMED_SCHEMES, gguf_types
 from ideogram_q8.model.typed import ALIASES, as_typed
 from ideogram_q8.recipes.rules import parse
 
@@ -27,7 +27,7 @@ def test_schemes(typed: str, scheme: str) -> None:
     assert build_parser().parse_args(["quantize", "pocket", "--scheme", typed, "--out", "x"]).scheme == scheme
 
 
-@pytest.mark.parametrize("names", [NAMED_SCHEMES, GGUF_TYPES, DEVICES, DTYPES, tuple(PRESETS)])
+@pytest.mark.parametrize("names", [NAMED_SCHEMES, gguf_types(), DEVICES, DTYPES, tuple(PRESETS)])
 def test_every_name_is_itself_in_any_case(names: tuple[str, ...]) -> None:
     for name in names:
         assert as_typed(name, names) == as_typed(name.upper(), names) == as_typed(name.replace("_", "-"), names) == name
@@ -50,7 +50,7 @@ def test_a_type_is_not_another_ones_preset() -> None:
 
 
 def test_other_names_mean_something_that_exists() -> None:
-    known = {*NAMED_SCHEMES, *GGUF_TYPES, *DTYPES, *PRESETS}
+    known = {*NAMED_SCHEMES, *gguf_types(), *DTYPES, *PRESETS}
     assert {name for names in ALIASES.values() for name in names} <= known
 
 

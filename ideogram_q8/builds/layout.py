@@ -27,7 +27,7 @@ from ideogram_q8.formats.manifest import TensorRecord
 from ideogram_q8.formats.placement import TensorPlacement
 from ideogram_q8.model.architecture import PartName
 from ideogram_q8.model.components import LANGUAGE_MODEL, Dimensions, component
-from ideogram_q8.model.schemes import FILE_TYPES, GGUF_SCHEMES, INT8_SCHEMES, PRESETS
+from ideogram_q8.model.schemes import GGUF_SCHEMES, INT8_SCHEMES, PRESETS, gguf_block
 from ideogram_q8.numerics import ggml, int8
 from ideogram_q8.numerics.dtypes import torch_dtype
 from ideogram_q8.recipes import LayerPlan, Recipe
@@ -129,7 +129,7 @@ def _file_type(scheme: str, records: Sequence[TensorRecord]) -> int:
     sizes: Counter[str] = Counter()
     for record in records:
         sizes[record.scheme] += gguf_writer.stored_bytes(record)
-    return FILE_TYPES[sizes.most_common(1)[0][0]]
+    return gguf_block(sizes.most_common(1)[0][0]).file_type
 
 
 def comfy_quant(plan: LayerPlan) -> bytes:

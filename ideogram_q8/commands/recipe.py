@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,23 +24,13 @@ from ideogram_q8.errors import RequestError
 from ideogram_q8.machine import platforms as machine
 from ideogram_q8.machine.devices import check_device
 from ideogram_q8.machine.terminal import say, say_text
+from ideogram_q8.model.dotted import function_at
+from ideogram_q8.recipes.policies import POLICIES, Policy
 
 if TYPE_CHECKING:
+    from ideogram_q8.policies.measurement import OnProgress
     from ideogram_q8.recipes import Recipe
-    from ideogram_q8.recipes.statistics import Statistics
     from ideogram_q8.sources import Checkpoint
-
-POLICIES = ("naive", "paper", "convrot", "auto", "gguf")
-MEASURED = ("paper", "auto", "gguf")
-"""Those that need statistics."""
-_OPTIONS = {
-    "alpha": ("paper",),
-    "protect": ("paper",),
-    "target_size": ("auto", "gguf"),
-    "no_rotation": ("auto",),
-    "weight_only": ("auto",),
-}
-"""Which policies an option is for."""
 
 
 def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -48,7 +40,7 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     make = actions.add_parser("make", help="choose what every layer gets")
     add_source(make)
     add_component(make)
-    make.add_argument("--policy", choices=POLICIES, required=True, help="paper, auto and gguf need --stats")
+    make.add_argument("--policy", choices=tuple(POLICIES), required=True, help=_policies_help())
     make.add_argument("--stats", type=Path, metavar="FILE", help="what `calibrate` wrote for this source")
     make.add_argument("--out", type=Path, metavar="FILE", required=True, help="the recipe to write, NAME.json")
     make.add_argument("--alpha", type=float, metavar="A", help="paper: share of the difficulty for the weights (default 0.5)")
@@ -81,6 +73,13 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     explain.set_defaults(verb=run_explain)
 
 
+def _policies_help() -> str:
+    """Every policy in a few words, and which need statistics."""
+    *first, last = (policy.name for policy in POLICIES.values() if policy.needs_statistics)
+    words = "; ".join(f"{policy.name}: {policy.help}" for policy in POLICIES.values())
+    return f"{words}. {', '.join(first)} and {last} need --stats"
+
+
 def run_make(arguments: argparse.Namespace) -> None:
     """Raises IdeogramQ8Error."""
     _check(arguments)
@@ -89,7 +88,7 @@ def run_make(arguments: argparse.Namespace) -> None:
     from ideogram_q8.policies.measurement import stored_bytes
 
     source = open_component(arguments)
-    recipe = _make(arguments, source, device)
+    recipe = _make(arguments, POLICIES[arguments.policy], source, device)
     _write(arguments.out, recipe.to_json())
     say(f"{arguments.out}: {recipe.variant}, {stored_bytes(recipe, source):,} bytes of tensors, sha256 {recipe.sha256}")
 
@@ -111,64 +110,53 @@ def _write(path: Path, text: str) -> None:
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    policy = arguments.policy
-    if policy == "gguf" and arguments.component == "text_encoder":
+    policy, row = arguments.policy, POLICIES[arguments.policy]
+    if not row.makes_text_encoders and arguments.component == "text_encoder":
         raise RequestError(f"--policy {policy} is for the transformers; for a text encoder expected another policy")
-    if policy in MEASURED and arguments.stats is None:
+    if row.needs_statistics and arguments.stats is None:
         raise RequestError(f"--policy {policy} looks at what goes into the layers; give --stats FILE, which `calibrate` writes")
-    for name, policies in _OPTIONS.items():
-        if getattr(arguments, name) is not None and policy not in policies:
+    for name in dict.fromkeys(name for other in POLICIES.values() for name in other.options):
+        if getattr(arguments, name) is not None and name not in row.options:
+            policies = [other.name for other in POLICIES.values() if name in other.options]
             raise RequestError(f"--{name.replace('_', '-')} is for --policy {' or '.join(policies)}, not {policy}")
     if arguments.target_size is not None and not 0 < arguments.target_size < float("inf"):
         raise RequestError(f"--target-size is {arguments.target_size}; expected gigabytes, for example 20.5")
-    if policy not in MEASURED and arguments.stats is not None:
+    if not row.needs_statistics and arguments.stats is not None:
         raise RequestError(f"--policy {policy} looks at no statistics; leave --stats out")
     check_new_file(arguments.out, ".json", overwrite=arguments.overwrite)
 
 
-def _make(arguments: argparse.Namespace, source: Checkpoint, device: str) -> Recipe:
+def _make(arguments: argparse.Namespace, policy: Policy, source: Checkpoint, device: str) -> Recipe:
     from ideogram_q8.formats.manifest import sha256_of
-    from ideogram_q8.policies.convrot import convrot
     from ideogram_q8.policies.measurement import check_statistics
-    from ideogram_q8.policies.paper import ALPHA, paper
-    from ideogram_q8.recipes import choose
+    from ideogram_q8.policies.request import PolicyRequest
     from ideogram_q8.recipes.statistics import read
 
-    if arguments.policy == "naive":
-        return choose("int8", source.config)
-    if arguments.policy == "convrot":
-        return convrot(source.config)
-    statistics = read(arguments.stats)
-    check_statistics(statistics, source)
-    if arguments.policy in ("auto", "gguf"):
-        recipe = _under_budget(arguments, statistics, source, device)
-    else:
-        alpha = ALPHA if arguments.alpha is None else arguments.alpha
-        recipe = paper(statistics, source, alpha, arguments.protect)
-    return replace(recipe, stats_sha256=sha256_of(arguments.stats))
+    options = {name: getattr(arguments, name) for name in policy.options}
+    make: Callable[[PolicyRequest], Recipe] = function_at("ideogram_q8.policies", policy.place)
+    with _bar() as show:
+        request = PolicyRequest(source, device=device, on_progress=show, **options)
+        if not policy.needs_statistics:
+            return make(request)
+        statistics, digest = read(arguments.stats), sha256_of(arguments.stats)
+        check_statistics(statistics, source)
+        return replace(make(replace(request, measured=statistics, stats_sha256=digest)), stats_sha256=digest)
 
 
-def _under_budget(arguments: argparse.Namespace, statistics: Statistics, source: Checkpoint, device: str) -> Recipe:
+@contextlib.contextmanager
+def _bar() -> Iterator[OnProgress]:
+    """A bar for what is measured, there from the first measurement on."""
     from tqdm import tqdm
 
-    from ideogram_q8.formats.manifest import sha256_of
-    from ideogram_q8.policies.auto import auto
-    from ideogram_q8.policies.gguf import gguf
-    from ideogram_q8.recipes.importance import Importance
-    from ideogram_q8.sources import Source
-
-    budget = None if arguments.target_size is None else round(arguments.target_size * 1e9)
-    with tqdm(desc="measuring", unit="group", delay=BAR_DELAY) as bar:
+    with contextlib.ExitStack() as stack:
+        bars: list[tqdm] = []
 
         def show(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
+            if not bars:
+                bars.append(stack.enter_context(tqdm(desc="measuring", total=total, unit="group", delay=BAR_DELAY)))
+            bars[0].update(done - bars[0].n)
 
-        if arguments.policy == "auto":
-            rotate, weight_only = not arguments.no_rotation, bool(arguments.weight_only)
-            return auto(statistics, source, budget, rotate=rotate, weight_only=weight_only, device=device, on_progress=show)
-        assert isinstance(source, Source)
-        return gguf(Importance(statistics, sha256_of(arguments.stats)), source, budget, device=device, on_progress=show)
+        yield show
 
 
 def run_explain(arguments: argparse.Namespace) -> None:

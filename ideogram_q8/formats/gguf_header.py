@@ -38,7 +38,6 @@ _MAGIC, _VERSIONS = b"GGUF", (2, 3)
 _SCALARS: Mapping[int, str] = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 """struct's codes of GGUF's value types."""
 _TEXT, _LIST = 8, 9
-_TYPES: Mapping[int, Block] = {block.gguf_type: block for block in (*BLOCKS.values(), *FLOATS.values())}
 
 
 @dataclass(frozen=True)
@@ -197,7 +196,7 @@ class _Parser:
             self._fail(f"tensor {name} has {dimensions} dimensions, at most {_DIMENSION_LIMIT} are read")
         shape = tuple(int(self._number("Q")) for _ in range(dimensions))[::-1]
         kind, offset = int(self._number("I")), int(self._number("Q"))
-        block = _TYPES.get(kind)
+        block = next((block for block in _known() if block.gguf_type == kind), None)
         if block is None:
             return self._unread_tensor(name, kind, shape, offset)
         if 0 in shape or math.prod(shape) % block.block_size or (shape or (1,))[-1] % block.block_size:
@@ -214,7 +213,7 @@ class _Parser:
     def _check_types(self) -> None:
         if self.unread:
             found = ", ".join(f"{_type_name(kind)} ({count} tensors)" for kind, count in sorted(self.unread.items()))
-            read = ", ".join(block.name.upper() for block in _TYPES.values())
+            read = ", ".join(block.name.upper() for block in _known())
             self._refuse(
                 f"is a GGUF file with tensors in {found}, which are not read here; expected {read}: get it in one of these"
             )
@@ -305,6 +304,11 @@ def _broken(path: Path, size: int, problem: str) -> ArtifactError:
 
 def _padded(size: int, alignment: int) -> int:
     return -(-size // alignment) * alignment
+
+
+def _known() -> list[Block]:
+    """The types that are read, the quantized ones first, by their numbers."""
+    return [block for blocks in (BLOCKS, FLOATS) for block in sorted(blocks.values(), key=lambda block: block.gguf_type)]
 
 
 def _type_name(number: int) -> str | None:

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import gguf
 import numpy as np
@@ -18,6 +19,7 @@ import numpy as np
 from ideogram_q8.errors import RequestError
 from ideogram_q8.formats.manifest import TensorRecord
 from ideogram_q8.formats.placement import TensorPlacement
+from ideogram_q8.model.schemes import gguf_block
 
 ARCHITECTURE = "ideogram4"
 """`general.architecture`; readers of this model have not agreed on a name yet (`ideogram4`, `ideogram`, none)."""
@@ -55,8 +57,7 @@ class GgufShard:
 
 def stored_bytes(record: TensorRecord) -> int:
     """Bytes of a tensor's data."""
-    block_size, type_size = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[record.dtype]]
-    return math.prod(record.shape) // block_size * type_size
+    return gguf_block(record.dtype).row_bytes(math.prod(record.shape))
 
 
 def padded_bytes(record: TensorRecord) -> int:
@@ -133,6 +134,8 @@ def _describe(writer: gguf.GGUFWriter, records: Sequence[TensorRecord], header: 
         writer.add_uint16(gguf.Keys.Split.LLM_KV_SPLIT_COUNT, shard.count)
         writer.add_int32(gguf.Keys.Split.LLM_KV_SPLIT_TENSORS_COUNT, shard.tensors)
     for record in records:
-        kind = gguf.GGMLQuantizationType[record.dtype]
+        kind = cast(
+            gguf.GGMLQuantizationType, gguf_block(record.dtype).gguf_type
+        )  # a number: there are types that gguf-py has no name for
         # any dtype but uint8 makes gguf-py take the shape as that of the values
         writer.add_tensor_info(record.name, record.shape, np.dtype(np.int8), stored_bytes(record), raw_dtype=kind)

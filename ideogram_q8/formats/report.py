@@ -1,8 +1,8 @@
 """report.json: what was measured, on what, with which settings. Strict, frozen, versioned; no torch.
 
 The card and the UI show figures from here and from nowhere else, so a report cannot hold a figure without its count, and a
-figure that is absent says why. Every interval is a 95 % one; `Settings.intervals` says how it was computed. A metric is added
-by a row in `METRICS`; within one report all variants have the same metrics, measured or not. Values caption by caption stay in
+figure that is absent says why. Every interval is a 95 % one; `Settings.intervals` says how it was computed. Its metrics are
+those of `formats.metrics`; within one report all variants have the same metrics, measured or not. Values caption by caption stay in
 the report, so that its statistics can be computed again.
 
 What this module does not know: how anything is measured, files, rendering.
@@ -19,6 +19,7 @@ from datetime import datetime
 from typing import Literal
 
 from ideogram_q8.errors import ArtifactError
+from ideogram_q8.formats.metrics import METRICS
 from ideogram_q8.formats.names import is_line, is_name, is_sha256, is_version
 from ideogram_q8.formats.strict_json import check_version, decode, is_finite, parse_json
 
@@ -29,53 +30,6 @@ DISTURBING_SHARE = 0.1
 
 
 Verdict = Literal["equal", "better", "worse", "undecided"]
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A quantity a report may hold.
-
-    Attributes:
-        name, title, unit: its key, its title on a card, its unit ("1" = dimensionless).
-        margin: the smallest difference of interest, in its unit; None for what captions do not have one by one.
-        largest: the largest difference that a caption can have, where there is a bound.
-        fidelity: likeness to the reference's picture, which the reference itself does not have.
-    """
-
-    name: str
-    title: str
-    unit: str
-    better: Literal["higher", "lower"]
-    margin: float | None = None
-    largest: float | None = None
-    fidelity: bool = False
-
-
-METRICS: Mapping[str, Metric] = {
-    metric.name: metric
-    for metric in (
-        Metric("psnr", "PSNR to the reference, mean over pictures", "dB", "higher", 0.5, fidelity=True),
-        Metric("ssim", "SSIM to the reference, mean over pictures", "1", "higher", 0.002, fidelity=True),
-        Metric("lpips", "LPIPS to the reference, mean over pictures", "1", "lower", 0.005, fidelity=True),
-        Metric("latent_mse", "Squared error of the final latents, mean of decibels", "dB", "lower", 0.5, fidelity=True),
-        Metric("velocity_snr", "Signal to noise of the velocities, mean over steps", "dB", "higher", 0.5, fidelity=True),
-        Metric("ocr_exact_match", "Words read exactly by OCR, share", "1", "higher", 0.02, 1.0),
-        Metric("ocr_match_any_case", "Words read by OCR whatever their case, share", "1", "higher", 0.02, 1.0),
-        Metric("ocr_ned", "Normalised edit distance of words read by OCR", "1", "lower", 0.01, 1.0),
-        Metric("clip_score", "CLIP score", "points", "higher", 0.3),
-        Metric("pick_score", "PickScore", "points", "higher", 0.1),
-        Metric("hps_v2", "HPSv2 score", "1", "higher", 0.002),
-        Metric("seconds_per_step", "Time per denoising step, median", "s", "lower"),
-        Metric("seconds_per_picture", "Time per picture, median", "s", "lower"),
-        Metric("load_seconds", "Time to load, until a caption is read", "s", "lower"),
-        Metric("peak_memory", "Peak memory while generating", "bytes", "lower"),
-        Metric("peak_memory_text", "Peak memory while the caption is read", "bytes", "lower"),
-        Metric("peak_memory_denoise", "Peak memory while denoising", "bytes", "lower"),
-        Metric("peak_memory_decode", "Peak memory while the picture is decoded", "bytes", "lower"),
-        Metric("energy", "Energy per picture, mean", "J", "lower"),
-    )
-}
-"""CLIP score and PickScore are cosines times 100, as they are published."""
 
 
 @dataclass(frozen=True)

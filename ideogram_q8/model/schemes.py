@@ -20,52 +20,102 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, get_args
 
-BlockType = Literal["q8_0", "q6_k", "q5_k", "q4_k", "q5_0", "q5_1", "q4_0", "q4_1", "iq4_nl"]
-LayerScheme = Literal[BlockType, "w8a8", "w8a16", "bf16", "f16", "f32"]
+LayerScheme = str
 """How a Linear can be stored: a block type of ggml, int8 with or without quantized activations, or a float type."""
 INT8_SCHEMES = ("w8a8", "w8a16")
-BLOCK_TYPES: tuple[BlockType, ...] = get_args(BlockType)
-GGUF_TYPES: tuple[LayerScheme, ...] = (*BLOCK_TYPES, "bf16", "f16", "f32")
-"""What a Linear can be stored as in a GGUF file."""
-WEIGHTED = tuple(name for name in BLOCK_TYPES if name != "q8_0")
-"""The types whose search ggml can weigh by the importance of each input."""
-FALLBACKS: Mapping[str, BlockType] = {"q4_k": "q5_0", "q5_k": "q5_1", "q6_k": "q8_0"}
-"""What a width that 256 does not divide gets instead of a type in blocks of 256: llama.cpp's `tensor_type_fallback`."""
 
 
 @dataclass(frozen=True)
 class Block:
-    """A block format: `block_size` values stored in `type_size` bytes; `gguf_type` is its number in GGUF files."""
+    """A block format.
+
+    Attributes:
+        name: as in recipes; in capitals it is gguf-py's and ggml's.
+        gguf_type: its number in GGUF files.
+        block_size, type_size: so many values are stored in so many bytes.
+        file_type: llama.cpp's number of a file that is mostly of this type (llama.h, `llama_ftype`).
+        encoder, decoder: where its functions are, as "legacy:encode_q8_0" in `ideogram_q8.numerics.ggml`. The encoder makes uint8 of R
+            rows from float32 [R, K] and the importance [K] of the columns or None, the decoder float32 of n blocks from uint8
+            [n, type_size].
+        can_be_weighted: whether ggml's search for it can be weighed by the importance of each input.
+        fallback: what a width gets that its blocks do not divide: llama.cpp's `tensor_type_fallback`; None for bfloat16.
+    """
 
     name: str
     gguf_type: int
     block_size: int
     type_size: int
+    file_type: int
+    encoder: str
+    decoder: str
+    can_be_weighted: bool = False
+    fallback: str | None = None
 
     def row_bytes(self, width: int) -> int:
         """Bytes of a row of `width` values, a multiple of block_size."""
         return width // self.block_size * self.type_size
 
 
-_QUANTIZED = (
-    Block("q4_0", 2, 32, 18),
-    Block("q4_1", 3, 32, 20),
-    Block("q5_0", 6, 32, 22),
-    Block("q5_1", 7, 32, 24),
-    Block("q8_0", 8, 32, 34),
-    Block("q4_k", 12, 256, 144),
-    Block("q5_k", 13, 256, 176),
-    Block("q6_k", 14, 256, 210),
-    Block("iq4_nl", 20, 32, 18),
-)
-BLOCKS: Mapping[str, Block] = {block.name: block for block in _QUANTIZED}
-"""The quantized types."""
+def _block(
+    name: str,
+    gguf_type: int,
+    sizes: tuple[int, int],
+    file_type: int,
+    module: str,
+    *,
+    weighted: bool = True,
+    fallback: str | None = None,
+) -> Block:
+    places = f"{module}:encode_{name}", f"{module}:decode_{name}"
+    return Block(name, gguf_type, *sizes, file_type, *places, weighted, fallback)
+
+
+BLOCKS: Mapping[str, Block] = {
+    block.name: block
+    for block in (
+        _block("q8_0", 8, (32, 34), 7, "legacy", weighted=False),
+        _block("q6_k", 14, (256, 210), 18, "k_quants", fallback="q8_0"),
+        _block("q5_k", 13, (256, 176), 16, "k_quants", fallback="q5_1"),
+        _block("q4_k", 12, (256, 144), 14, "k_quants", fallback="q5_0"),
+        _block("q5_0", 6, (32, 22), 8, "legacy"),
+        _block("q5_1", 7, (32, 24), 9, "legacy"),
+        _block("q4_0", 2, (32, 18), 2, "legacy"),
+        _block("q4_1", 3, (32, 20), 3, "legacy"),
+        _block("iq4_nl", 20, (32, 18), 25, "iq4_nl"),
+    )
+}
+"""The quantized types, a row each: a type is added by a row here and two functions (docs/adding.md)."""
 FLOATS: Mapping[str, Block] = {
-    block.name: block for block in (Block("f32", 0, 1, 4), Block("f16", 1, 1, 2), Block("bf16", 30, 1, 2))
+    block.name: block
+    for block in (
+        _block("bf16", 30, (1, 2), 32, "floats", weighted=False),
+        _block("f16", 1, (1, 2), 1, "floats", weighted=False),
+        _block("f32", 0, (1, 4), 0, "floats", weighted=False),
+    )
 }
 """Not quantized: a block is one number."""
+
+
+def gguf_types() -> tuple[str, ...]:
+    """What a Linear can be stored as in a GGUF file."""
+    return (*BLOCKS, *FLOATS)
+
+
+def layer_schemes() -> tuple[str, ...]:
+    """Every `LayerScheme`."""
+    return (*BLOCKS, *INT8_SCHEMES, *FLOATS)
+
+
+def gguf_block(name: str) -> Block:
+    """The format of a type of GGUF files, by ggml's name or ours."""
+    return {**BLOCKS, **FLOATS}[name.lower()]
+
+
+def can_be_weighted(scheme: str) -> bool:
+    """Whether importance can weigh the search of a type."""
+    return scheme in BLOCKS and BLOCKS[scheme].can_be_weighted
+
 
 INT8 = "int8"
 MIXED = "mixed"
@@ -80,7 +130,7 @@ def uses_more_bits(block: int, blocks: int) -> bool:
 class Raised:
     """A kind of Linear that gets another type than the rest, in the blocks for which `where(block, blocks)` holds."""
 
-    type: BlockType
+    type: str
     reason: str
     where: Callable[[int, int], bool] = lambda _block, _blocks: True
 
@@ -89,11 +139,11 @@ class Raised:
 class SchemePreset:
     """A row of the table above; `file_type` is llama.cpp's number of the mixture (llama.h, `llama_ftype`)."""
 
-    type: BlockType
+    type: str
     file_type: int
     raised: Mapping[str, Raised] = field(default_factory=dict)
 
-    def choose(self, kind: str, block: int, blocks: int) -> tuple[BlockType, str]:
+    def choose(self, kind: str, block: int, blocks: int) -> tuple[str, str]:
         """The type of a Linear inside block number `block` of `blocks`, and why."""
         rule = self.raised.get(kind)
         if rule is not None and rule.where(block, blocks):
@@ -101,7 +151,7 @@ class SchemePreset:
         return self.type, "inside a block"
 
 
-def _medium(type_: BlockType, file_type: int, qkv: BlockType) -> SchemePreset:
+def _medium(type_: str, file_type: int, qkv: str) -> SchemePreset:
     raised = {
         "attention.qkv": Raised(qkv, "fused with the values"),
         "feed_forward.w2": Raised("q6_k", "of the half of w2 that gets more bits", uses_more_bits),
@@ -119,11 +169,6 @@ PRESETS: Mapping[str, SchemePreset] = {
     "q4_k_m": _medium("q4_k", 15, "q5_k"),
     "q4_k_s": SchemePreset("q4_k", 14),
 }
-FILE_TYPES: Mapping[str, int] = {
-    "f32": 0, "f16": 1, "bf16": 32, "q4_0": 2, "q4_1": 3, "q5_0": 8, "q5_1": 9, "q8_0": 7,
-    "q4_k": 14, "q5_k": 16, "q6_k": 18, "iq4_nl": 25,
-}  # fmt: skip
-"""llama.cpp's number of a file that is mostly of a type."""
 GGUF_SCHEMES = (*PRESETS, MIXED)
 NAMED_SCHEMES = (INT8, *PRESETS)
 """What `quantize` can be asked for without a recipe."""

@@ -38,6 +38,7 @@ from ideogram_q8.policies.measurement import (
     weight_maxima,
 )
 from ideogram_q8.policies.paper import paper
+from ideogram_q8.policies.request import PolicyRequest
 from ideogram_q8.recipes import LayerPlan, Part, Recipe, Smoothing, choose
 from ideogram_q8.recipes.folding import consumers, fold_points
 from ideogram_q8.recipes.statistics import Statistics
@@ -66,6 +67,19 @@ class Group:
     fold: str | None
     naive_size: int
     options: tuple[Option, ...]
+
+
+def make(request: PolicyRequest) -> Recipe:
+    """`recipe make --policy auto`. Raises as `auto`."""
+    return auto(
+        request.statistics,
+        request.source,
+        request.budget,
+        rotate=not request.no_rotation,
+        weight_only=bool(request.weight_only),
+        device=request.device,
+        on_progress=request.on_progress,
+    )
 
 
 def auto(

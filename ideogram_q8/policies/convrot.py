@@ -9,7 +9,13 @@ from __future__ import annotations
 from ideogram_q8.model.architecture import Linear
 from ideogram_q8.model.components import Dimensions, component
 from ideogram_q8.numerics.rotation import GROUP
+from ideogram_q8.policies.request import PolicyRequest
 from ideogram_q8.recipes import FORMAT_VERSION, LayerPlan, Part, Recipe, outside_the_blocks
+
+
+def make(request: PolicyRequest) -> Recipe:
+    """`recipe make --policy convrot`."""
+    return convrot(request.source.config)
 
 
 def convrot(config: Dimensions) -> Recipe:

@@ -22,10 +22,11 @@ from ideogram_q8.errors import RequestError
 from ideogram_q8.formats import gguf_writer
 from ideogram_q8.formats.manifest import TensorRecord
 from ideogram_q8.model.architecture import BRANCHES, Branch, Linear, PartName, linears
-from ideogram_q8.model.schemes import MIXED, WEIGHTED, LayerScheme
+from ideogram_q8.model.schemes import MIXED, LayerScheme, can_be_weighted
 from ideogram_q8.numerics import ggml
 from ideogram_q8.policies.auto import Group, Option, front, spend
 from ideogram_q8.policies.measurement import OnProgress, Probe, in_words, inputs_of, read_weight
+from ideogram_q8.policies.request import PolicyRequest
 from ideogram_q8.recipes import LayerPlan, Part, Recipe, choose, fitting
 from ideogram_q8.recipes.importance import Importance
 from ideogram_q8.sources import Source
@@ -35,6 +36,13 @@ ROWS = 512
 """The most rows of a weight that are encoded to measure a type."""
 _TEXTS = 4096
 """More bytes than the texts in a file's header can have."""
+
+
+def make(request: PolicyRequest) -> Recipe:
+    """`recipe make --policy gguf`. Raises as `gguf`."""
+    assert isinstance(request.source, Source) and request.stats_sha256 is not None
+    importance = Importance(request.statistics, request.stats_sha256)
+    return gguf(importance, request.source, request.budget, device=request.device, on_progress=request.on_progress)
 
 
 def gguf(
@@ -120,7 +128,7 @@ def _group(importance: Importance, source: Source, branch: Branch, linear: Linea
     options = {}
     for scheme in CANDIDATES:
         plan = fitting(linear, scheme, "")
-        plan = replace(plan, weighted=plan.scheme in WEIGHTED)
+        plan = replace(plan, weighted=can_be_weighted(plan.scheme))
         if plan.scheme not in options:
             error = error_of(probe, plan, weights if plan.weighted else None)
             options[plan.scheme] = Option((plan,), None, _bytes(linear, plan), error)

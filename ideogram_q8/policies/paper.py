@@ -17,6 +17,7 @@ from ideogram_q8.model.architecture import IDEOGRAM4, PartName
 from ideogram_q8.model.components import Dimensions, component
 from ideogram_q8.numerics import smoothing
 from ideogram_q8.policies.measurement import inputs_of, token_linears, weight_maxima
+from ideogram_q8.policies.request import PolicyRequest
 from ideogram_q8.recipes import LayerPlan, Part, Recipe, Smoothing, choose
 from ideogram_q8.recipes.folding import consumers, fold_points
 from ideogram_q8.recipes.statistics import Statistics
@@ -25,6 +26,12 @@ from ideogram_q8.sources import Checkpoint
 ALPHA = 0.5
 PROTECTED = 17
 """Linears per branch of Ideogram 4."""
+
+
+def make(request: PolicyRequest) -> Recipe:
+    """`recipe make --policy paper`. Raises as `paper`."""
+    alpha = ALPHA if request.alpha is None else request.alpha
+    return paper(request.statistics, request.source, alpha, request.protect)
 
 
 def paper(

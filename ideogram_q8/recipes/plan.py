@@ -24,15 +24,15 @@ from ideogram_q8.model.architecture import BRANCHES, Linear, split_block
 from ideogram_q8.model.components import Dimensions, component
 from ideogram_q8.model.schemes import (
     BLOCKS,
-    FALLBACKS,
-    GGUF_TYPES,
     INT8,
     INT8_SCHEMES,
     NAMED_SCHEMES,
     PRESETS,
     SCHEMES,
-    WEIGHTED,
     LayerScheme,
+    can_be_weighted,
+    gguf_types,
+    layer_schemes,
 )
 
 FORMAT_VERSION = 2
@@ -141,6 +141,10 @@ class Recipe:
         recipe = decode(cls, value, "recipe", ArtifactError)
         if recipe.scheme not in SCHEMES:
             raise ArtifactError(f"recipe: scheme is {recipe.scheme[:60]!r}, expected one of {', '.join(SCHEMES)}")
+        odd = next((layer for layer in recipe.layers if layer.scheme not in layer_schemes()), None)
+        if odd is not None:
+            known = ", ".join(map(repr, layer_schemes()))
+            raise ArtifactError(f"recipe: {odd.linear[:80]!r}: scheme is {odd.scheme[:60]!r}, expected one of {known}")
         if set(recipe.parts) not in (set(BRANCHES), {"text_encoder"}):
             names = ", ".join(recipe.parts)[:200] or "none"
             raise ArtifactError(f"recipe: parts are {names}; expected {', '.join(BRANCHES)}, or text_encoder")
@@ -190,11 +194,11 @@ def _check_texts(recipe: Recipe) -> None:
 
 def problem_of(scheme: str, layer: LayerPlan, linear: Linear, smoothed: bool) -> str | None:
     """Why a plan cannot be stored in files of a scheme."""
-    if layer.scheme not in ((*INT8_SCHEMES, "bf16") if scheme == INT8 else GGUF_TYPES):
+    if layer.scheme not in ((*INT8_SCHEMES, "bf16") if scheme == INT8 else gguf_types()):
         return f"is planned as {layer.scheme}, which files of scheme {scheme} do not hold"
     if layer.scheme in BLOCKS and linear.in_features % BLOCKS[layer.scheme].block_size:
         return f"has {linear.in_features} inputs, no multiple of {layer.scheme}'s {BLOCKS[layer.scheme].block_size}"
-    if layer.weighted and (layer.scheme not in WEIGHTED or smoothed):
+    if layer.weighted and (not can_be_weighted(layer.scheme) or smoothed):
         return f"is weighted and {'smoothed' if smoothed else f'planned as {layer.scheme}, which has no weighted form'}"
     if layer.rotation == 0:
         return None
@@ -233,7 +237,7 @@ def _plan(scheme: str, linear: Linear, blocks: int) -> LayerPlan:
 def fitting(linear: Linear, scheme: LayerScheme, reason: str) -> LayerPlan:
     """A plan of a GGUF type, or of the nearest that a Linear's width can have."""
     width = linear.in_features
-    for wanted in (scheme, FALLBACKS.get(scheme)):
+    for wanted in (scheme, BLOCKS[scheme].fallback if scheme in BLOCKS else None):
         if wanted is not None and (wanted not in BLOCKS or width % BLOCKS[wanted].block_size == 0):
             missed = (
                 f"width {width} is no multiple of {BLOCKS[scheme].block_size}; else {scheme}" if wanted != scheme else reason

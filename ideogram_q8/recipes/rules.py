@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from ideogram_q8.errors import RequestError
 from ideogram_q8.model.architecture import COMPONENT_FOLDERS, Linear
 from ideogram_q8.model.components import Dimensions, component
-from ideogram_q8.model.schemes import GGUF_SCHEMES, GGUF_TYPES, MIXED, PRESETS, WEIGHTED, LayerScheme
+from ideogram_q8.model.schemes import GGUF_SCHEMES, MIXED, PRESETS, LayerScheme, can_be_weighted, gguf_types
 from ideogram_q8.model.typed import as_typed
 from ideogram_q8.recipes.importance import Importance
 from ideogram_q8.recipes.plan import NAIVE, LayerPlan, Part, Recipe, problem_of
@@ -18,11 +18,10 @@ from ideogram_q8.recipes.plan import NAIVE, LayerPlan, Part, Recipe, problem_of
 def parse(text: str) -> tuple[str, LayerScheme]:
     """`layers.*.attention.o=q6_k` -> (pattern, type). Raises RequestError: no `=`, or an unknown type."""
     pattern, _, scheme = text.rpartition("=")
-    wanted = as_typed(scheme, GGUF_TYPES)
-    known = next((name for name in GGUF_TYPES if name == wanted), None)
-    if not pattern or known is None:
-        raise RequestError(f"rule {text!r}: expected PATTERN=TYPE, TYPE one of {', '.join(GGUF_TYPES)}")
-    return pattern, known
+    wanted = as_typed(scheme, gguf_types())
+    if not pattern or wanted not in gguf_types():
+        raise RequestError(f"rule {text!r}: expected PATTERN=TYPE, TYPE one of {', '.join(gguf_types())}")
+    return pattern, wanted
 
 
 def apply_rules(recipe: Recipe, rules: Sequence[tuple[str, LayerScheme]], config: Dimensions) -> Recipe:
@@ -92,7 +91,8 @@ def weigh(recipe: Recipe, importance: Importance) -> Recipe:
     for name in (name for name in COMPONENT_FOLDERS if name in recipe.parts):
         part = recipe.parts[name]
         layers = [
-            replace(layer, weighted=layer.scheme in WEIGHTED and importance.has(name, layer.linear)) for layer in part.layers
+            replace(layer, weighted=can_be_weighted(layer.scheme) and importance.has(name, layer.linear))
+            for layer in part.layers
         ]
         parts[name] = replace(part, layers=tuple(layers))
     weighted = replace(recipe, policy=_and(recipe.policy, "imatrix"), stats_sha256=importance.sha256, parts=parts)

@@ -19,12 +19,11 @@ from pathlib import Path
 
 from ideogram_q8.errors import RequestError
 from ideogram_q8.formats.manifest import FILE_NAME
+from ideogram_q8.recipes.policies import POLICIES
 
 SOURCE = "pocket"
 RECIPES = ("paper", "convrot", "auto")
 """Policies of W8A8 beside the naive one."""
-MEASURED = frozenset({"paper", "auto"})
-"""Of these, the ones that look at statistics."""
 GGUF = ("q8_0", "q4_k_s")
 WEIGHTED = ("q4_k_s",)
 """Also built with importance."""
@@ -38,7 +37,7 @@ def builds(folder: Path) -> Iterator[tuple[Path, Command]]:
     yield _build(folder, "int8", "--scheme", "int8")
     for policy in RECIPES:
         recipe = folder / f"{policy}.json"
-        statistics = ["--stats", str(stats)] if policy in MEASURED else []
+        statistics = ["--stats", str(stats)] if POLICIES[policy].needs_statistics else []
         yield recipe, ["recipe", "make", SOURCE, "--policy", policy, *statistics, "--out", str(recipe)]
         yield _build(folder, f"int8-{policy}", "--recipe", str(recipe))
     for scheme in GGUF:

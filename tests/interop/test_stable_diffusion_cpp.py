@@ -21,7 +21,7 @@ import pytest
 
 from ideogram_q8.builds.layout import Packaging
 from ideogram_q8.model.architecture import BRANCHES, IDEOGRAM4
-from ideogram_q8.model.schemes import BLOCK_TYPES, PRESETS
+from ideogram_q8.model.schemes import BLOCKS, PRESETS
 from ideogram_q8.recipes import Recipe, choose
 from ideogram_q8.recipes.rules import apply_rules
 from tests.interop.sparse import QWEN3_VL_8B, records, write_part, write_vae
@@ -108,7 +108,7 @@ def paths(folder: Path, transformers: Recipe, encoder: Recipe, vae: Path) -> dic
     return found | {"llm_path": write_part(folder, encoder, "text_encoder"), "vae_path": vae}
 
 
-@pytest.mark.parametrize("kind", [*PRESETS, *(kind for kind in BLOCK_TYPES if kind not in PRESETS), "bf16", "f16", "f32"])
+@pytest.mark.parametrize("kind", [*PRESETS, *(kind for kind in BLOCKS if kind not in PRESETS), "bf16", "f16", "f32"])
 def test_every_scheme_opens_at_full_size(tmp_path: Path, vae: Path, kind: str):
     transformers, encoder = of_type(kind)
     found = verdict(**paths(tmp_path, transformers, encoder, vae))

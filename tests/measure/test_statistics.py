@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from ideogram_q8.errors import RequestError
-from ideogram_q8.formats.report import METRICS
+from ideogram_q8.formats.metrics import METRICS
 from ideogram_q8.measure import statistics
 from ideogram_q8.measure.statistics import captions_needed, compare, equivalence, holm, intervals, sign_flip
 

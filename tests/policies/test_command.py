@@ -8,10 +8,10 @@ import pytest
 
 from ideogram_q8 import __main__ as command_line
 from ideogram_q8.builds import open_artifact
-from ideogram_q8.commands.recipe import MEASURED, POLICIES
 from ideogram_q8.formats.manifest import sha256_of
 from ideogram_q8.recipes import Recipe, choose
 from ideogram_q8.recipes import statistics as stats_file
+from ideogram_q8.recipes.policies import POLICIES
 from ideogram_q8.sources import open_source
 from tests.policies.example import statistics_of
 from tests.synthetic import TINY, WIDE_HEAD, write_source
@@ -37,7 +37,7 @@ def make(place, policy: str, *more: object) -> int:
 
 @pytest.mark.parametrize("policy", POLICIES)
 def test_from_statistics_to_an_artifact(place, tmp_path, capsys, policy):
-    measured = ("--stats", place / "stats.safetensors") if policy in MEASURED else ()
+    measured = ("--stats", place / "stats.safetensors") if POLICIES[policy].needs_statistics else ()
     assert make(place, policy, *measured) == 0
     recipe = Recipe.from_json((place / f"{policy}.json").read_text(encoding="utf-8"))
     assert recipe.policy == policy and recipe.sha256 in capsys.readouterr().out

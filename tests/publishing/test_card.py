@@ -10,7 +10,8 @@ from huggingface_hub import ModelCard
 
 from ideogram_q8.errors import PublishError
 from ideogram_q8.formats.manifest import Manifest
-from ideogram_q8.formats.report import METRICS, Comparison, Measured, NotMeasured, Report, Verdict
+from ideogram_q8.formats.metrics import METRICS
+from ideogram_q8.formats.report import Comparison, Measured, NotMeasured, Report, Verdict
 from ideogram_q8.model.schemes import title
 from ideogram_q8.publishing.cards.card_text import byte_text, figure_text, number
 from tests.publishing.example import CONTENTS, FOLDER, REPORT, card_of, manifest, metadata

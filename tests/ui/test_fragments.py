@@ -44,7 +44,7 @@ def test_foreign_text_is_escaped() -> None:
         fragments.progress(Building("int8", 0.5), hostile),
         fragments.finished(picture(), hostile),
         fragments.listed("failed", hostile, [hostile]),
-        fragments.comparison([column(hostile), column(hostile, scores=Scores(30.0, 0.9, None))], {hostile: hostile}),
+        fragments.comparison([column(hostile), column(hostile, scores=scores(30.0, 0.9, None))], {hostile: hostile}),
         fragments.standings({hostile: standings([Ballot(hostile, "b", "left")])}, {}),
         fragments.made(
             Entry(1, "x.png", 0.0, False, hostile, {"seed": 1, "preset": hostile, "width": 1, "height": 1, "caption": hostile})
@@ -90,18 +90,22 @@ def test_figures_are_those_of_the_very_files() -> None:
     assert set(found) == {"fp8"} and found["fp8"].psnr is None and found["fp8"].seconds_per_step
 
 
+def scores(psnr: float, ssim: float, lpips: float | None) -> Scores:
+    return {"psnr": psnr, "ssim": ssim, "lpips": lpips}
+
+
 def column(title: str, scores: Scores | None = None, **changes: object) -> Column:
     words = (Words("OPEN", "OPEN"), Words("<b>", "nothing like it"))
     return Column("v", title, 5_600_000, (Cell(picture(**changes), scores, words),))
 
 
 def test_identical_pictures_have_infinite_psnr() -> None:
-    table = fragments.comparison([column("FP8"), column("INT8", Scores(float("inf"), 1.0, 0.0))], {})
+    table = fragments.comparison([column("FP8"), column("INT8", scores(float("inf"), 1.0, 0.0))], {})
     assert "∞ (identical)" in table and "1.0000" in table and "<td>reference</td>" in table
 
 
 def test_the_table_names_all_variants_and_what_was_read() -> None:
-    columns = [column("FP8"), column("Q4_K", Scores(29.318, 0.59, 0.0312), seconds_per_step=0.5)]
+    columns = [column("FP8"), column("Q4_K", scores(29.318, 0.59, 0.0312), seconds_per_step=0.5)]
     table = fragments.comparison(columns, {"words": "pip install rapidocr"})
     assert "<th>FP8</th><th>Q4_K</th>" in table
     assert "<td>0.12 s</td><td>0.50 s</td>" in table and "29.32 dB" in table and "0.5900" in table and "0.0312" in table
@@ -110,6 +114,6 @@ def test_the_table_names_all_variants_and_what_was_read() -> None:
 
 
 def test_means_are_over_seeds() -> None:
-    cells = tuple(Cell(picture(), Scores(psnr, 0.5, None), ()) for psnr in (30.0, 40.0))
-    assert Column("v", "V", 1, cells).mean(lambda scores: scores.psnr) == 35.0
-    assert Column("v", "V", 1, cells).mean(lambda scores: scores.lpips) is None
+    cells = tuple(Cell(picture(), scores(psnr, 0.5, None), ()) for psnr in (30.0, 40.0))
+    assert Column("v", "V", 1, cells).mean("psnr") == 35.0
+    assert Column("v", "V", 1, cells).mean("lpips") is None

@@ -12,7 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
-from ideogram_q8.formats.report import METRICS, Measured, Report, VariantReport
+from ideogram_q8.formats.metrics import METRICS
+from ideogram_q8.formats.report import Measured, Report, VariantReport
 from ideogram_q8.measure.statistics import measured
 from ideogram_q8.model.schemes import title
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import jinja2
 
-from ideogram_q8.formats.report import METRICS, Comparison, Figure, Measured, Metric, NotMeasured, Report
+from ideogram_q8.formats.metrics import METRICS, Metric
+from ideogram_q8.formats.report import Comparison, Figure, Measured, NotMeasured, Report
 from ideogram_q8.measure.pages.charts import charts
 from ideogram_q8.model.schemes import title
 

@@ -8,16 +8,18 @@ Japanese ones) are left out: it would be the reader that fails.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from PIL import Image
 
-from ideogram_q8.captions.suite import Text
+from ideogram_q8.captions.suite import Case, Text
 from ideogram_q8.errors import RequestError
 
 PACKAGE = "rapidocr"
+METRIC_NAMES = ("ocr_exact_match", "ocr_match_any_case", "ocr_ned")
 _SLACK = 60
 """Thousandths by which a line's middle may lie outside the box that the caption names."""
 
@@ -94,6 +96,24 @@ def score(lines: Sequence[ReadLine], texts: Sequence[Text]) -> Score | None:
         any_case += target.casefold() in (reading.casefold() for reading in readings)
         distance += min(edit_distance(reading, target) for reading in readings)
     return Score(exact / len(texts), any_case / len(texts), distance / len(texts))
+
+
+def judge(_device: str) -> Callable[[Image.Image, Case], Mapping[str, float | None]]:
+    """The three metrics of one reading, as `formats.metrics` names them: None where no text is asked for that can be read.
+
+    Raises:
+        RequestError: `rapidocr` is not installed.
+    """
+    reader = Reader(torch.get_num_threads())
+
+    def values(picture: Image.Image, case: Case) -> Mapping[str, float | None]:
+        texts = [text for text in case.texts if reader.can_read(text.text)]
+        found = score(reader(picture), texts) if texts else None
+        if found is None:
+            return dict.fromkeys(METRIC_NAMES)
+        return dict(zip(METRIC_NAMES, (found.exact, found.any_case, found.distance), strict=True))
+
+    return values
 
 
 def nearest(lines: Sequence[ReadLine], wanted: Text) -> str:

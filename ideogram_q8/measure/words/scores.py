@@ -7,7 +7,7 @@ caption would spend most on its own keys, so it gets the words: the description 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +15,7 @@ from PIL import Image
 from torch.nn import functional
 
 from ideogram_q8 import captions as caption
+from ideogram_q8.captions.suite import Case
 from ideogram_q8.errors import RequestError
 
 
@@ -62,6 +63,18 @@ class Scorer:
         pixels = self._images(picture, return_tensors="pt")["pixel_values"].to(self.device)
         seen = self._model(input_ids=words["input_ids"], attention_mask=words["attention_mask"], pixel_values=pixels)
         return self.judge.factor * float(functional.cosine_similarity(seen.image_embeds, seen.text_embeds).item())
+
+
+def _maker(name: str) -> Callable[[str], Callable[[Image.Image, Case], float]]:
+    def made(device: str) -> Callable[[Image.Image, Case], float]:
+        scorer = Scorer(JUDGES[name], device)
+        return lambda picture, case: scorer(picture, words_of(case.caption))
+
+    return made
+
+
+clip, pick, hps = _maker("clip_score"), _maker("pick_score"), _maker("hps_v2")
+"""The three metrics as `formats.metrics` names them; each makes its function on a device, and raises as `Scorer` does."""
 
 
 def words_of(text: str) -> str:

@@ -22,13 +22,14 @@ for every type but IQ4_NL, whose `_ref` searches less and leaves the codes of ze
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import functools
+from collections.abc import Callable
 
 import numpy as np
 import torch
 
+from ideogram_q8.model.dotted import function_at
 from ideogram_q8.model.schemes import BLOCKS, FLOATS, Block
-from ideogram_q8.numerics.ggml import floats, iq4_nl, k_quants, legacy
 
 __all__ = ["BLOCKS", "FLOATS", "Block", "decode", "encode"]
 
@@ -56,11 +57,12 @@ def encode(values: torch.Tensor, block: Block, importance: torch.Tensor | None =
     weights = None if importance is None else importance.to(values.device, torch.float32)
     matrix = values.float().reshape(-1, width)
     out = torch.empty(len(matrix), block.row_bytes(width), dtype=torch.uint8, device=values.device)
+    encoder = _function(block.encoder)
     count = max(1, _CHUNK.get(values.device.type, _CHUNK_ELSEWHERE) // width) if width else 1
     with np.errstate(all="ignore"):  # a sum that overflows does so silently, as in torch and in C
         for start in range(0, len(matrix), count):
             part = out[start : start + count]
-            part.copy_(_ENCODERS[block.name](matrix[start : start + count], weights).reshape(part.shape))
+            part.copy_(encoder(matrix[start : start + count], weights).reshape(part.shape))
     return out.reshape(*rows, block.row_bytes(width))
 
 
@@ -73,37 +75,10 @@ def decode(data: torch.Tensor, block: Block) -> torch.Tensor:
     *rows, size = data.shape
     if size % block.type_size:
         raise ValueError(f"rows have {size} bytes; {block.name} needs multiples of {block.type_size}")
-    values = _DECODERS[block.name](data.reshape(-1, block.type_size))
+    values = _function(block.decoder)(data.reshape(-1, block.type_size))
     return values.reshape(*rows, size // block.type_size * block.block_size)
 
 
-_ENCODERS: Mapping[str, Callable[[torch.Tensor, torch.Tensor | None], torch.Tensor]] = {
-    "f32": floats.encode_f32,
-    "f16": floats.encode_f16,
-    "bf16": floats.encode_bf16,
-    "q4_0": legacy.encode_q4_0,
-    "q4_1": legacy.encode_q4_1,
-    "q5_0": legacy.encode_q5_0,
-    "q5_1": legacy.encode_q5_1,
-    "q8_0": legacy.encode_q8_0,
-    "q4_k": k_quants.encode_q4_k,
-    "q5_k": k_quants.encode_q5_k,
-    "q6_k": k_quants.encode_q6_k,
-    "iq4_nl": iq4_nl.encode,
-}
-"""float32 [R, K], importance [K] or None -> uint8 of R rows, in any shape of that many bytes."""
-_DECODERS: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = {
-    "f32": floats.decode_f32,
-    "f16": floats.decode_f16,
-    "bf16": floats.decode_bf16,
-    "q4_0": legacy.decode_q4_0,
-    "q4_1": legacy.decode_q4_1,
-    "q5_0": legacy.decode_q5_0,
-    "q5_1": legacy.decode_q5_1,
-    "q8_0": legacy.decode_q8_0,
-    "q4_k": k_quants.decode_q4_k,
-    "q5_k": k_quants.decode_q5_k,
-    "q6_k": k_quants.decode_q6_k,
-    "iq4_nl": iq4_nl.decode,
-}
-"""uint8 [n, type_size] -> float32 of n blocks."""
+@functools.cache
+def _function(place: str) -> Callable[..., torch.Tensor]:
+    return function_at("ideogram_q8.numerics.ggml", place)

@@ -29,7 +29,7 @@ _SIZE = 32
 _TRIES = 7
 
 
-def encode(rows: torch.Tensor, importance: torch.Tensor | None) -> torch.Tensor:
+def encode_iq4_nl(rows: torch.Tensor, importance: torch.Tensor | None) -> torch.Tensor:
     """float32 [R, K], importance [K] or None -> uint8 [R * K / 32, 18]."""
     x = columns(rows, _SIZE)
     scale = _fit(x, _weights(x, importance))
@@ -37,7 +37,7 @@ def encode(rows: torch.Tensor, importance: torch.Tensor | None) -> torch.Tensor:
     return torch.cat([half_bytes(scale), pack_nibbles(codes.to(torch.uint8))], 1)
 
 
-def decode(data: torch.Tensor) -> torch.Tensor:
+def decode_iq4_nl(data: torch.Tensor) -> torch.Tensor:
     """uint8 [n, 18] -> float32 [n, 32]."""
     table = torch.tensor(_TABLE, dtype=torch.float32, device=data.device)
     return table[unpack_nibbles(data[:, 2:]).long()] * half_values(data[:, :2])

@@ -14,17 +14,17 @@ import jinja2
 from huggingface_hub.utils import yaml_dump  # type: ignore[attr-defined]  # exported, but not by __all__
 
 from ideogram_q8.formats.manifest import FileRecord, Manifest
-from ideogram_q8.formats.report import METRICS, Measured, Report, VariantReport
+from ideogram_q8.formats.metrics import METRICS
+from ideogram_q8.formats.report import Measured, Report, VariantReport
 from ideogram_q8.model.schemes import INT8, title
 from ideogram_q8.publishing.cards.album import Samples
 from ideogram_q8.publishing.cards.card_figures import (
-    measured_on,
     metric_rows,
     picks,
     seeds_text,
     size_ratio,
-    timed,
     unmeasured,
+    variant_heads,
     variant_rows,
     verdict,
 )
@@ -35,7 +35,7 @@ from ideogram_q8.publishing.cards.card_weights import bits_per_weight
 from ideogram_q8.publishing.cards.escaping import Markdown, address, attribute, code, finish, flat, word
 from ideogram_q8.publishing.cards.licence import APACHE, Licence, modification_notice, source_name
 
-COSTS = frozenset(name for name, metric in METRICS.items() if metric.unit in ("s", "bytes", "J"))
+COSTS = ("s", "bytes", "J")
 TEMPLATE = Path(__file__).with_name("template.md.j2")
 
 
@@ -112,11 +112,10 @@ def _measured(manifest: Manifest, figures: Figures, siblings: Sequence[str]) -> 
         "ratio": (size_ratio(manifest, report) if report and measured else None) or 0,
         "picks": picks(report) if report else [],
         "variants": rows,
+        "heads": variant_heads(report) if report else ([], []),
         "siblings": [sibling for sibling in siblings if sibling not in {row.link for row in rows}],
         "metrics": metric_rows(report, measured) if report and measured else [],
         "unmeasured": unmeasured(report, measured) if report and measured else [],
-        "measured_on": measured_on(report.hardware) if report else "",
-        "timed": timed(report) if report else "",
         "seeds": seeds_text(report.settings.seeds) if report else "",
         "has_samples": measured is not None and bool(measured.samples),
     }
@@ -207,7 +206,7 @@ def model_index(report: Report, measured: VariantReport, repo: str) -> dict[str,
     metrics = [
         {"type": name, "name": f"{METRICS[name].title} ({METRICS[name].unit})", "value": figure.value}
         for name, figure in sorted(measured.figures.items())
-        if isinstance(figure, Measured) and name not in COSTS
+        if isinstance(figure, Measured) and METRICS[name].unit not in COSTS
     ]
     if not metrics:
         return {}

@@ -9,19 +9,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ideogram_q8.formats.manifest import Manifest
-from ideogram_q8.formats.report import (
-    METRICS,
-    Comparison,
-    Figure,
-    Hardware,
-    Measured,
-    Metric,
-    NotMeasured,
-    Report,
-    VariantReport,
-)
+from ideogram_q8.formats.metrics import METRICS, Metric, TableColumn, in_table
+from ideogram_q8.formats.report import Comparison, Figure, Hardware, Measured, NotMeasured, Report, VariantReport
 from ideogram_q8.model.schemes import INT8, title
-from ideogram_q8.publishing.cards.card_text import byte_text, figure_text, percent, short_text, span, with_unit
+from ideogram_q8.publishing.cards.card_text import byte_text, figure_text, short_text, span, with_unit
 from ideogram_q8.publishing.cards.card_weights import bits_text, weights_in
 from ideogram_q8.publishing.cards.escaping import Markdown, text
 
@@ -42,12 +33,9 @@ class VariantRow(NamedTuple):
     is_this: bool
     bits_per_weight: str
     size: float
-    psnr: str
-    lpips: str
-    words: str
+    measured: tuple[str, ...]
     verdict: str
-    seconds: str
-    memory: str
+    costs: tuple[str, ...]
 
 
 class MetricRow(NamedTuple):
@@ -107,15 +95,38 @@ def variant_rows(report: Report, manifest: Manifest, siblings: Sequence[str]) ->
             is_this=variant.name == manifest.variant,
             bits_per_weight=bits_text(variant.size, weights),
             size=variant.size,
-            psnr=short_text(variant.figures.get("psnr")),
-            lpips=_thousandths(variant.figures.get("lpips")),
-            words=_share(variant),
+            measured=tuple(_cell(variant, metric, column) for metric, column in _columns(report, costs=False)),
             verdict=_reading_said(report.comparison(variant.name, report.settings.reference, READING)),
-            seconds=short_text(variant.figures.get(f"seconds_per_{timed(report)}")),
-            memory=short_text(variant.figures.get("peak_memory")),
+            costs=tuple(_cell(variant, metric, column) for metric, column in _columns(report, costs=True)),
         )
         for variant in report.variants
     ]
+
+
+def variant_heads(report: Report) -> tuple[list[Markdown], list[Markdown]]:
+    """The titles of `measured` and `costs` of `variant_rows`."""
+    words = {
+        "reference": text(title(report.settings.reference)),
+        "machine": text(measured_on(report.hardware)),
+        "of_gpu": " of the GPU" if report.hardware.accelerator else "",
+    }
+    quality, costs = (
+        [Markdown(column.head.format(**words)) for _, column in _columns(report, costs=each)] for each in (False, True)
+    )
+    return quality, costs
+
+
+def _columns(report: Report, *, costs: bool) -> list[tuple[Metric, TableColumn]]:
+    """What stands in the table of builds: what captions have one by one, or what it costs; of times the one that was taken."""
+    other = {"picture": "seconds_per_step", "step": "seconds_per_picture"}[timed(report)]
+    return [(m, column) for m, column in in_table("card") if (m.margin is None) == costs and m.name != other]
+
+
+def _cell(variant: VariantReport, metric: Metric, column: TableColumn) -> str:
+    figure = variant.figures.get(metric.name)
+    if column.digits is None or not isinstance(figure, Measured):
+        return short_text(figure)
+    return column.text(figure.value, figure.interval)
 
 
 def picks(report: Report) -> list[Markdown]:
@@ -151,23 +162,8 @@ def _link(variant: str, siblings: Sequence[str]) -> str:
     return next((sibling for sibling in siblings if sibling.lower().endswith(f"-{variant}")), "")
 
 
-def _thousandths(figure: Figure | None) -> str:
-    if not isinstance(figure, Measured):
-        return "–"
-    ends = f" ({1000 * figure.interval[0]:.3f} to {1000 * figure.interval[1]:.3f})" if figure.interval else ""
-    return f"{1000 * figure.value:.3f}{ends}"
-
-
 def _reading_said(found: Comparison | None) -> str:
     return f"equal within {100 * found.margin:g} points" if found and found.verdict == "equal" else _said(found)
-
-
-def _share(variant: VariantReport) -> str:
-    figure = variant.figures.get(READING)
-    if not isinstance(figure, Measured):
-        return "–"
-    ends = f" ({100 * figure.interval[0]:.1f} to {100 * figure.interval[1]:.1f})" if figure.interval else ""
-    return percent(figure.value) + ends
 
 
 def metric_rows(report: Report, measured: VariantReport) -> list[MetricRow]:

@@ -11,7 +11,8 @@ from typing import NamedTuple
 from ideogram_q8.errors import ArtifactError, PublishError
 from ideogram_q8.formats.manifest import Manifest
 from ideogram_q8.publishing.cards.escaping import Markdown, word
-from ideogram_q8.recipes import LayerPlan, Recipe
+from ideogram_q8.recipes import NAIVE, LayerPlan, Recipe
+from ideogram_q8.recipes.policies import policy_of
 
 HIGH_PRECISION = frozenset({"bf16", "f16", "f32"})
 _WORDS = {"w8a8": "int8, W8A8", "w8a16": "int8 weights only", "bf16": "bfloat16", "f16": "float16", "f32": "float32"}
@@ -57,18 +58,10 @@ def _short(reason: str) -> str:
     return reason.split(":")[0]
 
 
-_POLICIES = {
-    "naive": "attention and feed-forward Linears become W8A8, the rest stays bfloat16; no statistics are looked at",
-    "paper": "SmoothQuant, and the Linears that lose most stay bfloat16 (arXiv 2606.12280)",
-    "convrot": "every Linear of the blocks is rotated, as ComfyUI's INT8-ConvRot builds are",
-    "auto": "for each Linear the best of plain, smoothed, rotated and bfloat16 by its measured output error, under one budget of bytes",
-    "gguf": "for each Linear the ggml type that its measured output error asks for, under one budget of bytes",
-}
-
-
 def policy_text(recipe: Recipe) -> str:
     """What the recipe's policy does, "" of one that is not known here or does what the scheme's name says."""
-    return _POLICIES.get(recipe.policy.removesuffix("-imatrix"), "")
+    policy = policy_of(recipe.policy)
+    return "" if policy is None else policy.sentence
 
 
 def commands(manifest: Manifest, recipe: Recipe, source: str, place: str) -> Iterator[Markdown]:
@@ -89,13 +82,13 @@ def commands(manifest: Manifest, recipe: Recipe, source: str, place: str) -> Ite
 
 def recipe_commands(manifest: Manifest, recipe: Recipe, source: str) -> Iterator[Markdown]:
     """What made the recipe, for a policy of `recipe make`."""
-    policy = recipe.policy.removesuffix("-imatrix")
-    if policy not in ("paper", "convrot", "auto", "gguf"):
+    policy = policy_of(recipe.policy)
+    if policy is None or policy.name == NAIVE:
         return
     stats = " --stats stats.safetensors" if recipe.stats_sha256 else ""
     if recipe.stats_sha256:
         yield _calibrate(manifest, source)
-    yield Markdown(f"python -m ideogram_q8 recipe make {word(source)} --policy {policy}{stats} --out recipe.json")
+    yield Markdown(f"python -m ideogram_q8 recipe make {word(source)} --policy {word(policy.name)}{stats} --out recipe.json")
 
 
 def _calibrate(manifest: Manifest, source: str) -> Markdown:

@@ -42,11 +42,6 @@ def number(value: float, unit: str) -> str:
     return f"{value:.2f}" if unit == "dB" else f"{value:.3g}"
 
 
-def percent(value: float) -> str:
-    """A share as '99.7 %'."""
-    return f"{100 * value:.1f} %"
-
-
 def byte_text(count: float) -> str:
     """Decimal units, as the Hub shows sizes: 10_440_000_000 -> '10.44 GB'."""
     for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
+from ideogram_q8.formats.metrics import in_table
 from ideogram_q8.formats.report import Figure, Measured, NotMeasured
 from ideogram_q8.model.schemes import title
 from ideogram_q8.publishing.cards.card import NO_LINKS, Figures, Links, fill, front_matter, render, scheme_tags, yaml_text
@@ -23,9 +24,7 @@ class BuildRow(NamedTuple):
     title: str
     size: str
     bits_per_weight: str
-    psnr: str
-    seconds: str
-    memory: str
+    measured: tuple[str, ...]
 
 
 def cards(release: Release, repo: str, links: Links = NO_LINKS) -> dict[str, str]:
@@ -54,6 +53,7 @@ def _family(release: Release, repo: str, links: Links) -> str:
         TEMPLATE,
         front_matter=yaml_text({**metadata, "tags": [*tags, "ideogram", "ideogram-q8"]}),
         scheme_names=", ".join(title(variant) for variant in variants),
+        heads=[column.head for _, column in in_table("family")],
         rows=[_row(build) for build in release.builds],
         traits=first.traits,
         is_pocket=release.licence == APACHE,
@@ -75,5 +75,5 @@ def _row(build: ReleasedBuild) -> BuildRow:
         return figure_text(found) if isinstance(found, Measured) else "not measured"
 
     bits = bits_per_weight(manifest, manifest.files)
-    cells = (figure("psnr"), figure("seconds_per_step"), figure("peak_memory"))
-    return BuildRow(build.prefix.rstrip("/"), title(manifest.variant), size, bits, *cells)
+    cells = tuple(figure(metric.name) for metric, _ in in_table("family"))
+    return BuildRow(build.prefix.rstrip("/"), title(manifest.variant), size, bits, cells)

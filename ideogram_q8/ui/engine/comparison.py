@@ -7,7 +7,7 @@ import importlib.metadata
 import json
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from PIL import Image
 
 from ideogram_q8.errors import RequestError
 from ideogram_q8.formats.manifest import TOOL_VERSION
+from ideogram_q8.formats.metrics import METRICS, in_table
 from ideogram_q8.ui.engine.events import Picture
 from ideogram_q8.ui.engine.judge import Scores, Words, score, words_in
 from ideogram_q8.ui.engine.seeds import consecutive
@@ -53,9 +54,9 @@ class Column:
         flat = [word for words in read for word in words or ()]
         return sum(word.exact for word in flat), len(flat)
 
-    def mean(self, of: Callable[[Scores], float | None]) -> float | None:
+    def mean(self, metric: str) -> float | None:
         """Mean of a score over the seeds; None for the reference, or where it was not measured."""
-        found = [None if cell.scores is None else of(cell.scores) for cell in self.cells]
+        found = [None if cell.scores is None else cell.scores.get(metric) for cell in self.cells]
         known = [value for value in found if value is not None]
         return statistics.fmean(known) if known and len(known) == len(found) else None
 
@@ -120,11 +121,18 @@ def _cell_numbers(cell: Cell) -> dict[str, Any]:
         "reused": picture.reused,
         "words": None if cell.words is None else [dataclasses.asdict(word) | {"exact": word.exact} for word in cell.words],
     }
-    if scores is not None:
-        identical = math.isinf(scores.psnr)
-        values |= {"psnr_db": None if identical else scores.psnr, "identical": identical}
-        values |= {"ssim": scores.ssim, "lpips": scores.lpips}
-    return values
+    return values if scores is None else values | _score_numbers(scores)
+
+
+def _score_numbers(scores: Scores) -> dict[str, float | bool | None]:
+    """By metric, with its unit where that is decibels."""
+    numbers: dict[str, float | bool | None] = {}
+    for name, value in scores.items():
+        infinite = value is not None and math.isinf(value)
+        numbers[f"{name}_db" if METRICS[name].unit == "dB" else name] = None if infinite else value
+        if name == "psnr":
+            numbers["identical"] = infinite
+    return numbers
 
 
 def recipe(columns: Sequence[Column]) -> str:
@@ -148,8 +156,8 @@ def facts(cell: Cell) -> list[str]:
     """Short lines for below a picture."""
     lines = [f"seed {cell.picture.request.seed}, {cell.picture.seconds_per_step:.3g} s per step"]
     if cell.scores is not None:
-        lpips = "" if cell.scores.lpips is None else f", LPIPS {cell.scores.lpips:.4f}"
-        lines.append(f"PSNR {cell.scores.psnr:.1f} dB, SSIM {cell.scores.ssim:.4f}{lpips}")
+        found = [(column, cell.scores.get(metric.name)) for metric, column in in_table("picture")]
+        lines.append(", ".join(f"{column.head} {column.text(value)}" for column, value in found if value is not None))
     if cell.words:
         lines.append(f"{sum(word.exact for word in cell.words)} of {len(cell.words)} texts read exactly")
     return lines

@@ -8,20 +8,23 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from PIL import Image
 
 from ideogram_q8 import captions as caption
-from ideogram_q8.errors import IdeogramQ8Error
+from ideogram_q8.errors import IdeogramQ8Error, MissingToolError
+from ideogram_q8.formats.metrics import METRICS, in_table
 
 if TYPE_CHECKING:
     from ideogram_q8.captions.suite import Text
+    from ideogram_q8.measure.functions import Function
     from ideogram_q8.measure.words.ocr import Reader
 
-Distance = Callable[[Image.Image, Image.Image], float]
+Scores = Mapping[str, float | None]
+"""Likeness of one picture to the reference's by metric: PSNR in dB is infinite for equal ones, None is what cannot be had."""
 
 
 @dataclass(frozen=True)
@@ -39,22 +42,15 @@ class Words:
         return ocr.normal(self.wanted) == ocr.normal(self.read)
 
 
-@dataclass(frozen=True)
-class Scores:
-    """Likeness of one picture to the reference's: PSNR in dB (infinite for equal ones), SSIM, LPIPS where it can be had."""
-
-    psnr: float
-    ssim: float
-    lpips: float | None
-
-
 def score(picture: Image.Image, reference: Image.Image) -> Scores:
-    """Raises RequestError: the pictures differ in size, or are too small for SSIM."""
-    from ideogram_q8.measure import lpips, metrics
-
-    distance = _distance() if min(picture.size) >= lpips.SMALLEST else None
-    found = None if distance is None else distance(reference, picture)
-    return Scores(metrics.psnr(reference, picture), metrics.ssim(reference, picture), found)
+    """The metrics of two pictures that stand in the Compare tab. Raises RequestError: the sizes differ, or are too small for SSIM."""
+    found: dict[str, float | None] = {}
+    for metric, _ in in_table("compare"):
+        tool = _tool(metric.name)
+        value = None if isinstance(tool, str) else tool(reference, picture)
+        assert not isinstance(value, Mapping), f"{metric.name} shares its function; the Compare tab shows metrics of their own"
+        found[metric.name] = value
+    return found
 
 
 def words_in(picture: Image.Image, canonical: str) -> tuple[Words, ...] | None:
@@ -89,22 +85,22 @@ def texts_of(canonical: str) -> list[Text]:
 
 def missing() -> dict[str, str]:
     """What is not measured here, and what would change that."""
-    from ideogram_q8.measure import lpips
-
-    found = {}
-    if lpips.find() is None:
-        found["LPIPS"] = lpips.REMEDY
+    tools = {column.head: _tool(metric.name) for metric, column in in_table("compare")}
+    found = {head: tool for head, tool in tools.items() if isinstance(tool, str)}
     if importlib.util.find_spec("rapidocr") is None:
         found["words"] = "pip install rapidocr onnxruntime"
     return found
 
 
-@functools.lru_cache(maxsize=1)
-def _distance() -> Distance | None:
-    from ideogram_q8.measure import lpips
+@functools.cache
+def _tool(name: str) -> Function | str:
+    """What measures a metric, made once; the remedy where something is not installed."""
+    from ideogram_q8.measure.functions import function_of
 
-    path = lpips.find()
-    return None if path is None else lpips.metric(lpips.read_weights(path))
+    try:
+        return function_of(METRICS[name])
+    except MissingToolError as error:
+        return error.remedy
 
 
 @functools.lru_cache(maxsize=1)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ideogram_q8.builds.variants import Variant
+from ideogram_q8.formats.metrics import TableColumn, in_table
 from ideogram_q8.measure.preference import Standing
 from ideogram_q8.model.architecture import Traits
 from ideogram_q8.ui.engine.comparison import Column
@@ -193,14 +194,14 @@ def comparison(columns: Sequence[Column], missing: Mapping[str, str]) -> str:
     """The table of the Compare tab; `missing` is what is not measured, and the remedy."""
     several = len(columns[0].cells) > 1
     heads = "".join(f"<th>{html.escape(column.title)}</th>" for column in columns)
-    rows = [_row(title, key, [of(column) for column in columns]) for title, key, of in _ROWS]
+    rows = [*_metric_rows(columns), *(_row(title, key, [of(column) for column in columns]) for title, key, of in _ROWS)]
     texts = "" if several else _text_rows(columns)
     notes = " ".join(f"{html.escape(what)}: not measured ({html.escape(remedy)})." for what, remedy in missing.items())
     means = "Likeness is the mean over seeds, times that of the last one. " if several else ""
     return (
         f'<div class="q8-panel" data-state="done">{_TABLE}<thead><tr><th></th>{heads}</tr>'
         f"</thead><tbody>{''.join(rows)}{texts}</tbody></table></div>"
-        f'<p class="q8-small">PSNR, SSIM (higher is closer) and LPIPS (lower is closer) say how like {html.escape(columns[0].title)} a '
+        f'<p class="q8-small">{_likeness()} say how like {html.escape(columns[0].title)} a '
         f"picture is, not which one looks better. {means}Time per step is the median; peak memory is that of the whole process. "
         f"{notes}</p></div>"
     )
@@ -223,15 +224,27 @@ def _text_rows(columns: Sequence[Column]) -> str:
     return "".join(rows)
 
 
-def _psnr(column: Column) -> str:
-    value = column.mean(lambda scores: scores.psnr)
+def _metric_rows(columns: Sequence[Column]) -> Iterator[str]:
+    """A row for each metric of two pictures; the first says which variant is the reference."""
+    for index, (metric, shown) in enumerate(in_table("compare")):
+        cells = [_score(column.mean(metric.name), shown) for column in columns]
+        if index == 0:
+            cells = [
+                "reference" if column.cells[0].scores is None else cell for column, cell in zip(columns, cells, strict=True)
+            ]
+        yield _row(html.escape(shown.head), metric.name, cells)
+
+
+def _score(value: float | None, shown: TableColumn) -> str:
     if value is None:
-        return "reference"
-    return "∞ (identical)" if math.isinf(value) else f"{value:.2f} dB"
+        return "–"
+    return "∞ (identical)" if math.isinf(value) else shown.text(value)
 
 
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4f}"
+def _likeness() -> str:
+    """`PSNR, SSIM (higher is closer) and LPIPS (lower is closer)`."""
+    heads = {better: [shown.head for metric, shown in in_table("compare") if metric.better == better] for better in _BETTER}
+    return " and ".join(f"{html.escape(', '.join(names))} ({better} is closer)" for better, names in heads.items() if names)
 
 
 def _words(column: Column) -> str:
@@ -239,10 +252,8 @@ def _words(column: Column) -> str:
     return "–" if found is None or found[1] == 0 else f"{found[0]} of {found[1]}"
 
 
+_BETTER = ("higher", "lower")
 _ROWS: tuple[tuple[str, str, Callable[[Column], str]], ...] = (
-    ("PSNR", "psnr", _psnr),
-    ("SSIM", "ssim", lambda column: _number(column.mean(lambda scores: scores.ssim))),
-    ("LPIPS", "lpips", lambda column: _number(column.mean(lambda scores: scores.lpips))),
     ("Texts read exactly", "words", _words),
     ("Time per step", "step", lambda column: seconds(column.cells[-1].picture.seconds_per_step)),
     ("Total time", "total", lambda column: seconds(column.cells[-1].picture.total_seconds)),

@@ -15,7 +15,7 @@ from ideogram_q8.builds.quantization import quantize
 from ideogram_q8.errors import ArtifactError, RequestError
 from ideogram_q8.formats.manifest import Manifest
 from ideogram_q8.model.architecture import BRANCHES, linears
-from ideogram_q8.model.schemes import BLOCK_TYPES, PRESETS
+from ideogram_q8.model.schemes import BLOCKS, PRESETS
 from ideogram_q8.numerics import ggml
 from ideogram_q8.recipes import Recipe, choose
 from ideogram_q8.recipes.importance import Importance
@@ -41,7 +41,7 @@ def test_gguf_py_finds_what_the_recipe_plans(source, built, scheme):
         assert tuple(reversed(tensor.shape.tolist())) == values.shape
         assert tensor.tensor_type.name.lower() == plans.get(name, "f32")
         decoded = gguf.quants.dequantize(tensor.data, tensor.tensor_type).reshape(values.shape)
-        if plans.get(name) in BLOCK_TYPES:
+        if plans.get(name) in BLOCKS:
             assert np.array_equal(tensor.data, ggml.encode(values, ggml.BLOCKS[plans[name]]).numpy())
             assert np.abs(decoded - values.numpy()).max() <= (values.max() - values.min()) / 15
         else:
@@ -63,7 +63,7 @@ def test_the_header_says_what_the_file_is(source, built, scheme):
 def all_types() -> Recipe:
     """Every type that a file can hold, one Linear each."""
     names = [linear.name for linear in linears(TINY) if linear.in_features == 256]
-    types = (*BLOCK_TYPES, "bf16", "f16", "f32")
+    types = (*BLOCKS, "bf16", "f16", "f32")
     return apply_rules(choose("q4_k_s", TINY), list(zip(names, types, strict=False)), TINY)
 
 

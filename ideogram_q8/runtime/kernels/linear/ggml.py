@@ -108,9 +108,12 @@ def expansion_refusal(block: str, device: torch.device) -> str | None:
 @functools.lru_cache(maxsize=64)
 def _triton_refuses(block: str, device: torch.device) -> str | None:
     """Why this block type is not expanded by Triton on a GPU, or None; logged. Compiles and tries the program once."""
-    reason = (
-        trial(lambda: wrong(ggml.BLOCKS[block], device)) if importlib.util.find_spec("triton") else "Triton is not installed"
-    )
+    if importlib.util.find_spec("triton") is None:
+        reason: str | None = "Triton is not installed"
+    elif block not in triton_ggml.EXPANSIONS:
+        reason = "it has no program for these blocks"
+    else:
+        reason = trial(lambda: wrong(ggml.BLOCKS[block], device))
     tell_triton(_log, f"expanding {block} on {device}", reason)
     return reason
 

@@ -36,7 +36,7 @@ EXPANSIONS: Mapping[str, BlockExpansion] = {
     "q6_k": BlockExpansion("q6_k", 8),
     "iq4_nl": _legacy("iq4_nl", 18),
 }
-"""One for each of `numerics.ggml.BLOCKS`."""
+"""By type: what has no program here is expanded by plain torch."""
 
 
 def expand(data: torch.Tensor, block: Block, out: torch.Tensor, scale: torch.Tensor | None = None) -> None:
