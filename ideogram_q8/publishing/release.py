@@ -36,11 +36,11 @@ from ideogram_q8.publishing.cards.licence import (
     source_name,
 )
 from ideogram_q8.publishing.folder import has, regular_file, shown
+from ideogram_q8.publishing.project import PROJECT, licence_folder
 from ideogram_q8.publishing.pushing.plan import ReleaseFile
 from ideogram_q8.publishing.weight_headers import check_header
 
 CARD, SUMS, CONFIG = "README.md", "SHA256SUMS", "config.json"
-PROJECT = Path(__file__).resolve().parents[2]
 
 OnFile = Callable[[str, int], None]
 """Called with the path and size in bytes of each large file before it is hashed."""
@@ -256,7 +256,7 @@ def _licence_files(folder: Path, builds: Sequence[ReleasedBuild], licence: Licen
     """The licence's text and, for Ideogram's, the Notice. Apache's is always the project's own; Ideogram's may lie in the folder."""
     name, own = licence.copy_file, builds[0].source_folder
     if licence == APACHE:
-        return (_whole(PROJECT, name),)
+        return (_whole(licence_folder(PROJECT), name),)
     found = next((place for place in (folder, own) if place and has(place, name)), None)
     if found is None:
         raise PublishError(f"{licence.title} asks for a copy of its text: put {name} into {folder}")
