@@ -19,6 +19,7 @@
     python -m ideogram_q8 evaluate merge DIR ... --out DIR
     python -m ideogram_q8 report compare OLD NEW
     python -m ideogram_q8 app [--artifact PLACE ...]
+    python -m ideogram_q8 card BUILD ... --report REPORT --repo OWNER/NAME --out DIR [--family]
     python -m ideogram_q8 push plan|push|status|verify|rollback DIR --repo NAME/REPO
 
 SOURCE and ARTIFACT may be the word `pocket`, the embedded model. Exit codes: 0; 1 where `report compare` finds a regression, or
@@ -47,6 +48,7 @@ from ideogram_q8.commands import (
     bench,
     calibrate,
     caption,
+    card,
     convert,
     doctor,
     evaluate,
@@ -63,7 +65,7 @@ from ideogram_q8.machine.terminal import say
 
 VERBS = (
     *(calibrate, recipe, quantize, convert, caption, generate, inspect, doctor, ablate, bench, evaluate, report),
-    *(app, push),
+    *(app, card, push),
 )
 _REFUSED_BY_THE_SYSTEM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
 """OSErrors that the user must settle (disk full, no permission); others point at a defect."""
