@@ -143,7 +143,8 @@ def repository(builds: Mapping[str, FoundBuild], repo: str, family: bool) -> dic
         PublishError, ArtifactError: see `figures_beside` and `licence_of`; the builds of a family do not lie in one folder by themselves.
     """
     root = _family_folder(builds) if family else None
-    released, files = [], {}
+    released: list[ReleasedBuild] = []
+    files: dict[str, bytes] = {}
     for name, build in builds.items():
         prefix = f"{name}/" if family else ""
         folder, figures = figures_beside(build.manifest, build.folder, *([root] if root else []))
