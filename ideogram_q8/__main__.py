@@ -18,11 +18,14 @@
     python -m ideogram_q8 evaluate --reference PLACE --candidate PLACE ... --suite NAME --out DIR
     python -m ideogram_q8 evaluate merge DIR ... --out DIR
     python -m ideogram_q8 report compare OLD NEW
+    python -m ideogram_q8 app [--artifact PLACE ...]
+    python -m ideogram_q8 card BUILD ... --report REPORT --repo OWNER/NAME --out DIR [--family]
+    python -m ideogram_q8 push plan|push|status|verify|rollback DIR --repo NAME/REPO
 
 SOURCE and ARTIFACT may be the word `pocket`, the embedded model. Exit codes: 0; 1 where `report compare` finds a regression, or
 `caption` something to mend; 2 with one line on standard error when something is refused, after a list where a checkpoint's tensors are
 wrong or a caption has several faults; 130 after Ctrl-C. Whatever else goes wrong is a defect and shows its traceback. Each verb is a
-module of `ideogram_q8.commands`.
+module of `ideogram_q8.commands`. `ideogram-q8`, of an installed package, is the same program.
 """
 
 from __future__ import annotations
@@ -41,14 +44,17 @@ if __name__ == "__main__":
 
 from ideogram_q8.commands import (
     ablate,
+    app,
     bench,
     calibrate,
     caption,
+    card,
     convert,
     doctor,
     evaluate,
     generate,
     inspect,
+    push,
     quantize,
     recipe,
     report,
@@ -57,7 +63,10 @@ from ideogram_q8.commands.options import Parser
 from ideogram_q8.errors import CaptionError, IdeogramQ8Error, SourceError, printable
 from ideogram_q8.machine.terminal import say
 
-VERBS = (calibrate, recipe, quantize, convert, caption, generate, inspect, doctor, ablate, bench, evaluate, report)
+VERBS = (
+    *(calibrate, recipe, quantize, convert, caption, generate, inspect, doctor, ablate, bench, evaluate, report),
+    *(app, card, push),
+)
 _REFUSED_BY_THE_SYSTEM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
 """OSErrors that the user must settle (disk full, no permission); others point at a defect."""
 
@@ -78,6 +87,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _refuse(f"{error.filename or 'writing'}: {error.strerror}; free space or choose another place")
     except KeyboardInterrupt:
         return console.interrupted()
+
+
+def start() -> int:
+    """The installed program `ideogram-q8`: the exit code of `main`, on a terminal that is prepared for it."""
+    console.prepare()
+    return console.run(main)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -1,9 +1,11 @@
-"""The app: `python app.py`, then open the address it prints. Generates pictures with any variant and compares up to four.
+"""The app: `ideogram-q8 app`, then open the address it prints. Generates pictures with any variant and compares up to four.
 
 python app.py                                                the embedded model on the CPU, or on CUDA where there is one
 python app.py --source ideogram-4-fp8 --device cuda          another checkpoint; its builds are made on first use
 python app.py --artifact int8-paper --artifact q4_k_m-imatrix    artifacts made elsewhere, beside their source's own variants
 python app.py --artifact someone/ideogram-4-int8             a build on the Hub: downloaded when it is first used
+
+`python app.py` of a checkout, `ideogram-q8 app` of an installed package and `python -m ideogram_q8 app` are one and the same.
 """
 
 from __future__ import annotations
@@ -34,9 +36,21 @@ HIGHEST_PORT = 65535
 WARM_UP_AFTER_SECONDS = 1.0
 
 
+def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Registers the verb."""
+    parser = verbs.add_parser("app", help="the page in the browser: generate with any variant, compare up to four")
+    _add_options(parser)
+    parser.set_defaults(verb=run)
+
+
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line's options. Raises RequestError."""
+    """The options of `python app.py`. Raises RequestError."""
     parser = Parser(description="Generate pictures with any variant of a model, and compare up to four of them.")
+    _add_options(parser)
+    return check(parser.parse_args(arguments))
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--source", help=f"{SOURCE_HELP} (default: that of the first --artifact, else pocket)")
     parser.add_argument(
         "--artifact",
@@ -106,7 +120,10 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--mcp", action="store_true", help="also an MCP server, under gradio_api/mcp/; needs pip install 'gradio[mcp]'"
     )
-    options = parser.parse_args(arguments)
+
+
+def check(options: argparse.Namespace) -> argparse.Namespace:
+    """The options, with --auth read. Raises RequestError: a value is none that the app can be started with."""
     if options.max_queue < 1:
         raise RequestError(f"--max-queue is {options.max_queue}; expected 1 or more")
     if options.mcp and importlib.util.find_spec("mcp") is None:
@@ -215,11 +232,22 @@ def _later(work: Callable[[], None]) -> None:
 def main() -> int:
     """Serves until Ctrl-C; returns the exit code: 2 for a refusal, 130 for Ctrl-C."""
     try:
-        options = parse()
-        studio, address = start(options)
+        return _serve(parse())
     except (IdeogramQ8Error, OSError) as error:
         say(f"error: {' '.join(str(error).split())}", to="err")
         return 2
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serves until Ctrl-C. Raises RequestError, IdeogramQ8Error: as `check` and `start`; the system's refusals, such as a port in use."""
+    try:
+        return _serve(check(arguments))
+    except OSError as error:
+        raise RequestError(str(error)) from error
+
+
+def _serve(options: argparse.Namespace) -> int:
+    studio, address = start(options)
     say(f"Ideogram Q8 is ready at {address}  (Ctrl-C stops it; pictures go to {studio.outputs})")
     try:
         machine.here.wait(threading.Event())

@@ -1,21 +1,55 @@
-"""Which files this project consists of, for what is made from a checkout of it: tracked ones, and no links."""
+"""Which files this project consists of, for what is made from a checkout of it: tracked ones, and no links.
+
+An installed package is no checkout: its licence's text lies with the distribution's metadata, and app.py, the requirements and git's
+knowledge of the files are missing.
+"""
 
 from __future__ import annotations
 
 import os
 import subprocess
 from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path
 
 from ideogram_q8.errors import PublishError
-from ideogram_q8.publishing.folder import regular_file, shown
+from ideogram_q8.publishing.folder import has, regular_file, shown
 
 PACKAGE = "ideogram_q8"
+PROJECT = Path(__file__).resolve().parents[2]
+"""The checkout, or the folder that the package is installed in."""
+LICENCE_FILE = "LICENSE"
+_OF_A_CHECKOUT = ("app.py", LICENCE_FILE, "requirements.txt")
 PACKAGE_DATA = (
     *("pocket/weights/**", "ui/static/*", "captions/suites/*/*.txt", "measure/pages/*.j2"),
     *("publishing/cards/*.j2", "publishing/space/space_app/*"),
 )
 """What the package holds beside its modules, as in pyproject.toml: for a copy of the project without git."""
+
+
+def check_checkout(root: Path, verb: str) -> None:
+    """Raises PublishError: `root` is no checkout, which the publishing command's `verb` needs."""
+    missing = [name for name in _OF_A_CHECKOUT if not has(root, name)]
+    if missing:
+        raise PublishError(
+            f"`{verb}` needs a checkout of this project, whose {', '.join(_OF_A_CHECKOUT)} it publishes; {shown(root)} lacks "
+            f"{', '.join(missing)}; clone the project and call `python publish/push.py {verb}` there"
+        )
+
+
+def licence_folder(root: Path) -> Path:
+    """The folder with the text of the project's own licence: the checkout `root` or, of an installed package, its metadata's.
+
+    Raises:
+        PublishError: there is neither.
+    """
+    if all(has(root, name) for name in _OF_A_CHECKOUT):
+        return root
+    for found in metadata.distributions(name="ideogram-q8", path=[str(root)]):
+        for file in found.files or ():
+            if file.name == LICENCE_FILE and file.parts[0].endswith(".dist-info"):
+                return Path(str(found.locate_file(file))).parent
+    raise PublishError(f"{shown(root / LICENCE_FILE)} is missing, and no installed package has it; install the project again")
 
 
 def package_files(root: Path) -> list[str]:

@@ -7,6 +7,8 @@
     python publish/push.py rollback DIR --repo NAME/REPO    make the repository what it was before the last push of DIR
     python publish/push.py space --repo NAME/SPACE          put the app together as a Space, check it, publish it the same way
 
+`ideogram-q8 push` and `python -m ideogram_q8 push` do the same; `space` needs a checkout.
+
 DIR holds an artifact with its manifest.json and report.json, or several in sub-folders. Exit code 0, or 2 with one line on standard error.
 """
 
@@ -36,9 +38,9 @@ from ideogram_q8.publishing.release import CARD, Release, complete, read_release
 from ideogram_q8.publishing.space import space_command
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command; returns the exit code."""
-    options = _parser().parse_args(arguments)
+def main(arguments: Sequence[str] | None = None, program: str = "push.py") -> int:
+    """Runs the command, which `program` is called in its help; returns the exit code."""
+    options = _parser(program).parse_args(arguments)
     try:
         _check_names(options)  # before minutes of hashing
         code: int = options.run(options)
@@ -78,8 +80,8 @@ def error_line(error: Exception) -> str:
     return f"error: {printable(' '.join(redact(str(error), get_token()).split()))}"
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="push.py", description="Publish quantized builds on the Hugging Face Hub.")
+def _parser(program: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=program, description="Publish quantized builds on the Hugging Face Hub.")
     commands = parser.add_subparsers(dest="command", required=True)
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--repo", required=True, metavar="NAME/REPO", help="the repository on the Hub")

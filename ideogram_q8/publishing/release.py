@@ -36,11 +36,11 @@ from ideogram_q8.publishing.cards.licence import (
     source_name,
 )
 from ideogram_q8.publishing.folder import has, regular_file, shown
+from ideogram_q8.publishing.project import PROJECT, licence_folder
 from ideogram_q8.publishing.pushing.plan import ReleaseFile
 from ideogram_q8.publishing.weight_headers import check_header
 
 CARD, SUMS, CONFIG = "README.md", "SHA256SUMS", "config.json"
-PROJECT = Path(__file__).resolve().parents[2]
 
 OnFile = Callable[[str, int], None]
 """Called with the path and size in bytes of each large file before it is hashed."""
@@ -106,7 +106,7 @@ def read_release(folder: Path, on_file: OnFile | None = None) -> Release:
     """
     folders = _build_folders(folder)
     builds = tuple(_read_build(folder, found, on_file) for found in folders)
-    _check_family(builds)
+    check_family(builds)
     licence = licence_of(builds[0].manifest)
     shared = _licence_files(folder, builds, licence)
     return Release(folder, builds, licence, shared, tuple(_notes(folder, builds, licence, shared)))
@@ -157,20 +157,33 @@ def _build_folders(folder: Path) -> list[Path]:
 def _read_build(root: Path, folder: Path, on_file: OnFile | None) -> ReleasedBuild:
     remedy = "write the artifact with `python -m ideogram_q8 quantize`"
     stored = Manifest.from_json(_text(regular_file(root, folder.relative_to(root) / MANIFEST, remedy)))
-    place = Path(stored.source.location)
-    manifest = dataclasses.replace(stored, source=dataclasses.replace(stored.source, location=source_name(stored)))
-    measured_in = next((place for place in (folder, root) if has(place, REPORT)), folder)
-    report = Report.from_json(_text(_own(measured_in, REPORT))) if has(measured_in, REPORT) else None
-    measured = measured_variant(manifest, report)
+    place, manifest = Path(stored.source.location), as_published(stored)
+    measured_in, (report, measured, album) = figures_beside(manifest, folder, root)
     files = list(_weights(folder, manifest, on_file))
     files += [_checked(measured_in, s.path, None, s.sha256, on_file) for s in (measured.samples if measured else ())]
     files += [_manifest_file(folder, stored, manifest)] + ([_whole(measured_in, REPORT)] if report else [])
-    album = _album(measured_in, report)
     files += [_whole(measured_in, ALBUM)] if album else []
     files += [_checked(measured_in, image.path, None, image.sha256, on_file) for image in (album.images if album else ())]
     prefix = "" if folder == root else f"{folder.name}/"
     moved = tuple(dataclasses.replace(file, path=prefix + file.path) for file in files)
     return ReleasedBuild(prefix, manifest, place if place.is_absolute() else None, report, album, moved)
+
+
+def as_published(stored: Manifest) -> Manifest:
+    """The manifest with the name of its source in the place of a folder of this machine."""
+    return dataclasses.replace(stored, source=dataclasses.replace(stored.source, location=source_name(stored)))
+
+
+def figures_beside(manifest: Manifest, *places: Path) -> tuple[Path, Figures]:
+    """The first of `places` that has a report, else the first, and what the report there says of a build.
+
+    Raises:
+        PublishError: the report measured other files.
+        ArtifactError: the report or the pictures' index is not valid, or they do not belong together.
+    """
+    folder = next((place for place in places if has(place, REPORT)), places[0])
+    report = Report.from_json(_text(_own(folder, REPORT))) if has(folder, REPORT) else None
+    return folder, Figures(report, measured_variant(manifest, report), _album(folder, report))
 
 
 def _album(folder: Path, report: Report | None) -> Samples | None:
@@ -240,7 +253,8 @@ def _checked(folder: Path, path: str, size: int | None, sha256: str, on_file: On
     return ReleaseFile(path, found, sha256, file)
 
 
-def _check_family(builds: Sequence[ReleasedBuild]) -> None:
+def check_family(builds: Sequence[ReleasedBuild]) -> None:
+    """Raises PublishError: the builds are of several sources, or two of one variant."""
     first = builds[0].manifest
     for build in builds[1:]:
         if (build.manifest.source, build.manifest.traits) != (first.source, first.traits):
@@ -256,7 +270,7 @@ def _licence_files(folder: Path, builds: Sequence[ReleasedBuild], licence: Licen
     """The licence's text and, for Ideogram's, the Notice. Apache's is always the project's own; Ideogram's may lie in the folder."""
     name, own = licence.copy_file, builds[0].source_folder
     if licence == APACHE:
-        return (_whole(PROJECT, name),)
+        return (_whole(licence_folder(PROJECT), name),)
     found = next((place for place in (folder, own) if place and has(place, name)), None)
     if found is None:
         raise PublishError(f"{licence.title} asks for a copy of its text: put {name} into {folder}")

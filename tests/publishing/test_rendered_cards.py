@@ -1,9 +1,8 @@
 """The committed cards of the pocket's builds are what the tool renders today from the report, manifests and pictures beside them.
 
-After a change of weights, recipes or measuring, make all of them again (`ideogram_q8/publishing/cards/cards.py` says
-how); after one of the template alone:
+After a change of weights, recipes or measuring, make all of them again (docs/publishing.md says how); after one of the template alone:
 
-    python -m ideogram_q8.publishing.cards.cards --again --out model_cards
+    python -m ideogram_q8 card --again --repo ideogram-q8/pocket --out model_cards
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from ideogram_q8.recipes import Recipe, choose
 from ideogram_q8.sources import open_source
 
 CARDS = Path(__file__).resolve().parents[2] / "model_cards"
-MANIFESTS = manifests_in(CARDS)
+MANIFESTS = manifests_in(CARDS, "pocket")
 
 
 def committed() -> dict[str, str]:
@@ -36,7 +35,7 @@ def committed() -> dict[str, str]:
 
 
 def test_committed_cards_are_up_to_date() -> None:
-    cards = rendered(CARDS)
+    cards = rendered(CARDS, "ideogram-q8/pocket")
     assert sorted(cards) == sorted(committed())
     for name, text in cards.items():
         assert committed()[name] == text, f"render {name} again, see above"

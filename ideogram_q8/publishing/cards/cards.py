@@ -1,187 +1,270 @@
-"""Cards of every build of a finished evaluation, with their pictures and charts.
+"""Cards of builds and of a finished evaluation, with their pictures and charts; the verb `card` of the command line calls these.
 
-    python -m ideogram_q8.studies.pocket_report --out RUN                    builds, measures
-    python -m ideogram_q8.publishing.cards.cards RUN --out model_cards       cards, pictures and charts of all of it
-    python -m ideogram_q8.publishing.cards.cards --again --out model_cards   the cards alone, after a change of the template
+`take` puts what `evaluate` left into the folder of each build, from where `push` publishes it beside the files: report.json, the samples
+of the build, the comparison, the charts and images/index.json, which has their hashes. A card is then made from what lies there, by the
+code that `push` calls, so that both are the same text:
 
-RUN has `builds/NAME/manifest.json` and `report/`, which `evaluate` wrote. Into --out go, for a model called pocket,
+    repository            of one build, or of several in one repository: README.md and what it shows, as the repository has them
+    write_collection      of several repositories, OWNER/MODEL-VARIANT each, in one folder:
+      MODEL-VARIANT.md          the cards, which `rendered` makes again from the rest of the folder, after a change of the template
+      MODEL-report.json         the report, with the samples that are shown
+      manifests/MODEL-NAME.json what each card says of its files
+      images/  samples/         shared by the cards
 
-    pocket-report.json             the report, with the samples that are shown
-    manifests/pocket-NAME.json     what each card says of its files
-    images/  samples/              the comparison, the charts, pictures of each build; images/index.json has their hashes
-    pocket-NAME.md                 the cards
-
-and into each folder of RUN/builds the report and the pictures, which is what `push.py` publishes beside its files. What another run left in
---out is replaced. The cards there are the README.md of each repository but for links to files that only a repository has.
+What another run left in the folder of a collection is replaced. The cards there are the README.md of each repository but for links to
+files that only a repository has.
 """
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 import shutil
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-from ideogram_q8.errors import IdeogramQ8Error, PublishError
+from ideogram_q8.errors import PublishError
 from ideogram_q8.formats.manifest import FILE_NAME as MANIFEST
 from ideogram_q8.formats.manifest import Manifest
 from ideogram_q8.formats.report import FILE_NAME as REPORT
 from ideogram_q8.formats.report import Report
-from ideogram_q8.machine import console
-from ideogram_q8.machine.terminal import say
 from ideogram_q8.publishing.cards.album import FILE_NAME as ALBUM
 from ideogram_q8.publishing.cards.album import Samples, index
 from ideogram_q8.publishing.cards.card import Figures, Links, render
+from ideogram_q8.publishing.cards.family import cards
 from ideogram_q8.publishing.cards.licence import licence_of
-from ideogram_q8.publishing.folder import has, regular_file
-from ideogram_q8.publishing.release import measured_variant
-
-OWNER = "ideogram-q8"
-MODEL = "pocket"
+from ideogram_q8.publishing.folder import has, regular_file, shown
+from ideogram_q8.publishing.release import Release, ReleasedBuild, as_published, check_family, figures_beside, measured_variant
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Exit code 2 after a refusal."""
-    parser = argparse.ArgumentParser(
-        prog="ideogram_q8.publishing.cards.cards", description="Make the cards of a finished evaluation."
-    )
-    what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument(
-        "run", type=Path, nargs="?", metavar="RUN", help="has builds/ and report/, as `pocket_report --out` leaves them"
-    )
-    what.add_argument("--again", action="store_true", help="render the cards from what lies in --out")
-    parser.add_argument("--out", type=Path, metavar="DIR", required=True, help="for cards, report, manifests and pictures")
-    parser.add_argument("--owner", default=OWNER, help=f"whose repositories the cards are of (default {OWNER})")
-    options = parser.parse_args(argv)
-    try:
-        if not options.again:
-            take(options.run, options.out)
-        cards = rendered(options.out, options.owner)
-    except (IdeogramQ8Error, OSError) as error:
-        say(f"error: {error}", to="err")
-        return 2
-    for name, text in cards.items():
-        (options.out / name).write_text(text, encoding="utf-8", newline="\n")
-    say(f"{options.out}: {', '.join(cards)}")
-    return 0
+class FoundBuild(NamedTuple):
+    """A build's folder, and its manifest as it will be published."""
+
+    folder: Path
+    manifest: Manifest
 
 
-def take(run: Path, out: Path) -> None:
-    """Puts what cards are made from into `out`, and what is published beside the files into each build's folder.
+class Evaluation(NamedTuple):
+    """What `evaluate` left: the report with the samples that are shown, the album, and the files of both by their paths."""
+
+    report: Report
+    album: Samples | None
+    files: Mapping[str, bytes]
+
+
+def read_builds(*places: Path) -> dict[str, FoundBuild]:
+    """Builds by the names of their folders; a place is a build's folder, or a folder of several.
 
     Raises:
-        PublishError, ArtifactError, RequestError: the run is not a whole one.
+        PublishError: a place has no build, two folders are called alike, or a build's licence is not known.
+        ArtifactError: a manifest is not valid.
     """
-    manifests = read_builds(run / "builds")
-    report, album, files = show(run / "report")
-    _prepare_builds(run / "builds", manifests, report, album, files)
-    _write(out, manifests, report, album, files)
-
-
-def read_builds(folder: Path) -> dict[str, Manifest]:
-    """Manifests by the names of the builds' folders. Raises PublishError: there are none; ArtifactError: one is not valid."""
-    found = {
-        file.parent.name: Manifest.from_json(_text(folder, f"{file.parent.name}/{MANIFEST}"))
-        for file in sorted(folder.glob(f"*/{MANIFEST}"))
-    }
-    if not found:
-        raise PublishError(f"{folder} has no build with a {MANIFEST}; name the folder that `pocket_report --out` wrote into")
+    found: dict[str, FoundBuild] = {}
+    for place in places:
+        folders = [place] if has(place, MANIFEST) else sorted(file.parent for file in place.glob(f"*/{MANIFEST}"))
+        if not folders:
+            raise PublishError(
+                f"{shown(place)} has no build with a {MANIFEST}; name a folder that `quantize` wrote, or one of several"
+            )
+        for folder in folders:
+            name = folder.resolve().name
+            if name in found:
+                raise PublishError(f"two builds lie in folders called {name}; rename one of them")
+            found[name] = FoundBuild(folder, as_published(Manifest.from_json(_text(folder, MANIFEST))))
+            licence_of(found[name].manifest)  # before anything is written
     return found
 
 
-def show(folder: Path) -> tuple[Report, Samples, Mapping[str, bytes]]:
-    """The report with its samples, the album, and the files of both by their paths, from what `evaluate` left in a folder.
+def read_evaluation(place: Path) -> Evaluation:
+    """What `evaluate` left in a folder; `place` is the folder or its report.json. Without its measurements there are no pictures.
 
     Raises:
         RequestError, ArtifactError: it is not a whole run, or not valid.
-        PublishError: the report is of another run.
+        PublishError: the report is of another run, or missing.
     """
+    folder = place if place.is_dir() else place.parent
+    report = Report.from_json(_text(folder, REPORT if place.is_dir() else place.name))
+    if not (folder / "measured").is_dir():
+        bare = tuple(dataclasses.replace(variant, samples=()) for variant in report.variants)
+        return Evaluation(dataclasses.replace(report, variants=bare), None, {})
     from ideogram_q8.measure.compare import gather
     from ideogram_q8.measure.pages.showcase import ABOUT, showcase
 
     whole = gather([folder])
-    report = Report.from_json(_text(folder, REPORT))
     if {v.name: v.artifact_sha256 for v in report.variants} != dict(whole.run.places) or report.suite != whole.run.suite:
         raise PublishError(f"{folder / REPORT} is of another run than {folder / 'measured'}; merge again")
-    shown = showcase(whole, report)
+    chosen = showcase(whole, report)
     report = dataclasses.replace(
-        report, variants=tuple(dataclasses.replace(v, samples=shown.samples[v.name]) for v in report.variants)
+        report, variants=tuple(dataclasses.replace(v, samples=chosen.samples[v.name]) for v in report.variants)
     )
-    images = {path: data for path, data in shown.files.items() if path in shown.titles}
-    return report, index(report, ABOUT, images, shown.titles), shown.files
+    images = {path: data for path, data in chosen.files.items() if path in chosen.titles}
+    return Evaluation(report, index(report, ABOUT, images, chosen.titles), chosen.files)
 
 
-def rendered(folder: Path, owner: str = OWNER) -> dict[str, str]:
-    """The cards of all builds in `folder` by their file names, from the report, manifests and album that lie there.
+def take(builds: Mapping[str, FoundBuild], measured: Evaluation) -> None:
+    """Puts what is published beside the files into each build's folder, in the place of an older report's.
 
-    Raises PublishError, ArtifactError: they do not belong together, or are not valid.
+    Raises PublishError: the report has figures of the same variant from other files; nothing is written then.
     """
-    report = Report.from_json(_text(folder, f"{MODEL}-{REPORT}"))
-    manifests = manifests_in(folder)
-    album = Samples.from_json(_text(folder, ALBUM)) if has(folder, ALBUM) else None
-    if album:
-        album.check(report)
-    repos = {variant: f"{owner}/{MODEL}-{variant}" for variant in manifests}
-    cards = {}
-    for manifest in manifests.values():
-        figures = Figures(report, measured_variant(manifest, report), album)
-        siblings = [repo for variant, repo in repos.items() if variant != manifest.variant]
-        card = render(manifest, figures, licence_of(manifest), repos[manifest.variant], Links(siblings))
-        cards[f"{MODEL}-{manifest.variant}.md"] = _local(card)
-    return cards
+    report, album, files = measured
+    own = {name: measured_variant(build.manifest, report) for name, build in builds.items()}
+    for name, build in builds.items():
+        (build.folder / ALBUM).unlink(missing_ok=True)
+        found = own[name]
+        wanted = {image.path for image in album.images} if album else set()
+        wanted |= {sample.path for sample in found.samples} if found else set()
+        write_files(build.folder, {path: files[path] for path in wanted})
+        write_files(build.folder, {REPORT: report.to_json().encode()} | _album_file(album))
 
 
-def manifests_in(folder: Path) -> dict[str, Manifest]:
-    """Manifests of the builds that have a card in `folder`, by variant. Raises ArtifactError: one is not valid."""
-    names = sorted(file.name for file in (folder / "manifests").glob(f"{MODEL}-*.json"))
-    found = [Manifest.from_json(_text(folder / "manifests", name)) for name in names]
-    return {manifest.variant: manifest for manifest in found}
+def measured_beside(builds: Mapping[str, FoundBuild]) -> Evaluation | None:
+    """The report that lies beside the builds, with the pictures of them that lie there too; None where no build has one.
+
+    Raises:
+        PublishError: the builds have different reports; see also `figures_beside`.
+    """
+    found: Evaluation | None = None
+    for build in builds.values():
+        folder, figures = figures_beside(build.manifest, build.folder)
+        if figures.report is None:
+            continue
+        if found and found.report != figures.report:
+            raise PublishError(f"{shown(folder / REPORT)} is another report than that of another build; name one with --report")
+        pictures = {path: regular_file(folder, path, "make the cards again").read_bytes() for path in _pictures(figures)}
+        found = Evaluation(figures.report, figures.album, {**(found.files if found else {}), **pictures})
+    return found
 
 
-def _text(folder: Path, path: str) -> str:
-    """The text of a file of a run or of --out. Raises PublishError: it is missing, special, or behind a link that leaves the folder."""
-    return regular_file(folder, path, "make the run or the cards again").read_text(encoding="utf-8")
+def repository(builds: Mapping[str, FoundBuild], repo: str, family: bool) -> dict[str, bytes]:
+    """What a repository shows, by paths: the card of a build or, of a family, one for all and one in the folder of each; what they show.
+
+    Raises:
+        PublishError, ArtifactError: see `figures_beside` and `licence_of`; the builds of a family do not lie in one folder by themselves.
+    """
+    root = _family_folder(builds) if family else None
+    released: list[ReleasedBuild] = []
+    files: dict[str, bytes] = {}
+    for name, build in builds.items():
+        prefix = f"{name}/" if family else ""
+        folder, figures = figures_beside(build.manifest, build.folder, *([root] if root else []))
+        released.append(ReleasedBuild(prefix, build.manifest, None, figures.report, figures.album, ()))
+        files |= {prefix + path: regular_file(folder, path, "make the cards again").read_bytes() for path in _pictures(figures)}
+        files |= {prefix + REPORT: figures.report.to_json().encode()} if figures.report else {}
+    check_family(released)
+    first = released[0].manifest
+    release = Release(root or next(iter(builds.values())).folder, tuple(released), licence_of(first), (), ())
+    return files | {path: text.encode() for path, text in cards(release, repo).items()}
 
 
-def _local(card: str) -> str:
-    """A card whose links lead to what lies in --out instead of in its repository."""
-    return card.replace("](report.json)", f"]({MODEL}-{REPORT})").replace("](LICENSE)", "](../LICENSE)")
+def _pictures(figures: Figures) -> Iterator[str]:
+    yield from (sample.path for sample in (figures.measured.samples if figures.measured else ()))
+    yield from (image.path for image in (figures.album.images if figures.album else ()))
 
 
-def _prepare_builds(
-    folder: Path, manifests: Mapping[str, Manifest], report: Report, album: Samples, files: Mapping[str, bytes]
-) -> None:
-    for name, manifest in manifests.items():
-        found = measured_variant(manifest, report)
-        wanted = {image.path for image in album.images} | {sample.path for sample in (found.samples if found else ())}
-        _write_files(folder / name, {path: files[path] for path in wanted})
-        _write_files(folder / name, {REPORT: report.to_json().encode(), ALBUM: album.to_json().encode()})
+def _family_folder(builds: Mapping[str, FoundBuild]) -> Path:
+    """The folder of all builds, which `push` takes. Raises PublishError: there is none, or it has other builds too."""
+    folders = sorted({build.folder.resolve().parent for build in builds.values()})
+    if len(folders) > 1:
+        raise PublishError(
+            f"the builds lie in {' and '.join(map(shown, folders))}; put all of a family into one folder, which `push` publishes"
+        )
+    others = sorted({file.parent.name for file in folders[0].glob(f"*/{MANIFEST}")} - set(builds))
+    if others:
+        raise PublishError(
+            f"{shown(folders[0])} also has {', '.join(others)}, which `push` would publish; name them too, or move them"
+        )
+    return folders[0]
 
 
-def _write(out: Path, manifests: Mapping[str, Manifest], report: Report, album: Samples, files: Mapping[str, bytes]) -> None:
-    for old in (*out.glob(f"{MODEL}-*.md"), *out.glob(f"manifests/{MODEL}-*.json")):
-        old.unlink()
+def write_collection(out: Path, repo: str, builds: Mapping[str, FoundBuild], measured: Evaluation | None) -> None:
+    """Puts into `out` what the cards of several repositories are made from; what another run left there is removed.
+
+    Raises PublishError: two builds are of one variant, after which their repositories are named.
+    """
+    model = repo.split("/")[1]
+    if len({build.manifest.variant for build in builds.values()}) < len(builds):
+        raise PublishError(f"of {', '.join(builds)} two are of one variant, after which repositories are named; leave one out")
+    for old in (*out.glob(f"{model}-*.md"), *out.glob(f"manifests/{model}-*.json"), out / f"{model}-{REPORT}"):
+        old.unlink(missing_ok=True)
     shutil.rmtree(out / "samples", ignore_errors=True)
     if has(out, ALBUM):
         for image in Samples.from_json(_text(out, ALBUM)).images:
             (out / image.path).unlink(missing_ok=True)
-    own = {f"manifests/{MODEL}-{m.variant}.json": _small(m).encode() for m in manifests.values()}
-    _write_files(out, {**files, **own, f"{MODEL}-{REPORT}": report.to_json().encode(), ALBUM: album.to_json().encode()})
+        (out / ALBUM).unlink()
+    own = {f"manifests/{model}-{b.manifest.variant}.json": _small(b.manifest).encode() for b in builds.values()}
+    report = {f"{model}-{REPORT}": measured.report.to_json().encode()} | _album_file(measured.album) if measured else {}
+    write_files(out, {**(measured.files if measured else {}), **own, **report})
 
 
-def _small(manifest: Manifest) -> str:
-    """The manifest in one line, a third of the size."""
-    return json.dumps(json.loads(manifest.to_json()), separators=(",", ":"), ensure_ascii=False) + "\n"
+def rendered(folder: Path, repo: str) -> dict[str, str]:
+    """The cards of a collection by their file names, from the report, manifests and album that lie in `folder`.
+
+    Args:
+        repo: OWNER/MODEL; a build's repository is OWNER/MODEL-VARIANT.
+
+    Raises PublishError, ArtifactError: they do not belong together, or are not valid.
+    """
+    owner, model = repo.split("/")
+    name = f"{model}-{REPORT}"
+    report = Report.from_json(_text(folder, name)) if has(folder, name) else None
+    manifests = manifests_in(folder, model)
+    if not manifests:
+        raise PublishError(f"{shown(folder)} has no manifests/{model}-VARIANT.json; make the cards from their builds first")
+    album = Samples.from_json(_text(folder, ALBUM)) if report and has(folder, ALBUM) else None
+    if report and album:
+        album.check(report)
+    repos = {variant: f"{owner}/{model}-{variant}" for variant in manifests}
+    texts = {}
+    for manifest in manifests.values():
+        figures = Figures(report, measured_variant(manifest, report), album)
+        siblings = [other for variant, other in repos.items() if variant != manifest.variant]
+        card = render(manifest, figures, licence_of(manifest), repos[manifest.variant], Links(siblings))
+        texts[f"{model}-{manifest.variant}.md"] = _local(card, model)
+    return texts
 
 
-def _write_files(folder: Path, files: Mapping[str, bytes]) -> None:
+def manifests_in(folder: Path, model: str) -> dict[str, Manifest]:
+    """Manifests of the builds that have a card in `folder`, by variant. Raises ArtifactError: one is not valid."""
+    names = sorted(file.name for file in (folder / "manifests").glob(f"{model}-*.json"))
+    found = [Manifest.from_json(_text(folder / "manifests", name)) for name in names]
+    return {manifest.variant: manifest for manifest in found}
+
+
+def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Writes files by their paths in `folder`, which is made where it is missing."""
     for path, data in files.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_bytes(data)
 
 
-if __name__ == "__main__":
-    sys.exit(console.run(main))
+def push_lines(builds: Mapping[str, FoundBuild], repo: str, family: bool) -> Sequence[str]:
+    """The commands that publish what the cards are of."""
+    if family:
+        return [f"push {_family_folder(builds)} --repo {repo}"]
+    if len(builds) == 1:
+        return [f"push {build.folder} --repo {repo}" for build in builds.values()]
+    repos = {build.folder: f"{repo}-{build.manifest.variant}" for build in builds.values()}
+    siblings = {
+        folder: "".join(f" --sibling {other}" for other in repos.values() if other != own) for folder, own in repos.items()
+    }
+    return [f"push {folder} --repo {own}{siblings[folder]}" for folder, own in repos.items()]
+
+
+def _text(folder: Path, path: str) -> str:
+    """The text of a file of a run or of a collection. Raises PublishError: it is missing, special, or a link leads out of the folder."""
+    return regular_file(folder, path, "make the run or the cards again").read_text(encoding="utf-8")
+
+
+def _local(card: str, model: str) -> str:
+    """A card whose links lead to what lies in the collection instead of in its repository."""
+    return card.replace("](report.json)", f"]({model}-{REPORT})").replace("](LICENSE)", "](../LICENSE)")
+
+
+def _album_file(album: Samples | None) -> dict[str, bytes]:
+    return {ALBUM: album.to_json().encode()} if album else {}
+
+
+def _small(manifest: Manifest) -> str:
+    """The manifest in one line, a third of the size."""
+    return json.dumps(json.loads(manifest.to_json()), separators=(",", ":"), ensure_ascii=False) + "\n"

@@ -31,9 +31,8 @@ from ideogram_q8.publishing.cards.card import fill, yaml_text
 from ideogram_q8.publishing.cards.escaping import Markdown
 from ideogram_q8.publishing.cards.licence import APACHE, IDEOGRAM_REPO, NOTICE_FILE, Licence, licence_of, modification_notice
 from ideogram_q8.publishing.folder import shown
-from ideogram_q8.publishing.project import own_files, package_files
+from ideogram_q8.publishing.project import PROJECT, own_files, package_files
 from ideogram_q8.publishing.pushing.plan import ReleaseFile
-from ideogram_q8.publishing.release import PROJECT
 
 PYTHON = "3.12"
 SETTINGS = "space.json"

@@ -13,6 +13,7 @@ from ideogram_q8.formats.report import FILE_NAME as REPORT
 from ideogram_q8.formats.report import Report
 from ideogram_q8.machine.terminal import say
 from ideogram_q8.publishing.cards.licence import IDEOGRAM, NOTICE_FILE
+from ideogram_q8.publishing.project import PROJECT, check_checkout
 from ideogram_q8.publishing.pushing import receipts, show
 from ideogram_q8.publishing.pushing.checks import endorsements
 from ideogram_q8.publishing.pushing.hub import MAIN, Hub
@@ -58,6 +59,7 @@ def add(
 
 def run(options: argparse.Namespace) -> int:
     """Raises PublishError, ArtifactError."""
+    check_checkout(PROJECT, "space")
     folder = options.out or Path(options.repo.split("/")[1])
     builds = [read_build(text) for text in options.variant]
     assemble(folder, options.hardware, builds, options.visitors_log_in)
