@@ -12,7 +12,6 @@ import dataclasses
 import json
 import math
 import os
-import secrets
 import subprocess
 import sys
 import tempfile
@@ -26,10 +25,10 @@ import torch
 from tqdm import tqdm
 
 from ideogram_q8.errors import ArtifactError, IdeogramQ8Error, RequestError
+from ideogram_q8.formats import whole_file
 from ideogram_q8.formats.manifest import sha256_of
 from ideogram_q8.formats.png import write_png
 from ideogram_q8.formats.strict_json import decode, parse_json
-from ideogram_q8.machine import platforms as machine
 from ideogram_q8.measure import energy, latents
 from ideogram_q8.measure.latents import Errors
 from ideogram_q8.measure.others import OtherPrograms
@@ -246,13 +245,8 @@ def _paint(model: Model, order: PaintingOrder, item: Item, took: Started) -> Non
 
 
 def _write(path: Path, record: Painted) -> None:
-    """Under a temporary name, then renamed."""
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
-    with partial.open("w", encoding="utf-8") as file:
-        json.dump(dataclasses.asdict(record), file)
-        file.flush()
-        os.fsync(file.fileno())
-    machine.here.replace(partial, path)
+    """Writes the record as JSON, whole or not at all."""
+    whole_file.write_text(path, json.dumps(dataclasses.asdict(record)))
 
 
 def _read(cls: type[T], path: Path) -> T:

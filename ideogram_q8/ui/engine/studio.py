@@ -252,8 +252,7 @@ class Studio:
         stages = {**tracked, "Decoding": result.peak_bytes}
         metadata = sampling.metadata(result)
         path = self.outputs / _file_name(variant, request)
-        write_png(path, result.image, metadata)
-        path.chmod(PRIVATE_FILE)
+        write_png(path, result.image, metadata, PRIVATE_FILE)
         entry = self.library.add(owner, path.name, metadata | {"variant": variant})
         times = result.seconds_per_step, result.total_seconds
         return Picture(variant, request, path, metadata, *times, max(stages.values()), entry, stages=stages)
