@@ -127,7 +127,7 @@ def project(result: Result, target: Card) -> Projection:
 
 
 def _passes(settings: DenoiseSettings, target: Card) -> Iterator[Passes]:
-    """Of all layers and both branches, by what computes the products; at SUSTAINED of the target's bandwidth."""
+    """Memory traffic of all layers and both branches, a row a back end of the products, at SUSTAINED of the target's bandwidth."""
     image = settings.width * settings.height // SIDE_MULTIPLE**2
     for backend, rotation in itertools.product((traffic.KITCHEN, traffic.TRITON), (0, GROUP)):
         branches = [

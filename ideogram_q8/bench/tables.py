@@ -182,7 +182,7 @@ def projection_table(found: Projection) -> str:
 
 
 def _passes(found: Projection) -> list[str]:
-    """Of a step, what lies between its W8A8 products; nothing where products alone were measured."""
+    """A table of what lies between the W8A8 products of a step; nothing where products alone were measured."""
     if not found.passes:
         return []
     head = ("between the products of a W8A8 step, counted", "read and written", "launches", f"on {found.card}")

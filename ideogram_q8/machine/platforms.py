@@ -73,7 +73,7 @@ class System:
         return platform.processor() or platform.machine() or UNKNOWN
 
     def instructions(self) -> tuple[str, ...]:
-        """Those of INSTRUCTIONS that the processor has; empty where the system does not tell."""
+        """Names in INSTRUCTIONS that the processor has; empty where the system does not tell."""
         return ()
 
     def busy_seconds(self) -> float | None:
@@ -121,13 +121,13 @@ class Posix(System):
     _PEAK_UNIT = 1024
 
     def peak_resident(self) -> int | None:
-        """Of the process since its start."""
+        """The most bytes that this process held since its start."""
         import resource  # not on Windows
 
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * self._PEAK_UNIT
 
     def lock(self, folder: Path) -> int:
-        """By flock, which ends with the process."""
+        """Locks with flock, which ends with the process."""
         import fcntl  # not on Windows
 
         descriptor = os.open(folder, os.O_RDONLY)
@@ -139,7 +139,7 @@ class Posix(System):
         return descriptor
 
     def sync(self, folder: Path) -> None:
-        """By fsync of the folder."""
+        """Calls fsync on the folder."""
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)
@@ -190,7 +190,7 @@ class Linux(Posix):
         return next((line.strip()[:200] for line in self._lines("driver/nvidia/version")), "") or super().nvidia_driver()
 
     def forget(self, _file: Path) -> bool:
-        """By posix_fadvise."""
+        """Calls posix_fadvise with POSIX_FADV_DONTNEED."""
         with _file.open("rb") as opened:
             os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         return True
@@ -229,7 +229,7 @@ class MacOS(Posix):
         return HostMemory(self._number("sysctl", "-n", "hw.memsize"), available, resident and resident * 1024)
 
     def processor(self) -> str:
-        """As Apple calls it."""
+        """The name that sysctl gives the processor, such as Apple M2."""
         return self._answer("sysctl", "-n", "machdep.cpu.brand_string").strip() or super().processor()
 
     def _number(self, *command: str) -> int | None:
@@ -276,7 +276,7 @@ class Windows(System):
         return HostMemory(int(found.total), int(found.available), resident)
 
     def peak_resident(self) -> int | None:
-        """Of the process since its start."""
+        """The most bytes that this process held since its start."""
         own = self._own()
         return None if own is None else int(own.peak)
 

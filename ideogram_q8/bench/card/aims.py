@@ -53,7 +53,7 @@ class Facts:
         return self.number("denoise", variant, "timing", "median")
 
     def names(self, phase: str) -> list[str]:
-        """Of what was measured in a phase."""
+        """Returns the names of all that was measured in a phase."""
         return [name for each, name in self.found if each == phase]
 
     def why(self, phase: str, names: Sequence[str]) -> Judged:
