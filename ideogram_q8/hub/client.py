@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from ideogram_q8.errors import ResourceError, SourceError
 from ideogram_q8.formats import whole_file
+from ideogram_q8.formats.quantities import gigabytes, megabytes
 from ideogram_q8.hub import endpoint, held, transfer
 from ideogram_q8.hub.place import Place, cache_of, is_repository, origin, parse
 from ideogram_q8.hub.refusals import Unavailable, refusals
@@ -286,7 +287,7 @@ def _check_disk(snapshot: Snapshot, needed: int) -> None:
 
 
 def _size(count: int) -> str:
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+    return gigabytes(count) if count >= 1e9 else megabytes(count, ".1f")
 
 
 def _sha256(text: str | None) -> str | None:

@@ -16,6 +16,7 @@ from ideogram_q8.bench.linear.random_weights import FP8, NF4, RandomBranch, Weig
 from ideogram_q8.bench.picture.scene import BenchVariant, Built, StepScene, guided
 from ideogram_q8.bench.results import UNQUANTIZED, Arithmetic, StepPart
 from ideogram_q8.errors import ResourceError
+from ideogram_q8.formats.quantities import gigabytes
 from ideogram_q8.machine.devices import ATTENTIONS, COMPUTES
 from ideogram_q8.model.architecture import BRANCHES, Branch, linears
 from ideogram_q8.numerics import nf4
@@ -71,7 +72,7 @@ def placement(scene: StepScene, described: Networks) -> Footprint:
     if choice.fits is None:
         needed = budget.least(described, size, settings.text_tokens, kind).peak
         lacks = "".join(f"; plan {each.plan.key} {budget.pins(each, host)}" for each in choice.short_of_host)
-        raise ResourceError(f"needs {needed / 1e9:.1f} GB, {scene.available / 1e9:.1f} GB are free{lacks}")
+        raise ResourceError(f"needs {gigabytes(needed)}, {gigabytes(scene.available)} are free{lacks}")
     return choice.fits
 
 
@@ -149,7 +150,7 @@ def check_host(needed: int) -> None:
     """Raises ResourceError where pinning so many bytes would leave the computer less than a tenth of what it has free."""
     available = usage.host_bytes()[1]
     if available and needed > 0.9 * available:
-        raise ResourceError(f"needs {needed / 1e9:.1f} GB of host memory, {available / 1e9:.1f} GB are free")
+        raise ResourceError(f"needs {gigabytes(needed)} of host memory, {gigabytes(available)} are free")
 
 
 def _footprint(scene: StepScene, described: Networks, plan: Plan) -> Footprint:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from ideogram_q8.formats.quantities import megabytes, percent
 from ideogram_q8.formats.report import Figure, Measured, NotMeasured, Report, VariantReport
 from ideogram_q8.model.schemes import title
 
@@ -16,7 +17,7 @@ def markdown(report: Report) -> str:
     shown = title(reference).split(" (")[0]
     columns: list[tuple[str, _Cell]] = [
         ("variant", lambda v: title(v.name)),
-        ("both transformers", lambda v: f"{v.size / 1e6:,.2f} MB"),
+        ("both transformers", lambda v: megabytes(v.size, ",.2f")),
         (f"PSNR to {shown}, dB", lambda v: spread(v.figures["psnr"], 1)),
         (f"SSIM to {shown}", lambda v: spread(v.figures["ssim"], 4)),
         (f"LPIPS to {shown}, in thousandths", lambda v: spread(v.figures["lpips"], 3, 1000)),
@@ -53,7 +54,7 @@ def share(figure: Figure) -> str:
     if not isinstance(figure, Measured):
         return "–"
     ends = "" if figure.interval is None else f" ({100 * figure.interval[0]:.1f} to {100 * figure.interval[1]:.1f})"
-    return f"{100 * figure.value:.1f} %{ends}"
+    return f"{percent(figure.value, '.1f')}{ends}"
 
 
 def milliseconds(figure: Figure) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ideogram_q8.formats.manifest import Manifest
+from ideogram_q8.formats.quantities import byte_text, percent
 from ideogram_q8.formats.report import (
     METRICS,
     Comparison,
@@ -21,7 +22,7 @@ from ideogram_q8.formats.report import (
     VariantReport,
 )
 from ideogram_q8.model.schemes import INT8, title
-from ideogram_q8.publishing.cards.card_text import byte_text, figure_text, percent, short_text, span, with_unit
+from ideogram_q8.publishing.cards.card_text import figure_text, short_text, span, with_unit
 from ideogram_q8.publishing.cards.card_weights import bits_text, weights_in
 from ideogram_q8.publishing.cards.escaping import Markdown, text
 
@@ -167,7 +168,7 @@ def _share(variant: VariantReport) -> str:
     if not isinstance(figure, Measured):
         return "–"
     ends = f" ({100 * figure.interval[0]:.1f} to {100 * figure.interval[1]:.1f})" if figure.interval else ""
-    return percent(figure.value) + ends
+    return percent(figure.value, ".1f") + ends
 
 
 def metric_rows(report: Report, measured: VariantReport) -> list[MetricRow]:

@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from ideogram_q8.errors import ArtifactError, ResourceError, SourceError
+from ideogram_q8.formats.quantities import gigabytes
 from ideogram_q8.formats.safetensors_header import read_header
 from ideogram_q8.machine import platforms as machine
 
@@ -129,7 +130,7 @@ def check(needed: int, available: int, purpose: str, device: torch.device) -> No
     """Raises ResourceError if `purpose` needs more bytes than are available."""
     if needed > available:
         raise ResourceError(
-            f"{device} has {available / 1e9:.1f} GB free, {purpose} needs about {needed / 1e9:.1f} GB: "
+            f"{device} has {gigabytes(available)} free, {purpose} needs about {gigabytes(needed)}: "
             "choose a smaller size or variant, or close other programs"
         )
 

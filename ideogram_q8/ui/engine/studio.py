@@ -23,6 +23,7 @@ import torch
 from ideogram_q8.builds.variants import Variant
 from ideogram_q8.errors import RequestError, ResourceError
 from ideogram_q8.formats.png import write_png
+from ideogram_q8.formats.quantities import gigabytes
 from ideogram_q8.machine.devices import AUTO
 from ideogram_q8.model.architecture import IDEOGRAM4, Traits, TransformerConfig
 from ideogram_q8.runtime.kernels.choosing.choice import lacks_memory
@@ -282,11 +283,11 @@ class Studio:
         fits = {each.name: (each.title, fit.needed) for each in self.variants() if (fit := self.fit(each, size))}
         needed = fits[variant][1] if variant in fits else None  # not known of a model whose own weights are not here
         smaller = [title for title, less in fits.values() if needed is not None and less < 0.9 * needed]
-        takes = "" if needed is None else f" needs about {needed / 1e9:.1f} GB,"
+        takes = "" if needed is None else f" needs about {gigabytes(needed)},"
         choice = f"choose {' or '.join(smaller)}, or a smaller picture" if smaller else "choose a smaller picture"
         return ResourceError(
             f"{self.device} ran out of memory: {variant} at {request.width}x{request.height}{takes or ':'} "
-            f"{self.available() / 1e9:.1f} GB are free; {choice}, or close other programs"
+            f"{gigabytes(self.available())} are free; {choice}, or close other programs"
         )
 
     def _load(self, variant: str, size: tuple[int, int], emit: Emit[Event]) -> Model:
