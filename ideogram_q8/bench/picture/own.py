@@ -116,12 +116,7 @@ def build(
     described = networks(scene, chosen, compute, attention)
     footprint = placement(scene, described) if plan is None else _footprint(scene, described, plan)
     streamed = footprint.plan.streamed
-    if streamed:
-        check_host(footprint.host)
-    if overlap and streamed:
-        raise ResourceError(
-            f"two streams need both branches on the device; it has room for them only with {streamed[0]} streamed"
-        )
+    _check_streaming(footprint, overlap)
     built = transformers(scene, chosen, compute, streamed)
     enter: dict[Branch, Callable[[int], None]] = {}
     if streamed:
@@ -144,6 +139,17 @@ def build(
     note = f"{' and '.join(streamed)} streamed" if streamed else ""
     predicted = footprint.denoise + (_beside(scene, described) if overlap else 0)
     return Built(step, parts, predicted, streamed, note, _arithmetic_of_all(scene, chosen, compute))
+
+
+def _check_streaming(footprint: Footprint, overlap: bool) -> None:
+    """Raises ResourceError: the computer has no room for what is streamed, or two streams have nothing to run at once."""
+    streamed = footprint.plan.streamed
+    if streamed:
+        check_host(footprint.host)
+    if overlap and streamed:
+        raise ResourceError(
+            f"two streams need both branches on the device; it has room for them only with {streamed[0]} streamed"
+        )
 
 
 def check_host(needed: int) -> None:
