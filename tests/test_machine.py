@@ -283,7 +283,7 @@ MODULES = {"fcntl", "resource", "msvcrt", "winreg", "pwd", "grp", "termios"}
 def test_what_differs_between_systems_is_in_one_place() -> None:
     import ast
 
-    root = Path(machine.__file__).parents[1]
+    root = Path(machine.__file__).parents[2]
     for path in [*root.glob("ideogram_q8/**/*.py"), *root.glob("publish/*.py"), root / "app.py"]:
         if path == Path(machine.__file__):
             continue

@@ -54,6 +54,10 @@ class System:
     name = "another system"
     has_flash_attention = True
     """Whether builds of torch for CUDA have it here (torch's CMakeLists.txt: USE_FLASH_ATTENTION, not with MSVC)."""
+    pins_half = False
+    """Whether NVIDIA's driver pins at most half of the computer's memory, as that of Windows does."""
+    spills = False
+    """Whether NVIDIA's driver goes on in main memory where a card is full ("CUDA - Sysmem Fallback Policy", on by default)."""
     locks_folders = False
     """Whether `lock` works; elsewhere a file beside the folder is locked."""
 
@@ -95,6 +99,10 @@ class System:
     def replace(self, source: Path, target: Path) -> None:
         """Renames a file, or a folder where no `target` is. Raises OSError; ResourceError: another program holds one of them open."""
         source.replace(target)
+
+    def signal_group(self, pid: int, number: int) -> None:
+        """Sends a signal to a process's group. Raises ProcessLookupError: there is none; PermissionError."""
+        raise ProcessLookupError(f"{self.name} has no groups of processes: signal {number} cannot be sent to that of {pid}")
 
     def forget(self, _file: Path) -> bool:
         """Drops what the system has kept of a file's content in memory; whether it can."""
@@ -138,6 +146,10 @@ class Posix(System):
             raise
         return descriptor
 
+    def signal_group(self, pid: int, number: int) -> None:
+        """Calls killpg."""
+        os.killpg(pid, number)
+
     def sync(self, folder: Path) -> None:
         """Calls fsync on the folder."""
         descriptor = os.open(folder, os.O_RDONLY)
@@ -154,6 +166,7 @@ class Linux(Posix):
 
     def __init__(self, proc: Path = Path("/proc")) -> None:
         self.proc = proc
+        self.pins_half = "microsoft" in platform.release().lower()  # WSL2, whose driver is that of Windows
 
     def memory(self) -> HostMemory:
         """From meminfo and status."""
@@ -258,7 +271,7 @@ class Windows(System):
     """Windows: what kernel32 says (`library` opens it), names that are devices, and files that cannot be replaced while they are open."""
 
     name = "Windows"
-    has_flash_attention = False
+    has_flash_attention, pins_half, spills = False, True, True
     TRIES, PAUSE_SECONDS = 10, 0.2
     _DEVICES = re.compile(r"(CON|PRN|AUX|NUL|CONIN\$|CONOUT\$|(COM|LPT)[0-9¹²³])\s*(\..*)?", re.IGNORECASE)
     """learn.microsoft.com/windows/win32/fileio/naming-a-file"""

@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import multiprocessing
-import os
 import signal
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +18,7 @@ from ideogram_q8.bench.card.child import Task
 from ideogram_q8.bench.card.lines import FORMAT_VERSION, CardLine, State
 from ideogram_q8.bench.card.phases import PHASES, Phase
 from ideogram_q8.formats.manifest import TOOL_VERSION
+from ideogram_q8.machine import platforms as machine
 
 _STACK = ("torch", "triton", "diffusers", "transformers", "comfy-kitchen")
 _LEAST = 1.0
@@ -212,11 +211,8 @@ def _stop(process: BaseProcess) -> None:
 def _signal(process: BaseProcess, number: int) -> None:
     """Sends a signal to the process's group, to the process alone where it is in none of its own yet."""
     assert process.pid is not None
-    if sys.platform == "win32":
-        process.kill()
-        return
     try:
-        os.killpg(process.pid, number)
+        machine.here.signal_group(process.pid, number)
     except (ProcessLookupError, PermissionError):
         process.kill()
 

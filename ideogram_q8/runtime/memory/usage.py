@@ -7,7 +7,6 @@ the text encoder may stay beside the transformers. Estimates leave out the inter
 from __future__ import annotations
 
 import os
-import platform
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -167,7 +166,7 @@ def pinnable_bytes() -> int:
     if not total:
         return sys.maxsize
     left = max(0, free - HOST_RESERVED)
-    return min(left, total // 2) if sys.platform == "win32" or "microsoft" in platform.release().lower() else left
+    return min(left, total // 2) if machine.here.pins_half else left
 
 
 def keep_off_main_memory(device: torch.device) -> None:
@@ -176,7 +175,7 @@ def keep_off_main_memory(device: torch.device) -> None:
     NVIDIA's driver for Windows goes on in main memory otherwise ("CUDA - Sysmem Fallback Policy", on by default), and a picture takes 5
     to 20 times as long. torch is held to what the card has free now, and what torch holds of the card already.
     """
-    if sys.platform != "win32" or device.type != "cuda":
+    if not machine.here.spills or device.type != "cuda":
         return
     free, total = torch.cuda.mem_get_info(device)
     index = torch.cuda.current_device() if device.index is None else device.index  # torch takes no card without a number here
