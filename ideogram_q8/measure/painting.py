@@ -264,10 +264,6 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))
-
-
 class OtherPrograms:
     """How busy all other programs keep the CPUs that this process may use, from the time it is made; no time means much without."""
 
@@ -287,3 +283,7 @@ def _clocks() -> tuple[float, float, float] | None:
     """Seconds of CPU time used by all programs, of CPU time used by this process, and of wall time."""
     busy = machine.here.busy_seconds()
     return None if busy is None else (busy, time.process_time(), time.perf_counter())
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
