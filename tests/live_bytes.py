@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from ideogram_q8.runtime.memory import live_bytes
+from ideogram_q8.runtime.memory import usage
 
 
 def peak(work: Callable[[], object]) -> int:
@@ -14,6 +14,6 @@ def peak(work: Callable[[], object]) -> int:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return live_bytes.watch(work)[1].most
+        return usage.watch_live(work)[1].most
     finally:
         torch.set_num_threads(threads)

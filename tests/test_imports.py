@@ -109,7 +109,10 @@ WITHOUT_TORCH = (
     *(f"captions/{name}.py" for name in CAPTION_FORM),
     "publishing",
 )
-LIGHT_FORMATS = ("strict_json", "manifest", "metrics", "report", "names", "file_kinds", "safetensors_header", "gguf_header")
+LIGHT_FORMATS = (
+    *("strict_json", "manifest", "metrics", "report", "names", "file_kinds", "safetensors_header", "gguf_header", "whole_file"),
+    "quantities",
+)
 HEAVY = {"torch", "numpy", "diffusers", "transformers", "safetensors", "PIL"}
 MAKES_PICTURES = {"cards"}
 """Modules of publishing/cards that read a finished evaluation, on the machine that ran it."""

@@ -11,8 +11,8 @@ from torch import nn
 
 from ideogram_q8.builds.layout import Packaging
 from ideogram_q8.builds.quantization.part import PartJob
-from ideogram_q8.calibration.offloading import offload_blocks
 from ideogram_q8.calibration.recorder import Recorder
+from ideogram_q8.calibration.run import offload_blocks
 from ideogram_q8.model.architecture import PartName
 from ideogram_q8.policies.convrot import convrot
 from ideogram_q8.policies.measurement import recipe_errors

@@ -21,6 +21,7 @@ from ideogram_q8.bench.linear.operations import ATTENTION, PRESET
 from ideogram_q8.bench.machine import Peaks
 from ideogram_q8.bench.results import Arithmetic, DenoiseResult, DenoiseRow, DenoiseSettings, LinearResult, Result, StepPart
 from ideogram_q8.errors import RequestError
+from ideogram_q8.formats.quantities import gigabytes
 from ideogram_q8.model.architecture import IDEOGRAM4, SIDE_MULTIPLE
 from ideogram_q8.numerics.rotation import GROUP
 from ideogram_q8.runtime.kernels.choosing import traffic
@@ -127,7 +128,7 @@ def project(result: Result, target: Card) -> Projection:
 
 
 def _passes(settings: DenoiseSettings, target: Card) -> Iterator[Passes]:
-    """Of all layers and both branches, by what computes the products; at SUSTAINED of the target's bandwidth."""
+    """Memory traffic of all layers and both branches, a row a back end of the products, at SUSTAINED of the target's bandwidth."""
     image = settings.width * settings.height // SIDE_MULTIPLE**2
     for backend, rotation in itertools.product((traffic.KITCHEN, traffic.TRITON), (0, GROUP)):
         branches = [
@@ -191,7 +192,7 @@ def assumptions(carrier: Carrier) -> Iterator[str]:
     target, origin = carrier.target, carrier.origin
     yield (
         f"{target.name}: {target.float_rate / 1e12:.0f} TFLOPS of bfloat16 with float32 sums, {target.int8_rate / 1e12:.0f} TOPS of int8, "
-        f"{target.bytes_rate / 1e9:.0f} GB/s, dense, at its boost clock (whitepaper); a power limit may keep it below"
+        f"{gigabytes(target.bytes_rate, '.0f')}/s, dense, at its boost clock (whitepaper); a power limit may keep it below"
     )
     if origin is None:
         yield f"the {target.name} reaches these rates on its easiest product as fully as the measured card was taken to: optimistic"

@@ -10,11 +10,12 @@ own, so that its peak memory is its own, and its time is without the start of Py
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,17 +87,11 @@ def measure(
         RequestError: `folder` is none.
         ResourceError: too little disk space.
     """
-    if not folder.is_dir():
-        raise RequestError(f"no folder {folder} to write into; name one on the disk that is to be measured")
-    files = _files(source)
-    size = sum(path.stat().st_size for path in files)
-    with disk_errors(folder), tempfile.TemporaryDirectory(prefix="bench-", dir=folder) as place:
-        check_space(Path(place), size + HEADER_ALLOWANCE)
-        cache = drop_from_cache(files)
-        copy_rate = size / _seconds(lambda: _copy(files, Path(place) / "copy")) / 1e9
+    files, size = _files(source)
+    with _scratch(folder, size) as place:
+        cache, copy_rate = _copy_rate(files, size, place / "copy")
         on_rate("copy of the source", copy_rate)
-        drop_from_cache(files)
-        run = apart("quantized", _quantize, source, recipe, Path(place) / "out", device, importance)
+        run = apart("quantized", _quantize, source, recipe, place / "out", device, importance)
     rate = size / run.seconds / 1e9
     on_rate(f"quantize to {recipe.variant}", rate)
     memory_rate = _memory_rate()
@@ -122,15 +117,33 @@ def measure(
     )
 
 
+@contextlib.contextmanager
+def _scratch(folder: Path, size: int) -> Iterator[Path]:
+    """A new folder in `folder` with room for `size` bytes, removed at the end. Raises RequestError, ResourceError."""
+    if not folder.is_dir():
+        raise RequestError(f"no folder {folder} to write into; name one on the disk that is to be measured")
+    with disk_errors(folder), tempfile.TemporaryDirectory(prefix="bench-", dir=folder) as place:
+        check_space(Path(place), size + HEADER_ALLOWANCE)
+        yield Path(place)
+
+
+def _copy_rate(files: Sequence[Path], size: int, folder: Path) -> tuple[str, float]:
+    """What was done to the system's cache, before and after, and GB of `files` a second that are copied into `folder`, a new one."""
+    drop_from_cache(files)
+    rate = size / _seconds(lambda: _copy(files, folder)) / 1e9
+    return drop_from_cache(files), rate
+
+
 def _encoders(recipe: Recipe) -> list[tuple[str, bool]]:
     """The block types of a recipe, and whether they are weighted, each once."""
     found = [(plan.scheme, plan.weighted) for part in recipe.parts.values() for plan in part.layers if plan.scheme in BLOCKS]
     return sorted(set(found))
 
 
-def _files(source: Source) -> list[Path]:
-    """The weight files of both branches, each once."""
-    return list(dict.fromkeys(path for branch in BRANCHES for path in source.branch(branch).files))
+def _files(source: Source) -> tuple[list[Path], int]:
+    """The weight files of both branches, each once, and their bytes."""
+    files = list(dict.fromkeys(path for branch in BRANCHES for path in source.branch(branch).files))
+    return files, sum(path.stat().st_size for path in files)
 
 
 def _seconds(function: Callable[[], object]) -> float:

@@ -79,7 +79,7 @@ class RandomEncoder:
         return found
 
     def bytes_of(self, name: str) -> int:
-        """Of a tensor as it is loaded, with its scales."""
+        """Bytes of a tensor as it is loaded, its scales included."""
         shape, item = self._shapes[name], self.pool.dtype.itemsize
         if name.removesuffix(".weight") in self._linears:
             return shape[0] * (shape[1] + 4)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,8 +15,8 @@ from typing import Literal
 from ideogram_q8.bench.machine import Clocks, Machine, Peaks
 from ideogram_q8.bench.timing import Timing
 from ideogram_q8.errors import ArtifactError, RequestError
+from ideogram_q8.formats import whole_file
 from ideogram_q8.formats.strict_json import check_version, decode, parse_json
-from ideogram_q8.machine import platforms as machine
 
 FORMAT_VERSION = 1
 _MOST_CHARACTERS = 1 << 24
@@ -237,13 +236,8 @@ def from_json(text: str, where: str = "result") -> Result:
 
 
 def write(path: Path, text: str) -> None:
-    """One line of text into a file that is there whole or not at all."""
-    partial = path.with_name(f"{path.name}.partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    machine.here.replace(partial, path)
+    """Writes one line of text, whole or not at all."""
+    whole_file.write_text(path, text + "\n")
 
 
 def read(path: Path) -> Result:

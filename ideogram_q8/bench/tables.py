@@ -8,6 +8,7 @@ from ideogram_q8.bench.machine import Clocks, Machine, Peaks
 from ideogram_q8.bench.projection import ProjectedRow, Projection
 from ideogram_q8.bench.results import UNQUANTIZED, DenoiseResult, DenoiseRow, LinearResult, LinearRow, LoadResult, Result
 from ideogram_q8.bench.timing import Timing
+from ideogram_q8.formats.quantities import gigabytes, percent, short_time
 
 _NONE = "–"
 
@@ -45,7 +46,7 @@ def setting_line(result: Result) -> str:
             return (
                 f"a step (both branches) of {paint.layers} of 34 layers, {paint.width}x{paint.height}, {paint.text_tokens} text tokens, "
                 f"{paint.dtype}, {paint.rounds} rounds of {paint.steps} in turn"
-                + ("" if paint.memory_cap is None else f", at most {paint.memory_cap / 1e9:.1f} GB")
+                + ("" if paint.memory_cap is None else f", at most {gigabytes(paint.memory_cap)}")
             )
         case LoadResult(settings=loading):
             what = f"a random checkpoint of {loading.layers} layers" if loading.layers else "the places named"
@@ -57,7 +58,7 @@ def machine_line(machine: Machine) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in machine.versions.items())
     kind = f"compute capability {machine.capability}" if machine.capability else ", ".join(machine.instructions)
     return (
-        f"{machine.name} ({kind}), {machine.threads} threads, {machine.memory_bytes / 1e9:.1f} GB, {machine.system}; {versions}"
+        f"{machine.name} ({kind}), {machine.threads} threads, {gigabytes(machine.memory_bytes)}, {machine.system}; {versions}"
     )
 
 
@@ -67,7 +68,7 @@ def peak_line(peaks: Peaks) -> str:
     shown.append(
         f"int8 {_tera(peaks.int8.rate)} ({peaks.int8.by})" if peaks.int8.rate else f"int8 not measured: {peaks.int8.by}"
     )
-    return f"at most: {', '.join(shown)}, memory {peaks.bytes_rate / 1e9:.1f} GB/s"
+    return f"at most: {', '.join(shown)}, memory {gigabytes(peaks.bytes_rate)}/s"
 
 
 def clock_line(clocks: Sequence[Clocks]) -> str:
@@ -97,7 +98,7 @@ def _linear_cells(row: LinearRow, peaks: Peaks) -> tuple[str, ...]:
         _time(row.timing),
         _NONE if rate is None else f"{rate / 1e12:.3g}",
         _NONE if rate is None or peak is None else share(rate / peak),
-        _NONE if row.error is None else f"{100 * row.error:.2g} %",
+        _NONE if row.error is None else percent(row.error, ".2g"),
         row.note,
     )
 
@@ -126,9 +127,9 @@ def _denoise_cells(row: DenoiseRow, unquantized: float | None, least: float | No
         _time(row.timing),
         _ratio(unquantized, median),
         _ratio(least, median),
-        _NONE if row.peak_bytes is None else f"{row.peak_bytes / 1e9:.2f} GB",
-        _NONE if row.predicted_bytes is None else f"{row.predicted_bytes / 1e9:.2f} GB",
-        _NONE if row.error is None else f"{100 * row.error:.2g} %",
+        _NONE if row.peak_bytes is None else gigabytes(row.peak_bytes, ".2f"),
+        _NONE if row.predicted_bytes is None else gigabytes(row.predicted_bytes, ".2f"),
+        _NONE if row.error is None else percent(row.error, ".2g"),
         row.note,
     )
 
@@ -159,11 +160,11 @@ def load_rows(result: LoadResult) -> str:
     cells = (
         (
             row.variant if row.cold is not None else row.place,
-            f"{row.file_bytes / 1e9:.2f} GB",
-            f"{row.device_bytes / 1e9:.2f} GB",
+            gigabytes(row.file_bytes, ".2f"),
+            gigabytes(row.device_bytes, ".2f"),
             _time(row.cold),
             _time(row.warm),
-            _NONE if row.peak_bytes is None else f"{row.peak_bytes / 1e9:.2f} GB",
+            _NONE if row.peak_bytes is None else gigabytes(row.peak_bytes, ".2f"),
             _time(row.switch),
             row.note,
         )
@@ -182,36 +183,30 @@ def projection_table(found: Projection) -> str:
 
 
 def _passes(found: Projection) -> list[str]:
-    """Of a step, what lies between its W8A8 products; nothing where products alone were measured."""
+    """A table of what lies between the W8A8 products of a step; nothing where products alone were measured."""
     if not found.passes:
         return []
     head = ("between the products of a W8A8 step, counted", "read and written", "launches", f"on {found.card}")
-    rows = ((each.name, f"{each.moved / 1e9:.1f} GB", f"{each.launches:,}", _seconds(each.seconds)) for each in found.passes)
+    rows = ((each.name, gigabytes(each.moved), f"{each.launches:,}", short_time(each.seconds)) for each in found.passes)
     return [grid(head, rows), ""]
 
 
 def _projected_cells(row: ProjectedRow, steps: int) -> tuple[str, ...]:
     shares = ", ".join(f"{each.kind} {share(each.efficiency)}" for each in row.shares if each.efficiency is not None)
     picture = [f"{steps * row.projected:.3g} s"] if steps else []
-    return (row.name, _seconds(row.measured), _seconds(row.projected), *picture, _seconds(row.floor), shares)
+    return (row.name, short_time(row.measured), short_time(row.projected), *picture, short_time(row.floor), shares)
 
 
 def share(reached: float) -> str:
     """A part of a peak in percent; no device exceeds its peak, so that more than all of it says how the peak was measured."""
-    percent = f"{100 * reached:.0f} %"
-    return percent if reached <= 1.0 else f"{percent}: the peak was measured under load"
-
-
-def _seconds(value: float) -> str:
-    if value >= 1:
-        return f"{value:.3g} s"
-    return f"{1e3 * value:.3g} ms" if value >= 1e-3 else f"{1e6 * value:.3g} us"
+    shown = percent(reached)
+    return shown if reached <= 1.0 else f"{shown}: the peak was measured under load"
 
 
 def _time(timing: Timing | None) -> str:
     if timing is None:
         return _NONE
-    return f"{_seconds(timing.median)} ({_seconds(timing.fastest)} to {_seconds(timing.slowest)})"
+    return f"{short_time(timing.median)} ({short_time(timing.fastest)} to {short_time(timing.slowest)})"
 
 
 def _ratio(reference: float | None, median: float | None) -> str:

@@ -17,7 +17,7 @@ from ideogram_q8.sources import TextEncoderSource, open_text_encoder_file
 
 @dataclass(frozen=True)
 class EncoderFile:
-    """As a `GgufBuild` of a text encoder."""
+    """A file with a text encoder alone, opened with the methods of a `GgufBuild`."""
 
     source: TextEncoderSource
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from ideogram_q8.errors import ArtifactError, IdeogramQ8Error, ResourceError
+from ideogram_q8.formats.quantities import gigabytes
 from ideogram_q8.machine import platforms as machine
 
 _REFUSALS: Mapping[int | None, str] = {
@@ -65,7 +66,7 @@ def check_space(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(existing).free
     if free < needed:
         raise ResourceError(
-            f"{folder} needs {needed / 1e9:.3f} GB of disk, {free / 1e9:.3f} GB are free; free some or name a folder elsewhere"
+            f"{folder} needs {gigabytes(needed, '.3f')} of disk, {gigabytes(free, '.3f')} are free; free some or name a folder elsewhere"
         )
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+import torch
 from torch import nn
 
 from ideogram_q8.builds.folder import check_space
@@ -208,3 +209,12 @@ def _resume(partial: Path, calibration: Calibration) -> Statistics | None:
         reason = f"{len(extra)} captions that are not asked for" if extra else "another model or setting"
         raise ArtifactError(f"{partial} was left by a run with {reason}; finish that run, or remove the file to start again")
     return found
+
+
+def offload_blocks(model: Model, device: torch.device) -> None:
+    """Makes a model that was loaded on the CPU run on `device`, for good, where that does not hold both transformers.
+
+    The blocks of both are streamed (`ideogram_q8.runtime.loading.streaming`). What lies outside the blocks moves there now, the text
+    encoder when it is loaded. The VAE stays, for calibrating decodes nothing.
+    """
+    model.stream(("unconditional", "conditional"), device)

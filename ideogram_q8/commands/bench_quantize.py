@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from ideogram_q8.commands.bench_output import add_output, check_output, tell
 from ideogram_q8.commands.options import add_device, add_source, open_source
 from ideogram_q8.commands.quantize import add_recipe, choose_recipe
+from ideogram_q8.formats.quantities import gigabytes
 from ideogram_q8.machine.devices import check_device
 from ideogram_q8.machine.terminal import say
 
@@ -71,14 +72,14 @@ def quantizing_table(found: QuantizingRun) -> str:
         (
             f"quantize to {found.variant}",
             found.quantize_rate,
-            f"{found.seconds:.1f} s, {found.peak_bytes / 1e9:.2f} GB at most",
+            f"{found.seconds:.1f} s, {gigabytes(found.peak_bytes, '.2f')} at most",
         ),
         ("copy of the source", found.copy_rate, f"quantize reaches {found.share_of_copy:.0%} of it"),
         ("one pass over memory", found.memory_rate, f"quantize reaches {found.share_of_memory:.1%} of it"),
     ]
     lines = [f"{label:<24}{rate:8.3f} GB/s   {note}" for label, rate, note in rows]
     versions = ", ".join(f"{name} {version}" for name, version in found.versions.items())
-    amounts = f"{found.source_bytes / 1e9:.2f} GB read, {found.written_bytes / 1e9:.2f} GB written"
+    amounts = f"{gigabytes(found.source_bytes, '.2f')} read, {gigabytes(found.written_bytes, '.2f')} written"
     machine = f"{found.processor}, {found.cores} cores, {found.system}; {versions}"
     lines += [_encoder_line(rate) for rate in found.encoders]
     return "\n".join([f"{amounts}; the source in the system's cache: {found.source_cache}", *lines, machine])

@@ -179,7 +179,7 @@ def _captions(argument: str) -> tuple[str, ...]:
 def _load(source: Source, arguments: argparse.Namespace) -> Model:
     import torch
 
-    from ideogram_q8.calibration.offloading import offload_blocks
+    from ideogram_q8.calibration.run import offload_blocks
     from ideogram_q8.runtime.loading.model import load
 
     device = torch.device(arguments.device)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ideogram_q8.errors import RequestError
+from ideogram_q8.formats.quantities import gigabytes
 from ideogram_q8.machine import platforms as machine
 from ideogram_q8.machine.devices import TorchBuild, notes
 from ideogram_q8.machine.terminal import say
@@ -141,7 +142,7 @@ def _line(
     from ideogram_q8.runtime.memory import budget
 
     choice = budget.choose_plan(networks, size, available, text_tokens, device, host)
-    found, free = choice.fits, f"  {place:<12} {available / 1e9:5.1f} GB free"
+    found, free = choice.fits, f"  {place:<12} {gigabytes(available, '5.1f')} free"
     lacks = "".join(f"; --plan {each.plan.key} is skipped: it {budget.pins(each, host)}" for each in choice.short_of_host)
     if found is not None:
         fits = "fits" if not found.plan.streamed else "fits with offload"
@@ -153,5 +154,5 @@ def _line(
 def _stages(found: Footprint) -> str:
     """The stages in GB, and what is pinned in host memory."""
     stages = {"text": found.text, "denoising": found.denoise, "decoding": found.decode}
-    host = f"; {found.host / 1e9:.1f} GB of host memory" if found.host else ""
-    return ", ".join(f"{name} {bytes_ / 1e9:.2f} GB" for name, bytes_ in stages.items()) + host
+    host = f"; {gigabytes(found.host)} of host memory" if found.host else ""
+    return ", ".join(f"{name} {gigabytes(bytes_, '.2f')}" for name, bytes_ in stages.items()) + host

@@ -102,7 +102,8 @@ def run_merge(arguments: argparse.Namespace) -> None:
 
 def publish(folders: Sequence[Path], out: Path) -> None:
     """The report of what is in `folders`, its page and its contact sheets, into `out`."""
-    from ideogram_q8.builds.folder import disk_errors, write_text
+    from ideogram_q8.builds.folder import disk_errors
+    from ideogram_q8.formats import whole_file
     from ideogram_q8.formats.report import FILE_NAME
     from ideogram_q8.measure.compare import assemble, gather
     from ideogram_q8.measure.pages.page import page
@@ -115,10 +116,9 @@ def publish(folders: Sequence[Path], out: Path) -> None:
     with disk_errors(out):
         (out / "sheets").mkdir(parents=True, exist_ok=True)
         for name, content in sheets.items():
-            (out / "sheets" / f"{name}.webp").write_bytes(content)
+            whole_file.write_bytes(out / "sheets" / f"{name}.webp", content)
     for name, text in ((FILE_NAME, result.to_json()), ("report.html", page(result, sheets))):
-        partial = out / f".{name}.partial"
-        write_text(partial, text)
-        partial.replace(out / name)
+        with disk_errors(out):
+            whole_file.write_text(out / name, text)
     say_text(terminal(result))
     say(f"{out / FILE_NAME}, {out / 'report.html'}")

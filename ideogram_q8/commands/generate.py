@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ideogram_q8.commands.caption_text import accepted, read_caption
 from ideogram_q8.commands.expansion import add_expand, check_expand, expanded
@@ -22,6 +23,10 @@ from ideogram_q8.machine.devices import DTYPES, check_device, default_dtype
 from ideogram_q8.machine.terminal import say
 from ideogram_q8.model.architecture import PRESETS, parse_size, preset
 from ideogram_q8.model.typed import as_typed
+
+if TYPE_CHECKING:
+    from ideogram_q8.runtime.generation.sampling import Request
+    from ideogram_q8.runtime.loading.model import Model
 
 DEFAULT_PRESET = "default-20"
 
@@ -66,11 +71,9 @@ def run(arguments: argparse.Namespace) -> None:
     chosen = as_typed(arguments.preset, PRESETS)
 
     import torch
-    from tqdm import tqdm
 
     from ideogram_q8.builds.opening import open_weights
-    from ideogram_q8.formats.png import write_png
-    from ideogram_q8.runtime.generation.sampling import Request, generate, metadata
+    from ideogram_q8.runtime.generation.sampling import Request
     from ideogram_q8.runtime.loading.model import load
     from ideogram_q8.runtime.loading.planning import find_plan
     from ideogram_q8.runtime.text.expansion import Idea
@@ -102,10 +105,20 @@ def run(arguments: argparse.Namespace) -> None:
         plan=plan,
         size=(width, height),
     )
+    _paint(model, request, arguments.out)
+
+
+def _paint(model: Model, request: Request, out: Path) -> None:
+    """Generates the picture with a bar for its steps, writes it and says what it took."""
+    from tqdm import tqdm
+
+    from ideogram_q8.formats.png import write_png
+    from ideogram_q8.runtime.generation.sampling import generate, metadata
+
     with tqdm(total=preset(request.preset).steps, unit="step", desc=model.variant, delay=BAR_DELAY) as bar:
         result = generate(model, request, on_step=lambda _: bar.update())
-    write_png(arguments.out, result.image, metadata(result))
+    write_png(out, result.image, metadata(result))
     say(
-        f"{arguments.out}: {width}x{height}, {result.variant}, {result.seconds_per_step:.3f} s per step, "
+        f"{out}: {request.width}x{request.height}, {result.variant}, {result.seconds_per_step:.3f} s per step, "
         f"{result.total_seconds:.1f} s in all, {result.peak_bytes / 2**20:,.0f} MiB at most"
     )

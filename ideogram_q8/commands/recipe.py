@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +20,7 @@ from ideogram_q8.commands.options import (
 )
 from ideogram_q8.commands.quantize import read_recipe
 from ideogram_q8.errors import RequestError
-from ideogram_q8.machine import platforms as machine
+from ideogram_q8.formats import whole_file
 from ideogram_q8.machine.devices import check_device
 from ideogram_q8.machine.terminal import say, say_text
 from ideogram_q8.model.dotted import function_at
@@ -94,19 +93,11 @@ def run_make(arguments: argparse.Namespace) -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    """Under a temporary name beside `path`, synced, renamed: the file is there whole or not at all. Raises ResourceError."""
+    """Writes `text` to `path`, whole or not at all. Raises ResourceError."""
     from ideogram_q8.builds.folder import disk_errors
 
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with disk_errors(path):
-            with temporary.open("w", encoding="utf-8", newline="\n") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            machine.here.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with disk_errors(path):
+        whole_file.write_text(path, text)
 
 
 def _check(arguments: argparse.Namespace) -> None:

@@ -290,7 +290,7 @@ class _Parser:
             self._refuse(f"is not a whole GGUF file: it is {kind.what}; {kind.remedy}")
 
     def _refuse(self, problem: str) -> NoReturn:
-        """Of a file that is whole, and not for this reader."""
+        """Raises ArtifactError about a whole file that this reader does not take."""
         raise ArtifactError(printable(f"{self.path} ({self.size} bytes) {problem}"))
 
     def _fail(self, problem: str) -> NoReturn:

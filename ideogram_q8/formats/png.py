@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import struct
 import zlib
 from collections.abc import Mapping
@@ -20,9 +19,8 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from ideogram_q8.errors import RequestError
-from ideogram_q8.formats import file_kinds
+from ideogram_q8.formats import file_kinds, whole_file
 from ideogram_q8.formats.strict_json import decode, parse_json
-from ideogram_q8.machine import platforms as machine
 
 KEYWORD = "ideogram_q8"
 MAX_METADATA_BYTES = 256 * 1024
@@ -47,11 +45,12 @@ class _Metadata:
     versions: Mapping[str, str]
 
 
-def write_png(path: Path, image: Image.Image, metadata: Mapping[str, object]) -> None:
-    """Writes `image` with `metadata` under a temporary name, then renames it.
+def write_png(path: Path, image: Image.Image, metadata: Mapping[str, object], mode: int | None = None) -> None:
+    """Writes `image` with `metadata`, whole or not at all.
 
     Args:
         metadata: exactly the keys caption, variant, artifact_sha256, seed, preset, width, height, versions.
+        mode: permission bits of the file, such as 0o600; None: those of any new file.
 
     Raises:
         RequestError: the metadata are not of that form or too large, or the folder does not exist.
@@ -63,16 +62,8 @@ def write_png(path: Path, image: Image.Image, metadata: Mapping[str, object]) ->
         raise RequestError(f"{path.parent}: not a folder; create it or choose another place for {path.name}")
     info = PngInfo()
     info.add_itxt(KEYWORD, text)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        with open(temporary, "xb") as file:
-            image.save(file, format="PNG", pnginfo=info)
-            file.flush()
-            os.fsync(file.fileno())
-        machine.here.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with whole_file.replacing(path, mode) as temporary:
+        image.save(temporary, format="PNG", pnginfo=info)
 
 
 def read_metadata(path: Path) -> dict[str, object]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import re
-import secrets
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -15,11 +14,12 @@ from typing import Any
 from tqdm import tqdm
 
 from ideogram_q8.errors import ResourceError, SourceError
+from ideogram_q8.formats import whole_file
+from ideogram_q8.formats.quantities import gigabytes, megabytes
 from ideogram_q8.hub import endpoint, held, transfer
 from ideogram_q8.hub.place import Place, cache_of, is_repository, origin, parse
 from ideogram_q8.hub.refusals import UNREACHABLE, Unavailable, refusals, unreachable
 from ideogram_q8.hub.transfer import Blob
-from ideogram_q8.machine import platforms as machine
 
 __all__ = [
     "COMPANIONS",
@@ -226,9 +226,7 @@ def _note(snapshot: Snapshot) -> None:
         return
     with _unless_read_only():
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
-        temporary.write_text(snapshot.commit, encoding="utf-8")
-        machine.here.replace(temporary, path)
+        whole_file.write_text(path, snapshot.commit)
 
 
 @contextmanager
@@ -289,7 +287,7 @@ def _check_disk(snapshot: Snapshot, needed: int) -> None:
 
 
 def _size(count: int) -> str:
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+    return gigabytes(count) if count >= 1e9 else megabytes(count, ".1f")
 
 
 def _sha256(text: str | None) -> str | None:

@@ -52,9 +52,12 @@ class System:
     """What every system can do, and the answers of one that tells nothing. Sub-classes know better."""
 
     name = "another system"
-    is_windows = False
     has_flash_attention = True
     """Whether builds of torch for CUDA have it here (torch's CMakeLists.txt: USE_FLASH_ATTENTION, not with MSVC)."""
+    pins_half = False
+    """Whether NVIDIA's driver pins at most half of the computer's memory, as that of Windows does."""
+    spills = False
+    """Whether NVIDIA's driver goes on in main memory where a card is full ("CUDA - Sysmem Fallback Policy", on by default)."""
     locks_folders = False
     """Whether `lock` works; elsewhere a file beside the folder is locked."""
 
@@ -74,16 +77,12 @@ class System:
         return platform.processor() or platform.machine() or UNKNOWN
 
     def instructions(self) -> tuple[str, ...]:
-        """Those of INSTRUCTIONS that the processor has; empty where the system does not tell."""
+        """Names in INSTRUCTIONS that the processor has; empty where the system does not tell."""
         return ()
 
     def busy_seconds(self) -> float | None:
         """CPU time that all programs have used on the processors that this one may use; None: not told."""
         return None
-
-    def has_drivers_of_windows(self) -> bool:
-        """Whether a graphics card is driven by Windows, as in WSL2 too: at most half of the memory can be pinned there."""
-        return self.is_windows or "microsoft" in platform.release().lower()
 
     def nvidia_driver(self) -> str:
         """The version of NVIDIA's driver, by nvidia-smi; "unknown" where there is none."""
@@ -100,6 +99,10 @@ class System:
     def replace(self, source: Path, target: Path) -> None:
         """Renames a file, or a folder where no `target` is. Raises OSError; ResourceError: another program holds one of them open."""
         source.replace(target)
+
+    def signal_group(self, pid: int, number: int) -> None:
+        """Sends a signal to a process's group. Raises ProcessLookupError: there is none; PermissionError."""
+        raise ProcessLookupError(f"{self.name} has no groups of processes: signal {number} cannot be sent to that of {pid}")
 
     def forget(self, _file: Path) -> bool:
         """Drops what the system has kept of a file's content in memory; whether it can."""
@@ -126,13 +129,13 @@ class Posix(System):
     _PEAK_UNIT = 1024
 
     def peak_resident(self) -> int | None:
-        """Of the process since its start."""
+        """The most bytes that this process held since its start."""
         import resource  # not on Windows
 
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * self._PEAK_UNIT
 
     def lock(self, folder: Path) -> int:
-        """By flock, which ends with the process."""
+        """Locks with flock, which ends with the process."""
         import fcntl  # not on Windows
 
         descriptor = os.open(folder, os.O_RDONLY)
@@ -143,8 +146,12 @@ class Posix(System):
             raise
         return descriptor
 
+    def signal_group(self, pid: int, number: int) -> None:
+        """Calls killpg."""
+        os.killpg(pid, number)
+
     def sync(self, folder: Path) -> None:
-        """By fsync of the folder."""
+        """Calls fsync on the folder."""
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)
@@ -159,6 +166,7 @@ class Linux(Posix):
 
     def __init__(self, proc: Path = Path("/proc")) -> None:
         self.proc = proc
+        self.pins_half = "microsoft" in platform.release().lower()  # WSL2, whose driver is that of Windows
 
     def memory(self) -> HostMemory:
         """From meminfo and status."""
@@ -195,7 +203,7 @@ class Linux(Posix):
         return next((line.strip()[:200] for line in self._lines("driver/nvidia/version")), "") or super().nvidia_driver()
 
     def forget(self, _file: Path) -> bool:
-        """By posix_fadvise."""
+        """Calls posix_fadvise with POSIX_FADV_DONTNEED."""
         with _file.open("rb") as opened:
             os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         return True
@@ -234,7 +242,7 @@ class MacOS(Posix):
         return HostMemory(self._number("sysctl", "-n", "hw.memsize"), available, resident and resident * 1024)
 
     def processor(self) -> str:
-        """As Apple calls it."""
+        """The name that sysctl gives the processor, such as Apple M2."""
         return self._answer("sysctl", "-n", "machdep.cpu.brand_string").strip() or super().processor()
 
     def _number(self, *command: str) -> int | None:
@@ -263,8 +271,7 @@ class Windows(System):
     """Windows: what kernel32 says (`library` opens it), names that are devices, and files that cannot be replaced while they are open."""
 
     name = "Windows"
-    is_windows = True
-    has_flash_attention = False
+    has_flash_attention, pins_half, spills = False, True, True
     TRIES, PAUSE_SECONDS = 10, 0.2
     _DEVICES = re.compile(r"(CON|PRN|AUX|NUL|CONIN\$|CONOUT\$|(COM|LPT)[0-9¹²³])\s*(\..*)?", re.IGNORECASE)
     """learn.microsoft.com/windows/win32/fileio/naming-a-file"""
@@ -282,7 +289,7 @@ class Windows(System):
         return HostMemory(int(found.total), int(found.available), resident)
 
     def peak_resident(self) -> int | None:
-        """Of the process since its start."""
+        """The most bytes that this process held since its start."""
         own = self._own()
         return None if own is None else int(own.peak)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from ideogram_q8.machine import platforms as machine
+from ideogram_q8.formats import whole_file
 
 MOST_BYTES = 4 * 10**9
 """For all ways that a run keeps together."""
@@ -63,10 +63,9 @@ def way_bytes(steps: int, tokens: int, channels: int) -> int:
 
 
 def write(path: Path, values: torch.Tensor) -> None:
-    """Under a temporary name beside it, then renamed."""
-    partial = path.with_name(f".{path.name}.partial")
-    save_file({"latents": values.contiguous()}, partial)
-    machine.here.replace(partial, path)
+    """Writes `values` float32 [steps + 1, tokens, channels], whole or not at all."""
+    with whole_file.replacing(path) as temporary:
+        save_file({"latents": values.contiguous()}, temporary)
 
 
 def read(path: Path) -> torch.Tensor:

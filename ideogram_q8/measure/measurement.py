@@ -26,10 +26,10 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from ideogram_q8.builds.folder import write_text
+from ideogram_q8.builds.folder import disk_errors
 from ideogram_q8.captions.suite import CaptionSuite, Case
 from ideogram_q8.errors import ArtifactError, RequestError
-from ideogram_q8.formats import report
+from ideogram_q8.formats import report, whole_file
 from ideogram_q8.formats.manifest import TOOL_VERSION
 from ideogram_q8.formats.strict_json import check_version, decode, parse_json
 from ideogram_q8.machine import platforms as machine
@@ -206,9 +206,8 @@ def measure(job: EvaluationJob, judges: Judges) -> None:
         file = job.out / "measured" / f"{index:02}-{place.name}-{job.shard.index}-of-{job.shard.count}.json"
         if not _is_of(file, job.run, painted):
             share = _share(job, place, order, None if index == 0 else reference, painted, judges)
-            partial = file.with_suffix(".partial")
-            write_text(partial, share.to_json())
-            machine.here.replace(partial, file)
+            with disk_errors(file.parent):
+                whole_file.write_text(file, share.to_json())
 
 
 def _is_of(file: Path, run: Run, painted: Sequence[Painted]) -> bool:

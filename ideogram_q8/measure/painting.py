@@ -12,7 +12,6 @@ import dataclasses
 import json
 import math
 import os
-import secrets
 import subprocess
 import sys
 import tempfile
@@ -26,13 +25,13 @@ import torch
 from tqdm import tqdm
 
 from ideogram_q8.errors import ArtifactError, IdeogramQ8Error, RequestError
+from ideogram_q8.formats import whole_file
 from ideogram_q8.formats.manifest import sha256_of
 from ideogram_q8.formats.png import write_png
 from ideogram_q8.formats.strict_json import decode, parse_json
 from ideogram_q8.machine import platforms as machine
 from ideogram_q8.measure import energy, latents
 from ideogram_q8.measure.latents import Errors
-from ideogram_q8.measure.others import OtherPrograms
 from ideogram_q8.runtime.generation.sampling import Request, Step, encode_caption, generate, initial_noise, metadata
 from ideogram_q8.runtime.loading.model import Model, load
 from ideogram_q8.runtime.memory import usage
@@ -246,13 +245,8 @@ def _paint(model: Model, order: PaintingOrder, item: Item, took: Started) -> Non
 
 
 def _write(path: Path, record: Painted) -> None:
-    """Under a temporary name, then renamed."""
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
-    with partial.open("w", encoding="utf-8") as file:
-        json.dump(dataclasses.asdict(record), file)
-        file.flush()
-        os.fsync(file.fileno())
-    machine.here.replace(partial, path)
+    """Writes the record as JSON, whole or not at all."""
+    whole_file.write_text(path, json.dumps(dataclasses.asdict(record)))
 
 
 def _read(cls: type[T], path: Path) -> T:
@@ -268,6 +262,27 @@ def main(arguments: Sequence[str]) -> int:
         (folder / REFUSAL).write_text(str(error), encoding="utf-8")
         return 2
     return 0
+
+
+class OtherPrograms:
+    """How busy all other programs keep the CPUs that this process may use, from the time it is made; no time means much without."""
+
+    def __init__(self) -> None:
+        self._start = _clocks()
+
+    def mean_cpus(self) -> float | None:
+        """CPUs on average since then, 0 or more; None where the system does not tell (`System.busy_seconds`)."""
+        now = _clocks()
+        if self._start is None or now is None:
+            return None
+        busy, own, wall = (b - a for a, b in zip(self._start, now, strict=True))
+        return max(0.0, (busy - own) / wall)
+
+
+def _clocks() -> tuple[float, float, float] | None:
+    """Seconds of CPU time used by all programs, of CPU time used by this process, and of wall time."""
+    busy = machine.here.busy_seconds()
+    return None if busy is None else (busy, time.process_time(), time.perf_counter())
 
 
 if __name__ == "__main__":

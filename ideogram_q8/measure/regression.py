@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from ideogram_q8.errors import RequestError
 from ideogram_q8.formats.metrics import METRICS
+from ideogram_q8.formats.quantities import megabytes
 from ideogram_q8.formats.report import Measured, Report, VariantReport
 from ideogram_q8.measure.statistics import ALPHA, compare
 
@@ -91,5 +92,5 @@ def _memory(before: VariantReport, after: VariantReport) -> Iterator[Regression]
     if isinstance(old, Measured) and isinstance(new, Measured):
         ratio = new.value / old.value
         if not 1 / HUNGRIER <= ratio <= HUNGRIER:
-            text = f"{old.value / 1e6:,.0f} MB before, {new.value / 1e6:,.0f} MB now"
+            text = f"{megabytes(old.value)} before, {megabytes(new.value)} now"
             yield Regression(after.name, "peak_memory", text, ratio > 1)

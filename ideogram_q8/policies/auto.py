@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from ideogram_q8.errors import RequestError
+from ideogram_q8.formats.quantities import gigabytes
 from ideogram_q8.model.architecture import PartName
 from ideogram_q8.model.components import component
 from ideogram_q8.model.schemes import LayerScheme
@@ -133,7 +134,9 @@ def fit(groups: Sequence[Group], source: Checkpoint, budget: int) -> Recipe:
     smallest = [0] * len(groups)
     if _size(groups, smallest) > room:
         least = budget - room + _size(groups, smallest)
-        raise RequestError(f"a budget of {budget / 1e9:.6g} GB is too small: int8 takes {least / 1e9:.6g} GB at least")
+        raise RequestError(
+            f"a budget of {gigabytes(budget, '.6g')} is too small: int8 takes {gigabytes(least, '.6g')} at least"
+        )
     picks = spend(groups, smallest, room)
     as_naive = [max(i for i, option in enumerate(group.options) if option.size <= group.naive_size) for group in groups]
     if _size(groups, as_naive) <= room:

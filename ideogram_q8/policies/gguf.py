@@ -21,6 +21,7 @@ from ideogram_q8.builds import layout
 from ideogram_q8.errors import RequestError
 from ideogram_q8.formats import gguf_writer
 from ideogram_q8.formats.manifest import TensorRecord
+from ideogram_q8.formats.quantities import gigabytes
 from ideogram_q8.model.architecture import BRANCHES, Branch, Linear, PartName, linears
 from ideogram_q8.model.schemes import MIXED, LayerScheme, can_be_weighted
 from ideogram_q8.numerics import ggml
@@ -79,7 +80,7 @@ def fit(groups: Sequence[Group], importance: Importance, source: Source, target:
     least = file_bytes(smallest, source)
     if least > target:
         raise RequestError(
-            f"files of {target / 1e9:.6g} GB are too small: GGUF takes {least / 1e9:.6g} GB at least; allow more"
+            f"files of {gigabytes(target, '.6g')} are too small: GGUF takes {gigabytes(least, '.6g')} at least; allow more"
         )
     room = target - least + sum(group.options[0].size for group in groups)
     picks = spend(groups, [0] * len(groups), room)

@@ -23,10 +23,10 @@ from huggingface_hub import get_token
 
 from ideogram_q8.errors import IdeogramQ8Error, PublishError, printable
 from ideogram_q8.formats.manifest import TOOL_VERSION
+from ideogram_q8.formats.quantities import byte_text
 from ideogram_q8.machine import console
 from ideogram_q8.machine.terminal import say, say_json
 from ideogram_q8.publishing.cards.card import Links
-from ideogram_q8.publishing.cards.card_text import byte_text
 from ideogram_q8.publishing.cards.family import cards
 from ideogram_q8.publishing.pushing import receipts, show
 from ideogram_q8.publishing.pushing.checks import release_problems

@@ -8,10 +8,8 @@ prompts, sampling. Files may come from strangers: nothing in one is believed bef
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +19,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from ideogram_q8.errors import ArtifactError, ResourceError
+from ideogram_q8.formats import whole_file
 from ideogram_q8.formats.manifest import SourceRecord
 from ideogram_q8.formats.strict_json import decode, parse_json
-from ideogram_q8.machine import platforms as machine
 from ideogram_q8.model.architecture import COMPONENT_FOLDERS, PartName
 from ideogram_q8.model.components import Dimensions, component
 
@@ -196,7 +194,7 @@ def _merge_entries(a: LinearStatistics, b: LinearStatistics, sample_rows: int) -
 
 
 def write(path: Path, statistics: Statistics) -> None:
-    """Writes under a temporary name beside `path`, syncs, renames: the file is there whole or not at all.
+    """Writes `path` whole or not at all.
 
     Raises:
         ResourceError: the disk is full or cannot be written to.
@@ -209,17 +207,11 @@ def write(path: Path, statistics: Statistics) -> None:
     from safetensors.torch import save_file  # imports torch, for which the app's page does not wait
 
     text = json.dumps(dataclasses.asdict(statistics.calibration), ensure_ascii=False)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        save_file(tensors, temporary, metadata={METADATA_KEY: text})
-        with temporary.open("r+b") as file:  # Windows syncs no file that is open for reading only
-            os.fsync(file.fileno())
-        machine.here.replace(temporary, path)
+        with whole_file.replacing(path) as temporary:
+            save_file(tensors, temporary, metadata={METADATA_KEY: text})
     except (SafetensorError, OSError) as error:
         raise ResourceError(f"cannot write {path}: {error}; make room or name another place") from None
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def predicted_bytes(config: Dimensions, steps: int, sample_rows: int) -> int:

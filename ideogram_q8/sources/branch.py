@@ -136,7 +136,7 @@ def _all_fp8(parts: tuple[Encoding, ...]) -> TypeGuard[tuple[Fp8, ...]]:
 
 
 def _all_nf4(parts: tuple[Encoding, ...]) -> TypeGuard[tuple[Nf4, ...]]:
-    """Of rows that are whole blocks of one size."""
+    """Whether all parts are NF4 whose rows are whole blocks of one size."""
     return (
         all(isinstance(part, Nf4) and part.in_rows for part in parts)
         and len({getattr(part, "block", 0) for part in parts}) == 1
@@ -144,6 +144,6 @@ def _all_nf4(parts: tuple[Encoding, ...]) -> TypeGuard[tuple[Nf4, ...]]:
 
 
 def _all_int8(parts: tuple[Encoding, ...]) -> TypeGuard[tuple[Int8, ...]]:
-    """Of one rotation, and all for quantized activations or none."""
+    """Whether all parts are int8 of one rotation, and all for quantized activations or none."""
     kinds = {(part.rotation, part.weight_only) if isinstance(part, Int8) else None for part in parts}
     return len(kinds) == 1 and None not in kinds

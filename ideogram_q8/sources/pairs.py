@@ -69,7 +69,7 @@ def _same(first: tuple[Path, ...], second: tuple[Path, ...]) -> bool:
 
 
 def _check_names(conditional: Path, unconditional: Path) -> None:
-    """By the files' names, or else by those of the folders that they lie in, where these are two."""
+    """Raises SourceError: the files are swapped by their names, or by the names of their folders where those are two."""
     apart = conditional.parent != unconditional.parent
     given: tuple[tuple[Path, Branch], ...] = ((conditional, "conditional"), (unconditional, "unconditional"))
     for path, expected in given:

@@ -273,7 +273,7 @@ def _where(files: Sequence[Path]) -> str:
 
 
 def _read_table(files: tuple[Path, ...], builds: bool) -> _Table:
-    """Of files with one transformer."""
+    """Reads the table of files that hold one transformer."""
     stored, where = places.read_headers(files), _where(files)
     return _table(files, stored, builds, prefixes.single(stored.tensors, where))
 
@@ -287,7 +287,7 @@ def _table(files: tuple[Path, ...], stored: places.Stored, builds: bool, prefix:
 
 
 def _read_files(first: Path, second: Path | None, builds: bool) -> dict[Branch, _Table]:
-    """Of two files, of which the second may be found by its name, or of one with both transformers."""
+    """Reads both tables from two files, of which the second may be found by its name, or from one file with both transformers."""
     if first.suffix.lower() == ".gguf":
         raise SourceError(
             f"{first} is a GGUF file, a build and no source; expected a checkpoint in FP8, bfloat16, float16, float32 or NF4"

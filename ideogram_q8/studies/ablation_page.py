@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
+from ideogram_q8.formats.quantities import megabytes
 from ideogram_q8.formats.report import Measured
 from ideogram_q8.model.architecture import BRANCHES, IDEOGRAM4, linears
 from ideogram_q8.studies.ablation import PROTECTED, Ablation, Noise, Row
@@ -182,5 +183,5 @@ def _draw_row(draw: ImageDraw.ImageDraw, row: Row, scale: _Scale, y: int, text: 
     x = scale.x(row.psnr.value)
     draw.ellipse([(x - 10, y - 10), (x + 10, y + 10)], colour)
     mean = "exact" if row.noise.mean is None else f"{row.noise.mean:.1f} dB SNR"
-    figures = f"{row.psnr.value:.1f}   {row.size / 1e6:,.2f} MB   {mean}"
+    figures = f"{row.psnr.value:.1f}   {megabytes(row.size, ',.2f')}   {mean}"
     draw.text((_WIDTH - _RIGHT + 24, y), figures, _INK, small, anchor="lm")

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ideogram_q8.machine import platforms as machine
+from ideogram_q8.formats import whole_file
 
 SAVE_SECONDS = 60.0
 """Time between checkpoints."""
@@ -49,9 +49,8 @@ class Clock:
 
 def save_checkpoint(path: Path, state: dict[str, object]) -> None:
     """Replaces the checkpoint at once, so that a kill leaves the old one or the new one."""
-    temporary = path.with_suffix(".tmp")
-    torch.save(state, temporary)
-    machine.here.replace(temporary, path)
+    with whole_file.replacing(path) as temporary:
+        torch.save(state, temporary)
 
 
 def run_stage(

@@ -16,7 +16,7 @@ from ideogram_q8.bench.picture.scene import BenchVariant, Built
 from ideogram_q8.bench.results import DenoiseSettings, from_json, to_json
 from ideogram_q8.errors import RequestError
 from ideogram_q8.runtime.kernels.choosing import scratch
-from ideogram_q8.runtime.kernels.linear import ggml, int8, nf4, tiles
+from ideogram_q8.runtime.kernels.linear import ggml, int8, tiles, weight_only
 from tests.bench import example
 from tests.synthetic import TINY
 
@@ -43,7 +43,13 @@ def result():
         int8.choose.cache_clear()
         patch.setattr(shutil, "which", lambda _: None)  # to compile takes half a minute
         # pieces of a weight, as small beside it as at full size
-        for module, name in ((ggml, "PIECE"), (nf4, "PIECE"), (scratch, "PIECE"), (scratch, "NF4_PIECE"), (tiles, "TILE")):
+        for module, name in (
+            (ggml, "PIECE"),
+            (weight_only, "NF4_PIECE"),
+            (scratch, "PIECE"),
+            (scratch, "NF4_PIECE"),
+            (tiles, "TILE"),
+        ):
             patch.setattr(module, name, 1 << 13)
         threads = torch.get_num_threads()
         torch.set_num_threads(1)

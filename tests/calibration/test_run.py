@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ideogram_q8.calibration.offloading import offload_blocks
-from ideogram_q8.calibration.run import CalibrationJob, CalibrationProgress, calibrate, caption_sha256
+from ideogram_q8.calibration.run import CalibrationJob, CalibrationProgress, calibrate, caption_sha256, offload_blocks
 from ideogram_q8.captions.calibration import named_captions
 from ideogram_q8.errors import ArtifactError, RequestError
 from ideogram_q8.recipes.statistics import Statistics, merge, read

@@ -11,9 +11,8 @@ from PIL import Image, ImageChops
 
 from ideogram_q8.errors import ArtifactError, RequestError
 from ideogram_q8.formats.png import read_metadata
-from ideogram_q8.measure import others, painting
-from ideogram_q8.measure.others import OtherPrograms
-from ideogram_q8.measure.painting import Item, PaintingOrder, paint, picture_path
+from ideogram_q8.measure import painting
+from ideogram_q8.measure.painting import Item, OtherPrograms, PaintingOrder, paint, picture_path
 from ideogram_q8.measure.places import open_places
 from ideogram_q8.runtime.generation.sampling import Request, generate
 from ideogram_q8.runtime.loading.model import load
@@ -98,10 +97,10 @@ def test_other_programs_are_what_is_busy_less_what_is_ours(
     monkeypatch: pytest.MonkeyPatch, busy: float, own: float, wall: float, mean: float
 ) -> None:
     clocks = iter([(100.0, 5.0, 50.0), (100 + busy, 5 + own, 50 + wall)])
-    monkeypatch.setattr(others, "_clocks", lambda: next(clocks))
+    monkeypatch.setattr(painting, "_clocks", lambda: next(clocks))
     assert OtherPrograms().mean_cpus() == pytest.approx(mean)
 
 
 def test_where_the_system_does_not_tell_nothing_is_claimed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(others, "_clocks", lambda: None)
+    monkeypatch.setattr(painting, "_clocks", lambda: None)
     assert OtherPrograms().mean_cpus() is None

@@ -13,7 +13,7 @@ from ideogram_q8.formats.manifest import Manifest
 from ideogram_q8.formats.metrics import METRICS
 from ideogram_q8.formats.report import Comparison, Measured, NotMeasured, Report, Verdict
 from ideogram_q8.model.schemes import title
-from ideogram_q8.publishing.cards.card_text import byte_text, figure_text, number
+from ideogram_q8.publishing.cards.card_text import figure_text, number
 from tests.publishing.example import CONTENTS, FOLDER, REPORT, card_of, manifest, metadata
 
 
@@ -194,6 +194,5 @@ def test_bits_per_weight_count_the_whole_file() -> None:
 
 
 def test_number_formats() -> None:
-    assert [byte_text(n) for n in (5, 1500, 2e6, 10.44e9)] == ["5 bytes", "1.50 kB", "2.00 MB", "10.44 GB"]
     assert [number(value, "1") for value in (0.0, 0.000042, 0.0123, 1.0)] == ["0.0000", "0.000042", "0.0123", "1.0000"]
     assert figure_text(NotMeasured("a | b\nc")) == "not measured (a \\| b c)"

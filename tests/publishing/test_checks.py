@@ -10,7 +10,7 @@ from ideogram_q8.publishing.cards.card import Figures, render
 from ideogram_q8.publishing.cards.licence import APACHE, IDEOGRAM, Licence, licence_of
 from ideogram_q8.publishing.pushing.checks import card_problems, endorsements, figure_problems
 from ideogram_q8.publishing.pushing.sending import PushProgress
-from ideogram_q8.publishing.pushing.show import duration, progress_text
+from ideogram_q8.publishing.pushing.show import progress_text
 from tests.publishing.example import REPORT, manifest
 
 REPO = "someone/ideogram-4-int8"
@@ -99,4 +99,3 @@ def test_progress_has_a_rate_and_the_time_left() -> None:
     shown = progress_text(PushProgress("b.gguf", 1_000_000_000, 4_000_000_000, 10.0))
     assert shown == "sending b.gguf; 1.00 GB of 4.00 GB sent, 100.00 MB/s, 30 s left"
     assert progress_text(PushProgress("", 5_000, 5_000, 1.0)) == "committing; 5.00 kB of 5.00 kB sent, 5.00 kB/s"
-    assert [duration(seconds) for seconds in (5, 90, 3600, 11_100)] == ["5 s", "2 min", "1 h 00 min", "3 h 05 min"]

@@ -14,6 +14,7 @@ from ideogram_q8.captions import to_caption
 from ideogram_q8.commands import app
 from ideogram_q8.errors import RequestError, SourceError
 from ideogram_q8.formats.manifest import Manifest
+from ideogram_q8.formats.quantities import byte_size
 from ideogram_q8.formats.report import VariantFile
 from ideogram_q8.hub.client import Unavailable
 from ideogram_q8.model.architecture import IDEOGRAM4
@@ -71,7 +72,7 @@ def weights(manifest: Manifest) -> int:
 
 
 def test_a_build_is_offered_downloaded_and_painted_with(hub: Hub, tmp_path: Path, manifest: tuple[Path, Manifest]) -> None:
-    studio, size = studio_of(tmp_path, REPO), fragments.byte_size(weights(manifest[1]))
+    studio, size = studio_of(tmp_path, REPO), byte_size(weights(manifest[1]))
     title, form, state, fits, quality, speed = card_of(studio)
     assert (title, form, state) == ("INT8", f"from {REPO}", f"{size} · not downloaded")
     assert fits.startswith("needs ") and fits.endswith("fits")

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
-
 from ideogram_q8.builds.variants import Variant
 from ideogram_q8.measure.preference import Ballot, standings
 from ideogram_q8.runtime.generation.sampling import Request
@@ -52,18 +50,6 @@ def test_foreign_text_is_escaped() -> None:
         fragments.cancelled(hostile),
     ]
     assert all("<img" not in piece and "&lt;img" in piece for piece in pieces)
-
-
-@pytest.mark.parametrize(
-    ("count", "text"), [(3_440_000, "3.4 MB"), (812_000_000, "812 MB"), (9_870_000_000, "9.87 GB"), (0, "0.0 MB")]
-)
-def test_byte_sizes(count: int, text: str) -> None:
-    assert fragments.byte_size(count) == text
-
-
-@pytest.mark.parametrize(("value", "text"), [(0.123, "0.12 s"), (12.34, "12.3 s"), (75.0, "1 min 15 s")])
-def test_seconds(value: float, text: str) -> None:
-    assert fragments.seconds(value) == text
 
 
 def test_a_card_says_whether_the_variant_is_built() -> None:

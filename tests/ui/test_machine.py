@@ -10,6 +10,7 @@ from filelock import FileLock
 
 from ideogram_q8.builds import variants
 from ideogram_q8.errors import RequestError
+from ideogram_q8.machine.platforms import Windows
 from ideogram_q8.runtime.kernels.attention import sdpa
 from ideogram_q8.runtime.text import caption_cache
 from ideogram_q8.ui.engine import machine
@@ -102,7 +103,7 @@ def test_a_trial_without_room_beside_the_model_is_said(studio: Studio, monkeypat
 
 
 def test_the_attention_kernel_is_shown_with_what_it_costs(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
-    windows = sdpa.chosen((8, 6), "win32", False, torch.bfloat16, 256)
+    windows = sdpa.chosen((8, 6), Windows(), False, torch.bfloat16, 256)
     monkeypatch.setattr(sdpa, "chosen_on", lambda *_: windows)
     (row,) = (each for each in machine.kernels_of(studio, (64, 64)) if "Attention" in each.what)
     assert row.runs == "memory-efficient attention"

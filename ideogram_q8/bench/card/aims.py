@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ideogram_q8.bench.card.lines import CardLine
+from ideogram_q8.formats.quantities import gigabytes, percent
 
 Verdict = Literal["holds", "does not hold", "not settled"]
 Judged = tuple[Verdict, str]
@@ -53,7 +54,7 @@ class Facts:
         return self.number("denoise", variant, "timing", "median")
 
     def names(self, phase: str) -> list[str]:
-        """Of what was measured in a phase."""
+        """Returns the names of all that was measured in a phase."""
         return [name for each, name in self.found if each == phase]
 
     def why(self, phase: str, names: Sequence[str]) -> Judged:
@@ -178,7 +179,7 @@ def _fits(scheme: str, size: str, limit: float) -> Callable[[Facts], Judged]:
             return "does not hold", f"{', '.join(broken)}: out of memory"
         if len(known) < len(found):
             return facts.why("stages", list(found))
-        return _at_most(max(known), limit, f"{max(known) / 1e9:.2f} GB of tensors")
+        return _at_most(max(known), limit, f"{gigabytes(max(known), '.2f')} of tensors")
 
     return judge
 
@@ -193,7 +194,7 @@ def _predictions(facts: Facts) -> Judged:
     if not off:
         return facts.why("denoise", ["int8"])
     worst = max(off, key=lambda name: abs(off[name]))
-    return _at_most(abs(off[worst]), 0.05, f"{len(off)} peaks; the worst is {worst}: predicted {100 * off[worst]:+.1f} %")
+    return _at_most(abs(off[worst]), 0.05, f"{len(off)} peaks; the worst is {worst}: predicted {percent(off[worst], '+.1f')}")
 
 
 _FIRST_AND_LAST = "allocated, reserved, free, host"

@@ -94,7 +94,7 @@ class _Loaded:
 
     @property
     def scene(self) -> StepScene:
-        """Of the first size."""
+        """The scene of the first size."""
         return self.scenes[self.sizes[0]]
 
     @functools.cached_property
@@ -202,7 +202,7 @@ class _Networks:
 
 
 def _encoder_bytes(config: TextEncoderConfig, dtype: torch.dtype) -> int:
-    """Of the language model: FP8 Linears with a scale for each row, the rest in the activations' dtype."""
+    """Bytes of the language model: FP8 Linears with a scale for each row, the rest in the activations' dtype."""
     reader = RandomEncoder(Pool(0, torch.device("meta"), dtype), config)
     return sum(reader.bytes_of(name) for name in reader.names)
 

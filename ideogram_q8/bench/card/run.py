@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import multiprocessing
-import os
 import signal
 import time
 from collections.abc import Callable, Sequence
@@ -212,11 +211,8 @@ def _stop(process: BaseProcess) -> None:
 def _signal(process: BaseProcess, number: int) -> None:
     """Sends a signal to the process's group, to the process alone where it is in none of its own yet."""
     assert process.pid is not None
-    if machine.here.is_windows:
-        process.kill()
-        return
     try:
-        os.killpg(process.pid, number)
+        machine.here.signal_group(process.pid, number)
     except (ProcessLookupError, PermissionError):
         process.kill()
 

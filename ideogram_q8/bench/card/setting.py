@@ -72,7 +72,7 @@ class CardSetting:
         return open_source("pocket").config
 
     def denoising(self, variants: tuple[str, ...], size: Size | None = None, steps: int | None = None) -> DenoiseSettings:
-        """As `bench denoise` takes them: one round in which each variant has as long as it needs, and all of the card's memory."""
+        """Settings for `bench denoise`: one round in which each variant has as long as it needs, and all of the card's memory."""
         from ideogram_q8.bench.results import DenoiseSettings
 
         width, height = size or self.sizes.size

@@ -109,16 +109,28 @@ def measure(
 
     try:
         with capped(device, settings.memory_cap):
-            turns = [(variant, number) for number in range(settings.rounds) for variant in chosen]
-            for i, (variant, number) in enumerate(turns):
-                on_progress(BenchProgress(i, len(turns), f"{variant.name}, round {number + 1}"))
-                _turn(variant, scene, found[variant.name], clocks)
-                keep(replace(result(), interrupted=True))
-            on_progress(BenchProgress(len(turns), len(turns), ""))
+            _take_turns(chosen, scene, found, clocks, on_progress, lambda: keep(replace(result(), interrupted=True)))
     except KeyboardInterrupt:
         interrupted = True
     _release(device)
     return result()
+
+
+def _take_turns(
+    chosen: Sequence[BenchVariant],
+    scene: StepScene,
+    found: Mapping[str, _Measured],
+    clocks: list[machine.Clocks],
+    on_progress: OnProgress,
+    after: Callable[[], None],
+) -> None:
+    """Measures every variant once a round, in turn; calls `after` at the end of each turn."""
+    turns = [(variant, number) for number in range(scene.settings.rounds) for variant in chosen]
+    for i, (variant, number) in enumerate(turns):
+        on_progress(BenchProgress(i, len(turns), f"{variant.name}, round {number + 1}"))
+        _turn(variant, scene, found[variant.name], clocks)
+        after()
+    on_progress(BenchProgress(len(turns), len(turns), ""))
 
 
 def default_cap(device: torch.device) -> int | None:

@@ -8,7 +8,7 @@ from typing import TypeVar
 import torch
 
 from ideogram_q8.bench.linear.random_weights import Pool
-from ideogram_q8.runtime.memory import live_bytes, usage
+from ideogram_q8.runtime.memory import usage
 
 T = TypeVar("T")
 
@@ -33,7 +33,7 @@ class Meter:
         """Runs what builds the variant, whose own peak does not count."""
         if self._cuda:
             return work()
-        value, live = live_bytes.watch(work)
+        value, live = usage.watch_live(work)
         self._built = live.kept - (self._pool.held_bytes - self._pooled)
         return value
 
@@ -51,6 +51,6 @@ class Meter:
             value = work()
             self.peak = usage.peak_bytes(self._pool.device) - self._before - (self._pool.held_bytes - self._pooled)
         else:
-            value, live = live_bytes.watch(work)
+            value, live = usage.watch_live(work)
             self.peak = self._built + live.most
         return value

@@ -16,6 +16,7 @@ from ideogram_q8.bench.linear.random_weights import FP8, NF4, RandomBranch, Weig
 from ideogram_q8.bench.picture.scene import BenchVariant, Built, StepScene, guided
 from ideogram_q8.bench.results import UNQUANTIZED, Arithmetic, StepPart
 from ideogram_q8.errors import ResourceError
+from ideogram_q8.formats.quantities import gigabytes
 from ideogram_q8.machine.devices import ATTENTIONS, COMPUTES
 from ideogram_q8.model.architecture import BRANCHES, Branch, linears
 from ideogram_q8.numerics import nf4
@@ -71,7 +72,7 @@ def placement(scene: StepScene, described: Networks) -> Footprint:
     if choice.fits is None:
         needed = budget.least(described, size, settings.text_tokens, kind).peak
         lacks = "".join(f"; plan {each.plan.key} {budget.pins(each, host)}" for each in choice.short_of_host)
-        raise ResourceError(f"needs {needed / 1e9:.1f} GB, {scene.available / 1e9:.1f} GB are free{lacks}")
+        raise ResourceError(f"needs {gigabytes(needed)}, {gigabytes(scene.available)} are free{lacks}")
     return choice.fits
 
 
@@ -115,12 +116,7 @@ def build(
     described = networks(scene, chosen, compute, attention)
     footprint = placement(scene, described) if plan is None else _footprint(scene, described, plan)
     streamed = footprint.plan.streamed
-    if streamed:
-        check_host(footprint.host)
-    if overlap and streamed:
-        raise ResourceError(
-            f"two streams need both branches on the device; it has room for them only with {streamed[0]} streamed"
-        )
+    _check_streaming(footprint, overlap)
     built = transformers(scene, chosen, compute, streamed)
     enter: dict[Branch, Callable[[int], None]] = {}
     if streamed:
@@ -145,11 +141,22 @@ def build(
     return Built(step, parts, predicted, streamed, note, _arithmetic_of_all(scene, chosen, compute))
 
 
+def _check_streaming(footprint: Footprint, overlap: bool) -> None:
+    """Raises ResourceError: the computer has no room for what is streamed, or two streams have nothing to run at once."""
+    streamed = footprint.plan.streamed
+    if streamed:
+        check_host(footprint.host)
+    if overlap and streamed:
+        raise ResourceError(
+            f"two streams need both branches on the device; it has room for them only with {streamed[0]} streamed"
+        )
+
+
 def check_host(needed: int) -> None:
     """Raises ResourceError where pinning so many bytes would leave the computer less than a tenth of what it has free."""
     available = usage.host_bytes()[1]
     if available and needed > 0.9 * available:
-        raise ResourceError(f"needs {needed / 1e9:.1f} GB of host memory, {available / 1e9:.1f} GB are free")
+        raise ResourceError(f"needs {gigabytes(needed)} of host memory, {gigabytes(available)} are free")
 
 
 def _footprint(scene: StepScene, described: Networks, plan: Plan) -> Footprint:

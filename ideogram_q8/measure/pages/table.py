@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ideogram_q8.formats.metrics import TableColumn, in_table
+from ideogram_q8.formats.quantities import megabytes
 from ideogram_q8.formats.report import Measured, Report, VariantReport
 from ideogram_q8.model.schemes import title
 
@@ -19,7 +20,7 @@ def markdown(report: Report) -> str:
     heads = {metric.name: column.head.format(reference=shown) for metric, column in in_table("report")}
     columns: list[tuple[str, _Cell]] = [
         ("variant", lambda v: title(v.name)),
-        ("both transformers", lambda v: f"{v.size / 1e6:,.2f} MB"),
+        ("both transformers", lambda v: megabytes(v.size, ",.2f")),
         *((heads[metric.name], cell) for metric, cell in measured if metric.margin is not None),
         (f"reading, against {shown}", lambda v: said(report, v.name)),
     ]

@@ -15,6 +15,7 @@ from huggingface_hub.utils import yaml_dump  # type: ignore[attr-defined]  # exp
 
 from ideogram_q8.formats.manifest import FileRecord, Manifest
 from ideogram_q8.formats.metrics import METRICS
+from ideogram_q8.formats.quantities import byte_text
 from ideogram_q8.formats.report import Measured, Report, VariantReport
 from ideogram_q8.model.schemes import INT8, title
 from ideogram_q8.publishing.cards.album import Samples
@@ -29,7 +30,6 @@ from ideogram_q8.publishing.cards.card_figures import (
     verdict,
 )
 from ideogram_q8.publishing.cards.card_method import commands, layer_rows, policy_text, recipe_commands, recipe_of
-from ideogram_q8.publishing.cards.card_text import byte_text
 from ideogram_q8.publishing.cards.card_tools import is_folder, tool_rows
 from ideogram_q8.publishing.cards.card_weights import bits_per_weight
 from ideogram_q8.publishing.cards.escaping import Markdown, address, attribute, code, finish, flat, word

@@ -10,9 +10,10 @@ from typing import NamedTuple
 
 from ideogram_q8.formats.manifest import Manifest
 from ideogram_q8.formats.metrics import METRICS, Metric, TableColumn, in_table
+from ideogram_q8.formats.quantities import byte_text
 from ideogram_q8.formats.report import Comparison, Figure, Hardware, Measured, NotMeasured, Report, VariantReport
 from ideogram_q8.model.schemes import INT8, title
-from ideogram_q8.publishing.cards.card_text import byte_text, figure_text, short_text, span, with_unit
+from ideogram_q8.publishing.cards.card_text import figure_text, short_text, span, with_unit
 from ideogram_q8.publishing.cards.card_weights import bits_text, weights_in
 from ideogram_q8.publishing.cards.escaping import Markdown, text
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ideogram_q8.formats.quantities import byte_text
 from ideogram_q8.formats.report import Figure, Measured
 from ideogram_q8.publishing.cards.escaping import Markdown, text
 
@@ -40,11 +41,3 @@ def number(value: float, unit: str) -> str:
     if unit == "1":
         return f"{value:.4f}" if value == 0 or abs(value) >= 0.01 else f"{value:.6f}"
     return f"{value:.2f}" if unit == "dB" else f"{value:.3g}"
-
-
-def byte_text(count: float) -> str:
-    """Decimal units, as the Hub shows sizes: 10_440_000_000 -> '10.44 GB'."""
-    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= scale:
-            return f"{count / scale:.2f} {unit}"
-    return f"{count:.0f} bytes"

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ideogram_q8.formats.metrics import in_table
+from ideogram_q8.formats.quantities import byte_text
 from ideogram_q8.formats.report import Figure, Measured, NotMeasured
 from ideogram_q8.model.schemes import title
 from ideogram_q8.publishing.cards.card import NO_LINKS, Figures, Links, fill, front_matter, render, scheme_tags, yaml_text
-from ideogram_q8.publishing.cards.card_text import byte_text, figure_text
+from ideogram_q8.publishing.cards.card_text import figure_text
 from ideogram_q8.publishing.cards.card_weights import bits_per_weight
 from ideogram_q8.publishing.cards.licence import APACHE, modification_notice, source_name
 from ideogram_q8.publishing.release import CARD, Release, ReleasedBuild

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from ideogram_q8.errors import PublishError
+from ideogram_q8.formats import whole_file
 from ideogram_q8.formats.manifest import TOOL_VERSION
 from ideogram_q8.formats.strict_json import check_version, decode, parse_json
-from ideogram_q8.machine import platforms as machine
 from ideogram_q8.publishing.pushing.hub import Hub
 from ideogram_q8.publishing.pushing.sending import HeldFile, Outcome
 
@@ -90,12 +89,7 @@ def record(folder: Path, hub: Hub, outcome: Outcome, tag: str | None, artifacts:
     receipt = describe(hub, outcome, tag, artifacts)
     if old and old.commit == receipt.commit and not outcome.changed:
         receipt = dataclasses.replace(receipt, parent=old.parent)
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", encoding="utf-8", newline="\n") as file:
-        file.write(receipt.to_json())
-        file.flush()
-        os.fsync(file.fileno())
-    machine.here.replace(partial, path)
+    whole_file.write_text(path, receipt.to_json())
     return receipt, path
 
 

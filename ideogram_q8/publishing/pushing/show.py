@@ -6,8 +6,8 @@ import json
 from collections.abc import Mapping
 
 from ideogram_q8.errors import printable
+from ideogram_q8.formats.quantities import byte_text, duration
 from ideogram_q8.machine.terminal import say, say_json, say_text
-from ideogram_q8.publishing.cards.card_text import byte_text
 from ideogram_q8.publishing.pushing.plan import PushPlan
 from ideogram_q8.publishing.pushing.receipts import Receipt
 from ideogram_q8.publishing.pushing.sending import PushProgress
@@ -131,11 +131,3 @@ def print_receipt(receipt: Receipt, what: str, where: str, as_json: bool) -> Non
         say_json(receipt.to_json())
     else:
         say_text(receipt_text(receipt, what, where))
-
-
-def duration(seconds: float) -> str:
-    """'48 s', '12 min', '3 h 05 min'."""
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"

@@ -17,6 +17,7 @@ from typing import Literal
 import torch
 
 from ideogram_q8.errors import RequestError
+from ideogram_q8.formats.quantities import gigabytes
 from ideogram_q8.machine.devices import ATTENTIONS, AUTO, COMPUTES
 from ideogram_q8.model.architecture import (
     BRANCHES,
@@ -163,7 +164,7 @@ def choose_plan(
 
 def pins(found: Footprint, host: int) -> str:
     """What a plan pins of main memory, and what can be pinned: in words."""
-    return f"pins {found.host / 1e9:.1f} GB of main memory, {host / 1e9:.1f} GB can be"
+    return f"pins {gigabytes(found.host)} of main memory, {gigabytes(host)} can be"
 
 
 def first_that_fits(

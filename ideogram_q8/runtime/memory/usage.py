@@ -6,18 +6,23 @@ the text encoder may stay beside the transformers. Estimates leave out the inter
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
+from torch.profiler import ProfilerActivity, profile
 
 from ideogram_q8.errors import ArtifactError, ResourceError, SourceError
+from ideogram_q8.formats.quantities import gigabytes
 from ideogram_q8.formats.safetensors_header import read_header
 from ideogram_q8.machine import platforms as machine
 
 _HALVES = ("BF16", "F16")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -128,7 +133,7 @@ def check(needed: int, available: int, purpose: str, device: torch.device) -> No
     """Raises ResourceError if `purpose` needs more bytes than are available."""
     if needed > available:
         raise ResourceError(
-            f"{device} has {available / 1e9:.1f} GB free, {purpose} needs about {needed / 1e9:.1f} GB: "
+            f"{device} has {gigabytes(available)} free, {purpose} needs about {gigabytes(needed)}: "
             "choose a smaller size or variant, or close other programs"
         )
 
@@ -161,7 +166,7 @@ def pinnable_bytes() -> int:
     if not total:
         return sys.maxsize
     left = max(0, free - HOST_RESERVED)
-    return min(left, total // 2) if machine.here.has_drivers_of_windows() else left
+    return min(left, total // 2) if machine.here.pins_half else left
 
 
 def keep_off_main_memory(device: torch.device) -> None:
@@ -170,7 +175,7 @@ def keep_off_main_memory(device: torch.device) -> None:
     NVIDIA's driver for Windows goes on in main memory otherwise ("CUDA - Sysmem Fallback Policy", on by default), and a picture takes 5
     to 20 times as long. torch is held to what the card has free now, and what torch holds of the card already.
     """
-    if not machine.here.is_windows or device.type != "cuda":
+    if not machine.here.spills or device.type != "cuda":
         return
     free, total = torch.cuda.mem_get_info(device)
     index = torch.cuda.current_device() if device.index is None else device.index  # torch takes no card without a number here
@@ -196,3 +201,29 @@ def peak_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return machine.here.peak_resident() or 0
+
+
+@dataclass(frozen=True)
+class Live:
+    """Bytes beyond what was there before: the most that were alive at once, and those that still are at the end."""
+
+    most: int
+    kept: int
+
+
+def watch_live(work: Callable[[], T]) -> tuple[T, Live]:
+    """Runs `work` and counts what torch's own CPU allocator has given out: exact, and on one thread the same in every run.
+
+    Returns:
+        What `work` returns, and the tensors alive while it ran. Memory that other libraries take is not seen.
+    """
+    os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # else the profiler prints that it starts and stops
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as found:
+        value = work()
+    assert found.profiler is not None and found.profiler.kineto_results is not None
+    events = [event for event in found.profiler.kineto_results.events() if event.name() == "[memory]"]
+    live = most = 0
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        live += event.nbytes()
+        most = max(most, live)
+    return value, Live(most, live)

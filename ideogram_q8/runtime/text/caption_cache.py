@@ -11,7 +11,6 @@ import hashlib
 import json
 import logging
 import os
-import secrets
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,9 +19,9 @@ import platformdirs
 import torch
 
 from ideogram_q8.errors import ResourceError, SourceError
+from ideogram_q8.formats import whole_file
 from ideogram_q8.formats.manifest import TOOL_VERSION
 from ideogram_q8.formats.stored import read_header
-from ideogram_q8.machine import platforms as machine
 from ideogram_q8.model.architecture import MAX_TEXT_TOKENS
 from ideogram_q8.numerics.dtypes import torch_dtype
 
@@ -79,17 +78,9 @@ class CaptionCache:
         from safetensors.torch import save  # imports torch, for which the app's page does not wait
 
         data = save({_TENSOR: projected.cpu().contiguous()}, {"key": key.digest, "sha256": _sha256(projected)})
-        temporary = self.folder / f".{secrets.token_hex(8)}.partial"
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            try:
-                with open(temporary, "wb") as file:
-                    file.write(data)
-                    file.flush()
-                    os.fsync(file.fileno())
-                machine.here.replace(temporary, self._path(key))
-            finally:
-                temporary.unlink(missing_ok=True)
+            whole_file.write_bytes(self._path(key), data)
             self._make_room()
         except (OSError, ResourceError) as error:
             _log.warning("the projected caption was not kept in %s: %s", self.folder, error)
@@ -102,7 +93,7 @@ class CaptionCache:
         entries = []
         for path in self.folder.iterdir():
             with contextlib.suppress(FileNotFoundError):  # another process removed it
-                if path.suffix in (_SUFFIX, ".partial"):
+                if path.suffix in (_SUFFIX, whole_file.SUFFIX):
                     state = path.stat()
                     entries.append((state.st_mtime_ns, state.st_size, path))
         total = 0

@@ -78,7 +78,7 @@ def _number(component: Any, name: str, value: object) -> object:
 
 
 def _float(value: float) -> float:
-    """As float64; infinite where that has no room for an integer."""
+    """Converts to float64; infinite for an integer that float64 has no room for."""
     try:
         return float(value)
     except OverflowError:
@@ -120,7 +120,7 @@ def _file(_component: Any, name: str, value: object) -> object:
 
 
 def _value(_component: Any, name: str, value: object) -> object:
-    """Of a scripted component: its own reader understands it."""
+    """Passes on the JSON value of a scripted component, whose own reader understands it; refuses one that is too long or too deep."""
     try:
         length = len(json.dumps(value))
     except RecursionError:
@@ -131,12 +131,12 @@ def _value(_component: Any, name: str, value: object) -> object:
 
 
 def _secret(_component: Any, _name: str, value: object) -> object:
-    """Of the browser's store: what is no secret of this app's counts as none."""
+    """Passes on a secret from the browser's store; None for what is no secret of this app."""
     return value if isinstance(value, str) and len(value) <= MAX_NAME else None
 
 
 def _parameter(component: Any, name: str, value: object) -> object:
-    """Of an endpoint without a page (`gr.api`): by the JSON schema of its annotation. None where it has a default."""
+    """Checks an argument of an endpoint without a page (`gr.api`) by the JSON schema of its annotation; None gives its default."""
     schema: Mapping[str, Any] = component.api_info()
     kinds = {each.get("type") for each in schema.get("oneOf", [schema])}
     if value is None and ("null" in kinds or component.value is not None):

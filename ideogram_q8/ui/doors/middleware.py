@@ -140,7 +140,7 @@ class Doors:
 
     @property
     def names(self) -> Names:
-        """Those of now."""
+        """The names that the app answers to now."""
         return self._names()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ideogram_q8.builds.gguf_build import is_gguf, open_transformers
 from ideogram_q8.builds.reader import read_manifest
+from ideogram_q8.formats.quantities import gigabytes
 from ideogram_q8.model.architecture import BRANCHES, IDEOGRAM4_TRAITS, Branch, TransformerConfig
 from ideogram_q8.recipes import Recipe, choose
 from ideogram_q8.runtime.memory import budget, inventory, usage
@@ -34,7 +35,7 @@ class Fit:
     def __str__(self) -> str:
         lacks = f" ({self.short_of_host})" if self.short_of_host else ""
         if self.plan is None:
-            return f"does not fit: {self.available / 1e9:.1f} GB free{lacks}"
+            return f"does not fit: {gigabytes(self.available)} free{lacks}"
         return f"fits with offload: {self.plan}{lacks}" if self.offloads else f"fits{lacks}"
 
 

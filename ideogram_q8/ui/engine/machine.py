@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 
 from ideogram_q8.builds import variants
 from ideogram_q8.errors import RequestError
+from ideogram_q8.formats.quantities import gigabytes
 from ideogram_q8.machine import nvml
 from ideogram_q8.machine import platforms as computer
 from ideogram_q8.machine.devices import TorchBuild, notes
@@ -63,11 +64,11 @@ class Store:
 def facts(device: str) -> dict[str, str]:
     """The machine and the libraries, in words."""
     found = hardware(device)
-    rows = {"Processor": found.processor, "Threads": str(found.threads), "Memory": f"{found.memory_bytes / 1e9:.1f} GB"}
+    rows = {"Processor": found.processor, "Threads": str(found.threads), "Memory": gigabytes(found.memory_bytes)}
     if found.accelerator is not None:
         card = torch.cuda.get_device_properties(device)
         rows = {
-            "Card": f"{found.accelerator}, {card.total_memory / 1e9:.1f} GB",
+            "Card": f"{found.accelerator}, {gigabytes(card.total_memory)}",
             "Compute capability": f"{card.major}.{card.minor}",
             "Driver": f"{nvml.driver(torch.device(device)) or computer.here.nvidia_driver()}, CUDA {torch.version.cuda}",
         } | rows

@@ -23,6 +23,7 @@ import torch
 from ideogram_q8.builds.variants import Variant
 from ideogram_q8.errors import RequestError, ResourceError
 from ideogram_q8.formats.png import write_png
+from ideogram_q8.formats.quantities import gigabytes
 from ideogram_q8.machine.devices import AUTO
 from ideogram_q8.machine.out_of_memory import lacks_memory
 from ideogram_q8.model.architecture import IDEOGRAM4, Traits, TransformerConfig
@@ -252,8 +253,7 @@ class Studio:
         stages = {**tracked, "Decoding": result.peak_bytes}
         metadata = sampling.metadata(result)
         path = self.outputs / _file_name(variant, request)
-        write_png(path, result.image, metadata)
-        path.chmod(PRIVATE_FILE)
+        write_png(path, result.image, metadata, PRIVATE_FILE)
         entry = self.library.add(owner, path.name, metadata | {"variant": variant})
         times = result.seconds_per_step, result.total_seconds
         return Picture(variant, request, path, metadata, *times, max(stages.values()), entry, stages=stages)
@@ -283,11 +283,11 @@ class Studio:
         fits = {each.name: (each.title, fit.needed) for each in self.variants() if (fit := self.fit(each, size))}
         needed = fits[variant][1] if variant in fits else None  # not known of a model whose own weights are not here
         smaller = [title for title, less in fits.values() if needed is not None and less < 0.9 * needed]
-        takes = "" if needed is None else f" needs about {needed / 1e9:.1f} GB,"
+        takes = "" if needed is None else f" needs about {gigabytes(needed)},"
         choice = f"choose {' or '.join(smaller)}, or a smaller picture" if smaller else "choose a smaller picture"
         return ResourceError(
             f"{self.device} ran out of memory: {variant} at {request.width}x{request.height}{takes or ':'} "
-            f"{self.available() / 1e9:.1f} GB are free; {choice}, or close other programs"
+            f"{gigabytes(self.available())} are free; {choice}, or close other programs"
         )
 
     def _load(self, variant: str, size: tuple[int, int], emit: Emit[Event]) -> Model:

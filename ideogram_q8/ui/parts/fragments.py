@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ideogram_q8.builds.variants import Variant
 from ideogram_q8.formats.metrics import TableColumn, in_table
+from ideogram_q8.formats.quantities import byte_size, percent, seconds
 from ideogram_q8.measure.preference import Standing
 from ideogram_q8.model.architecture import Traits
 from ideogram_q8.ui.engine.comparison import Column
@@ -58,7 +59,7 @@ def _state(variant: Variant, downloading: Downloading | None) -> Iterator[str]:
         yield f"not downloaded · {variant.problem}"
         return
     if downloading is not None:
-        yield f"downloading {100 * downloading.fraction:.0f} % of {byte_size(downloading.total)}"
+        yield f"downloading {percent(downloading.fraction)} of {byte_size(downloading.total)}"
         yield " · ".join(_pace(downloading))
         return
     if variant.location is None:
@@ -93,20 +94,6 @@ def waiting(ahead: int) -> str:
     return panel("running", f"Waiting: {ahead} before you", notes=["One at a time: there is one device."])
 
 
-def byte_size(count: int) -> str:
-    """Decimal units, as file managers and model hubs count."""
-    if count < 1e9:
-        return f"{count / 1e6:.1f} MB" if count < 1e8 else f"{count / 1e6:.0f} MB"
-    return f"{count / 1e9:.2f} GB"
-
-
-def seconds(value: float, digits: int = 2) -> str:
-    """`digits` decimals below ten seconds, one below a minute."""
-    if value < 60:
-        return f"{value:.{digits if value < 10 else 1}f} s"
-    return f"{int(value // 60)} min {int(value % 60)} s"
-
-
 def panel(state: str, head: str, right: str = "", *, fraction: float | None = None, notes: Sequence[str] = ()) -> str:
     """A box with a headline, an optional bar (0..1) and a line of notes; `state` is idle, running, cancelled or failed."""
     bar = "" if fraction is None else f'<div class="q8-bar"><i style="width:{100 * fraction:.1f}%"></i></div>'
@@ -130,13 +117,11 @@ def listed(state: str, head: str, lines: Sequence[str]) -> str:
 def progress(event: Work, label: str) -> str:
     """What is going on; `label` names the variant for people."""
     if isinstance(event, Building):
-        percent = f"{100 * event.fraction:.0f} %"
-        return panel(
-            "running", f"Building {label}", percent, fraction=event.fraction, notes=["once; kept in your cache folder"]
-        )
+        share = percent(event.fraction)
+        return panel("running", f"Building {label}", share, fraction=event.fraction, notes=["once; kept in your cache folder"])
     if isinstance(event, Downloading):
-        percent, sizes = f"{100 * event.fraction:.0f} %", f"{byte_size(event.here)} of {byte_size(event.total)}"
-        return panel("running", f"Downloading {label}", percent, fraction=event.fraction, notes=[sizes, *_pace(event)])
+        share, sizes = percent(event.fraction), f"{byte_size(event.here)} of {byte_size(event.total)}"
+        return panel("running", f"Downloading {label}", share, fraction=event.fraction, notes=[sizes, *_pace(event)])
     if isinstance(event, Loading):
         return panel("running", f"Loading {label}", fraction=0.0, notes=["reading weights and the caption"])
     return panel(
@@ -153,7 +138,7 @@ def where(event: Event) -> str:
     if isinstance(event, Painting):
         return f"at step {event.index} of {event.total}"
     if isinstance(event, Downloading):
-        return f"at {100 * event.fraction:.0f} % of the download, which goes on from there"
+        return f"at {percent(event.fraction)} of the download, which goes on from there"
     return "while building the variant" if isinstance(event, Building) else "while loading"
 
 
@@ -282,7 +267,7 @@ def standings(groups: Mapping[str, Sequence[Standing]], titles: Mapping[str, str
 def _standing_row(rank: int, standing: Standing, titles: Mapping[str, str]) -> str:
     low, high = standing.interval
     cells = (
-        f"{100 * standing.win_rate:.0f} %",
+        percent(standing.win_rate),
         f"{100 * low:.0f} to {100 * high:.0f} %",
         str(standing.votes),
         f"{standing.strength:+.2f}",

@@ -6,8 +6,9 @@ import html
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from ideogram_q8.formats.quantities import byte_size
 from ideogram_q8.ui.engine.events import Picture
-from ideogram_q8.ui.parts.fragments import byte_size, panel
+from ideogram_q8.ui.parts.fragments import panel
 
 if TYPE_CHECKING:
     from ideogram_q8.ui.engine.machine import Gauge, Kernel

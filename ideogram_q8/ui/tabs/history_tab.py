@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.components import Component
 
 from ideogram_q8.errors import IdeogramQ8Error, RequestError
 from ideogram_q8.formats.png import read_metadata
@@ -49,6 +51,15 @@ class _Parts:
         return [self.use, self.again, self.favourite, self.remove]
 
 
+@dataclass(frozen=True)
+class _Search:
+    """The event that looks pictures up: what it calls, the components that it reads, and those that it sets."""
+
+    look: Callable[..., dict[object, object]]
+    inputs: list[Component]
+    outputs: list[Component]
+
+
 def build_history_tab(desk: Desk, generate: Painter, tabs: gr.Tabs, tab: gr.Tab) -> None:
     """Adds the tab's components and events to the current Blocks context.
 
@@ -56,15 +67,24 @@ def build_history_tab(desk: Desk, generate: Painter, tabs: gr.Tabs, tab: gr.Tab)
         tabs: where the Generate tab has the id "generate".
         tab: this tab; its pictures are looked up when it is opened.
     """
-    studio, form = desk.studio, desk.form
+    studio = desk.studio
     parts, album = _layout(studio), Album(studio.library, studio.outputs, studio.copies)
+    search = _connect_search(desk, parts, album, tab)
+    _connect_choosing(parts)
+    _connect_changes(desk, parts, album, search)
+    _connect_restoring(studio, parts, desk.form, generate, tabs)
+    _add_endpoints(album)
+
+
+def _connect_search(desk: Desk, parts: _Parts, album: Album, tab: gr.Tab) -> _Search:
+    """Looks pictures up when the tab is opened, a search is entered or older ones are wanted; returns how to look again."""
 
     def look(
         search: str, favourites: bool, chosen: Entry | None, limit: int, owner: str | None, request: gr.Request
     ) -> dict[object, object]:
         with friendly_errors():
             entries = album.pictures(owner_of(owner, request), search or "", favourites=favourites, limit=limit + 1)
-        return _found(studio, parts, entries[:limit], chosen) | {
+        return _found(desk.studio, parts, entries[:limit], chosen) | {
             parts.older: gr.update(visible=len(entries) > limit),
             parts.limit: limit,
         }
@@ -84,7 +104,10 @@ def build_history_tab(desk: Desk, generate: Painter, tabs: gr.Tabs, tab: gr.Tab)
     anew = [tab.select, parts.search.submit, parts.favourites.input]
     gr.on(anew, look_anew, looked, found, **PRIVATE, trigger_mode="always_last")
     parts.older.click(look_further, looked, found, **PRIVATE)
+    return _Search(look, looked, found)
 
+
+def _connect_choosing(parts: _Parts) -> None:
     def choose(entries: list[Entry] | None, event: gr.SelectData) -> dict[object, object]:
         known = entries or []
         return _choose(parts, known[event.index] if event.index < len(known) else None)
@@ -92,6 +115,10 @@ def build_history_tab(desk: Desk, generate: Painter, tabs: gr.Tabs, tab: gr.Tab)
     shown = [parts.chosen, parts.details, *parts.buttons]
     parts.gallery.select(choose, parts.entries, shown, **PRIVATE)
     parts.gallery.preview_close(lambda: _choose(parts, None), None, shown, **PRIVATE)
+
+
+def _connect_changes(desk: Desk, parts: _Parts, album: Album, search: _Search) -> None:
+    """Connects the buttons that mark, delete and bring back; after each the pictures are looked up again."""
 
     def set_favourite(chosen: Entry | None, owner: str | None, request: gr.Request) -> None:
         if chosen is not None:
@@ -116,9 +143,7 @@ def build_history_tab(desk: Desk, generate: Painter, tabs: gr.Tabs, tab: gr.Tab)
         parts.undo.click(undo, desk.owner, parts.undo, **PRIVATE),
     ]
     for event in changed:
-        event.then(look, looked, found, **PRIVATE)
-    _connect_restoring(studio, parts, form, generate, tabs)
-    _add_endpoints(album)
+        event.then(search.look, search.inputs, search.outputs, **PRIVATE)
 
 
 def _add_endpoints(album: Album) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from ideogram_q8.errors import RequestError
+from ideogram_q8.formats.quantities import byte_size
 from ideogram_q8.ui.engine.studio import Studio, warm_up
 from ideogram_q8.ui.parts import fragments, gauges
 from ideogram_q8.ui.parts.controls import PRIVATE
@@ -96,7 +97,7 @@ def _connect_cleaning(desk: Desk, parts: _Parts, *, everything: bool) -> None:
         with friendly_errors():
             if found is None:
                 raise RequestError("nothing is chosen; choose what to delete first")
-        what = f"{found.files} files, {fragments.byte_size(found.size_bytes)}, in {found.folder}"
+        what = f"{found.files} files, {byte_size(found.size_bytes)}, in {found.folder}"
         question = fragments.panel("failed", f"Delete: {found.title}?", what, notes=["This cannot be undone."])
         return {parts.question: question, parts.asked: gr.update(visible=True), parts.clean: gr.update(interactive=False)}
 
@@ -149,8 +150,7 @@ def _stores(studio: Studio, parts: _Parts, owner: str, everything: bool) -> dict
     """What is kept, nothing chosen."""
     found = _found(studio, owner, everything)
     names = [
-        (f"{store.title}\n{store.files} files, {fragments.byte_size(store.size_bytes)}\n{store.folder}", store.key)
-        for store in found
+        (f"{store.title}\n{store.files} files, {byte_size(store.size_bytes)}\n{store.folder}", store.key) for store in found
     ]
     return {
         parts.stores: gr.update(choices=names, value=None),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from ideogram_q8.machine.platforms import of
 from ideogram_q8.runtime.kernels.attention import sdpa
 
 BF16, F32 = torch.bfloat16, torch.float32
@@ -37,7 +38,7 @@ def test_the_kernel_is_known_before_it_runs(
     reason: str | None,
     costs: bool,
 ) -> None:
-    found = sdpa.chosen(capability, platform == "win32", flash, dtype, width)
+    found = sdpa.chosen(capability, of(platform), flash, dtype, width)
     assert (found.runs, found.reason, found.cost is not None) == (runs, reason, costs)
     said = str(found)
     assert said.startswith(runs) and (reason is None or f"flash attention refused: {reason}" in said)

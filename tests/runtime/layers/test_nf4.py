@@ -13,7 +13,7 @@ from ideogram_q8.builds.source_weights import SourceWeights
 from ideogram_q8.numerics import nf4
 from ideogram_q8.runtime.kernels import nf4_linear
 from ideogram_q8.runtime.kernels.choosing import scratch, workspace
-from ideogram_q8.runtime.kernels.linear import nf4 as kernel
+from ideogram_q8.runtime.kernels.linear import weight_only as kernel
 from ideogram_q8.runtime.layers import fusing
 from ideogram_q8.runtime.layers.packed import Nf4Linear, from_packed
 from ideogram_q8.runtime.loading.networks import build_transformer
@@ -34,9 +34,9 @@ def values(packed: Nf4Weight) -> torch.Tensor:
     return nf4.dequantize(packed.data, packed.absmax.flatten(), 64).float().view(packed.shape)
 
 
-@pytest.mark.parametrize("piece", [1, 300, kernel.PIECE])
+@pytest.mark.parametrize("piece", [1, 300, kernel.NF4_PIECE])
 def test_the_product_is_that_of_the_values(piece: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernel, "PIECE", piece)
+    monkeypatch.setattr(kernel, "NF4_PIECE", piece)
     packed, bias = weight(10), torch.arange(10.0)
     x = torch.randn(2, 3, 128, generator=torch.Generator().manual_seed(1))
     assert torch.equal(from_packed(packed, bias)(x), functional.linear(x.view(6, 128), values(packed), bias).view(2, 3, 10))
@@ -45,7 +45,7 @@ def test_the_product_is_that_of_the_values(piece: int, monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("rows", [512, 2100])
 def test_it_takes_what_was_predicted(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernel, "PIECE", 1 << 20)
+    monkeypatch.setattr(kernel, "NF4_PIECE", 1 << 20)
     monkeypatch.setattr(scratch, "NF4_PIECE", 1 << 20)
     packed, x = weight(rows, 1024), torch.randn(64, 1024)
     workspace.release()

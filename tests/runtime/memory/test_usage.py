@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from ideogram_q8.errors import ArtifactError, ResourceError
-from ideogram_q8.machine import platforms
+from ideogram_q8.machine.platforms import of
 from ideogram_q8.runtime.memory import usage
 
 GB = 10**9
@@ -99,8 +99,8 @@ def test_what_cannot_fit_is_refused() -> None:
 def test_main_memory_that_can_be_pinned(
     monkeypatch: pytest.MonkeyPatch, platform: str, release: str, total: float, free: float, expected: float
 ) -> None:
-    monkeypatch.setattr(usage.machine, "here", platforms.of(platform))
-    monkeypatch.setattr(platforms.platform, "release", lambda: release)
+    monkeypatch.setattr("platform.release", lambda: release)
+    monkeypatch.setattr(usage.machine, "here", of(platform))
     monkeypatch.setattr(usage, "host_bytes", lambda: (total * GB, free * GB, 0))
     assert usage.pinnable_bytes() == expected * GB
     monkeypatch.setattr(usage, "host_bytes", lambda: (0, 0, 0))
@@ -113,7 +113,7 @@ def test_windows_does_not_go_on_in_main_memory(
 ) -> None:
     """A card of 24 GB of which others hold 6, and torch 2 already."""
     given: list[tuple[float, int]] = []
-    monkeypatch.setattr(usage.machine, "here", platforms.of(platform))
+    monkeypatch.setattr(usage.machine, "here", of(platform))
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (16 * GB, 24 * GB))
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: 2 * GB)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)

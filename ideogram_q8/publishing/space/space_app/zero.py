@@ -23,6 +23,7 @@ from huggingface_hub import HfApi, errors, snapshot_download
 from ideogram_q8.captions import to_caption
 from ideogram_q8.errors import IdeogramQ8Error
 from ideogram_q8.formats.png import write_png
+from ideogram_q8.formats.quantities import gigabytes
 from ideogram_q8.machine.terminal import say
 from ideogram_q8.model.architecture import PRESETS
 from ideogram_q8.runtime.generation.sampling import Request, generate, metadata
@@ -45,7 +46,7 @@ def load_models() -> dict[str, Model]:
     models = {name: load(place, device=device, dtype=dtype) for name, place in (places or {"pocket": "pocket"}).items()}
     for name, model in models.items():
         networks = (*model.branches.values(), model.vae, model.text_encoder)  # the last is loaded when asked for
-        say(f"{name} is on {device}, {module_bytes(*networks) / 1e9:.2f} GB")
+        say(f"{name} is on {device}, {gigabytes(module_bytes(*networks), '.2f')}")
     return models
 
 

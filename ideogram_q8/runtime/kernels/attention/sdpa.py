@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from ideogram_q8.machine import platforms as machine
+from ideogram_q8.machine.platforms import System
 from ideogram_q8.runtime.kernels.choosing.choice import said
 
 FLASH, EFFICIENT = "flash attention", "memory-efficient attention"
@@ -41,29 +42,27 @@ class Sdpa:
         return said(self.runs, self.refused)
 
 
-def chosen(
-    capability: tuple[int, int] | None, is_windows: bool, built_with_flash: bool, dtype: torch.dtype, width: int
-) -> Sdpa:
+def chosen(capability: tuple[int, int] | None, system: System, built_with_flash: bool, dtype: torch.dtype, width: int) -> Sdpa:
     """What torch takes for heads of `width` values without a mask.
 
     Args:
         capability: CUDA's compute capability, None on a CPU.
-        is_windows: whether torch runs on Windows.
+        system: the operating system, whose builds of torch may lack flash attention.
         built_with_flash: as torch.backends.cuda.is_flash_attention_available.
     """
     if capability is None:
         return Sdpa("torch's attention for CPUs")
-    reason = _flash_refuses(capability, is_windows, built_with_flash, dtype, width)
+    reason = _flash_refuses(capability, system, built_with_flash, dtype, width)
     if reason is None:
         return Sdpa(FLASH)
     return Sdpa(EFFICIENT, reason, COST if width > 128 and dtype != torch.float32 else None)
 
 
 def _flash_refuses(
-    capability: tuple[int, int], is_windows: bool, built_with_flash: bool, dtype: torch.dtype, width: int
+    capability: tuple[int, int], system: System, built_with_flash: bool, dtype: torch.dtype, width: int
 ) -> str | None:
-    if is_windows:
-        return "torch is built without it for Windows"
+    if not system.has_flash_attention:
+        return f"torch is built without it for {system.name}"
     if not built_with_flash:
         return "this torch is built without it"
     if capability < (8, 0):
@@ -78,4 +77,4 @@ def _flash_refuses(
 def chosen_on(device: torch.device, dtype: torch.dtype, width: int) -> Sdpa:
     """`chosen` on a device of this computer, by this build of torch."""
     capability = torch.cuda.get_device_capability(device) if device.type == "cuda" else None
-    return chosen(capability, machine.here.is_windows, torch.backends.cuda.is_flash_attention_available(), dtype, width)
+    return chosen(capability, machine.here, torch.backends.cuda.is_flash_attention_available(), dtype, width)

@@ -11,7 +11,7 @@ from ideogram_q8.numerics.int8 import EXACT_WIDTH
 from ideogram_q8.runtime.kernels.linear import cpu, tiles
 from ideogram_q8.runtime.kernels.linear.ggml import PIECE
 from ideogram_q8.runtime.kernels.linear.int8 import EXACT_ROWS, INT_MM_ROWS
-from ideogram_q8.runtime.kernels.linear.nf4 import PIECE as NF4_PIECE
+from ideogram_q8.runtime.kernels.linear.weight_only import NF4_PIECE
 
 _NF4_DECODING = 14
 """The same of NF4: indices, levels, scales and their product."""

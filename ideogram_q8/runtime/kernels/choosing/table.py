@@ -13,8 +13,6 @@ import hashlib
 import json
 import logging
 import math
-import os
-import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib import metadata
@@ -24,7 +22,7 @@ import platformdirs
 import torch
 
 from ideogram_q8.errors import ResourceError
-from ideogram_q8.formats import strict_json
+from ideogram_q8.formats import strict_json, whole_file
 from ideogram_q8.machine import platforms as computer
 
 BUCKET = 512
@@ -187,17 +185,9 @@ def write(device: torch.device, entries: tuple[TimedEntry, ...], overlaps: tuple
     pairs = {**_overlaps(str(device)), **{overlap.pair: overlap for overlap in overlaps}}
     table = Table(FORMAT_VERSION, machine(device), tuple(known.values()), tuple(pairs.values()))
     path = _path(table.machine)
-    temporary = path.with_name(f".{secrets.token_hex(8)}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(temporary, "w", encoding="utf-8") as file:
-                file.write(json.dumps(asdict(table), indent=2) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-            computer.here.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        whole_file.write_text(path, json.dumps(asdict(table), indent=2) + "\n")
     except OSError as error:
         raise ResourceError(
             f"{path}: what was measured cannot be kept ({error}); free some space or set XDG_CACHE_HOME"

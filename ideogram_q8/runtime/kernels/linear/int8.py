@@ -78,7 +78,7 @@ class Backend:
 def _int_mm_linear(
     x: torch.Tensor, codes: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor | None, before: Prologue
 ) -> torch.Tensor:
-    """By INT_MM_ROWS rows or fewer, all parts of about one size: its prologue, quantizer and epilogue are passes of float32."""
+    """Computes INT_MM_ROWS rows or fewer at a time, in parts of about one size: prologue, quantizer and epilogue are passes of float32."""
     y = x.new_empty(len(x), len(codes))
     parts = -(-len(x) // INT_MM_ROWS)
     for part, out in zip(x.tensor_split(parts), y.tensor_split(parts), strict=True):

@@ -1,15 +1,35 @@
-"""A Linear on NF4 weights, expanded at each call: the arithmetic of the original in bitsandbytes' four bits."""
+"""Linears on FP8 and NF4 weights, expanded at each call: the arithmetic of the originals, on cards that have no such products."""
 
 from __future__ import annotations
 
 import torch
 
-from ideogram_q8.numerics import nf4
+from ideogram_q8.numerics import fp8, nf4
 from ideogram_q8.runtime.kernels.choosing.operators import linear_operator
 from ideogram_q8.runtime.kernels.linear import tiles
 
-PIECE = 1 << 22
-"""Values decoded at a time, at a dozen bytes each beside the result."""
+NF4_PIECE = 1 << 22
+"""NF4 values decoded at a time, at a dozen bytes each beside the result."""
+
+
+@linear_operator
+def fp8_linear(x: torch.Tensor, weight: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+    """x @ `numerics.fp8.dequantize_per_row`(weight, scale)^T + bias.
+
+    Args:
+        x: floating [..., K].
+        weight: e4m3 [N, K].
+        scale: float32 [N].
+        bias: floating [N] or None.
+
+    Returns:
+        [..., N] in the dtype of `x`.
+    """
+
+    def expand(start: int, stop: int, out: torch.Tensor) -> None:
+        fp8.dequantize_per_row(weight[start:stop], scale[start:stop], out)
+
+    return tiles.linear(x.reshape(-1, x.shape[-1]), len(weight), expand, bias).reshape(*x.shape[:-1], len(weight))
 
 
 @linear_operator
@@ -26,7 +46,7 @@ def nf4_linear(x: torch.Tensor, data: torch.Tensor, absmax: torch.Tensor, bias: 
         [..., N] in the dtype of `x`.
     """
     inputs = x.shape[-1]
-    step = max(1, PIECE // inputs)
+    step = max(1, NF4_PIECE // inputs)
 
     def expand(start: int, stop: int, out: torch.Tensor) -> None:
         for first in range(start, stop, step):
