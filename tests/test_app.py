@@ -71,3 +71,35 @@ def test_accounts_are_read_whatever_editor_wrote_them(tmp_path: Path, mark: str,
 )
 def test_addresses_have_brackets_in_links_only(tmp_path: Path, given: str, host: str) -> None:
     assert app.parse(["--host", given, "--outputs", str(tmp_path)]).host == host
+
+
+@pytest.mark.parametrize(
+    ("arguments", "warns"),
+    [
+        ("--host 0.0.0.0", True),
+        ("--host [::]", True),
+        ("--share", True),
+        ("--allowed-host app.example", True),
+        ("--host 0.0.0.0 --share --auth {accounts}", False),
+        ("", False),
+    ],
+)
+def test_who_lets_everybody_in_reads_a_line(
+    arguments: str, warns: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """Before the server listens, and once."""
+    from ideogram_q8.ui import page
+
+    printed: list[str] = []
+    monkeypatch.setattr(page, "build_page", lambda *_, **__: None)
+    monkeypatch.setattr(page, "serve", lambda *_: printed.append(capsys.readouterr().err) or "http://127.0.0.1:1/")
+    monkeypatch.setattr(app, "_later", lambda _: None)
+    (tmp_path / "accounts").write_text("alice:secret\n", encoding="utf-8")
+    given = arguments.format(accounts=tmp_path / "accounts").split()
+    studio, _ = app.start(app.parse([*given, "--port", "0", "--device", "cpu", "--outputs", str(tmp_path / "outputs")]))
+    studio.close()
+    lines = [line for line in printed[0].splitlines() if line.startswith("warning: ")]
+    expected = (
+        "warning: anybody who can reach this address may use the app; --auth FILE lets in whom you name (docs/security.md)"
+    )
+    assert lines == [expected] * warns

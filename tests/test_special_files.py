@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
+from ideogram_q8.bench import results
+from ideogram_q8.bench.card import lines
 from ideogram_q8.captions import calibration as captions
 from ideogram_q8.commands import report
 from ideogram_q8.errors import IdeogramQ8Error
+from ideogram_q8.formats import png
+from ideogram_q8.pocket import WEIGHTS
 from ideogram_q8.publishing.cards import cards
 from ideogram_q8.publishing.folder import regular_file
 from ideogram_q8.publishing.pushing import receipts
 from ideogram_q8.publishing.space.space import assemble
 from ideogram_q8.publishing.weight_headers import check_header
 from ideogram_q8.recipes import statistics
+from ideogram_q8.runtime.generation import preview
+from ideogram_q8.runtime.loading import networks
 
 OPENERS: dict[str, Callable[[Path], object]] = {
     "captions.txt": captions.read_captions,
@@ -30,7 +38,26 @@ OPENERS: dict[str, Callable[[Path], object]] = {
     "weights.safetensors": lambda path: check_header(path, ()),
     "any": lambda path: regular_file(path.parent, path.name, "make it"),
     "space/space.json": lambda path: assemble(path.parent, "cpu-basic", []),
+    "vae/config.json": lambda path: networks.load_vae(path.parent, CPU, torch.float32),
+    "vae/diffusion_pytorch_model.safetensors": lambda path: networks.load_vae(
+        _with(path, WEIGHTS / "vae" / "config.json"), CPU, torch.float32
+    ),
+    "tokenizer/tokenizer.json": lambda path: networks.load_tokenizer(path.parent),
+    "tokenizer/tokenizer_config.json": lambda path: networks.load_tokenizer(
+        _with(path, WEIGHTS / "tokenizer" / "tokenizer.json")
+    ),
+    "taef2.safetensors": lambda path: preview._read(path, {}),
+    "result.json": results.read,
+    "results.jsonl": lines.read,
+    "picture.png": png.read_metadata,
 }
+CPU = torch.device("cpu")
+
+
+def _with(path: Path, other: Path) -> Path:
+    """The folder of `path`, which has a copy of `other` too."""
+    shutil.copy(other, path.parent)
+    return path.parent
 
 
 @pytest.fixture(autouse=True)

@@ -6,6 +6,7 @@ A row without a timing says in its note why there is none; nothing that was aske
 from __future__ import annotations
 
 import datetime as dt
+import io
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -15,7 +16,7 @@ from typing import Literal
 from ideogram_q8.bench.machine import Clocks, Machine, Peaks
 from ideogram_q8.bench.timing import Timing
 from ideogram_q8.errors import ArtifactError, RequestError
-from ideogram_q8.formats import whole_file
+from ideogram_q8.formats import file_kinds, whole_file
 from ideogram_q8.formats.strict_json import check_version, decode, parse_json
 
 FORMAT_VERSION = 1
@@ -243,7 +244,7 @@ def write(path: Path, text: str) -> None:
 def read(path: Path) -> Result:
     """Raises RequestError: no readable file; ArtifactError: not a result."""
     try:
-        with path.open(encoding="utf-8") as file:
+        with io.TextIOWrapper(file_kinds.open_regular(path), encoding="utf-8") as file:
             text = file.read(_MOST_CHARACTERS + 1)
     except (OSError, UnicodeDecodeError) as error:
         raise RequestError(f"cannot read {path}: {error}; expected what `bench ... --out` wrote") from None

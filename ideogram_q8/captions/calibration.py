@@ -14,6 +14,7 @@ from pathlib import Path
 
 from ideogram_q8.captions import MAX_CHARACTERS, accept, canonical, suite, unwrap
 from ideogram_q8.errors import CaptionError, RequestError
+from ideogram_q8.formats import file_kinds
 from ideogram_q8.formats.strict_json import parse_json
 
 MAX_BYTES = 1 << 26
@@ -56,10 +57,8 @@ def read_captions(path: Path) -> tuple[str, ...]:
 
 
 def _read_text(path: Path) -> str:
-    if path.exists() and not (path.is_file() or path.is_dir()):  # a FIFO would wait
-        raise RequestError(f"{path} is no regular file; expected a file with a caption a line, or a JSON list")
     try:
-        with path.open("rb") as file:
+        with file_kinds.open_regular(path) as file:
             content = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise RequestError(f"{path}: {error.strerror}; expected a file with a caption a line, or a JSON list") from None

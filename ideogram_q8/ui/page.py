@@ -23,7 +23,7 @@ from ideogram_q8.ui.doors.limits import MAX_UPLOAD_BYTES, PICTURES_AN_HOUR, Quot
 from ideogram_q8.ui.doors.middleware import LOOPBACK, names, on_space
 from ideogram_q8.ui.engine.bin import Bin
 from ideogram_q8.ui.engine.jobs import Jobs
-from ideogram_q8.ui.engine.line import FEW, MOST_SESSIONS, Line
+from ideogram_q8.ui.engine.line import FEW, MOST_SESSIONS, Line, Sessions
 from ideogram_q8.ui.engine.studio import Studio
 from ideogram_q8.ui.parts import fragments, style
 from ideogram_q8.ui.parts.controls import DEVICE, PRIVATE
@@ -196,16 +196,17 @@ def serve(page: gr.Blocks, studio: Studio, serving: Serving) -> str:
     app.add_api_route("/healthz", lambda: {"status": "ok"})
     if shared:
         server.names = names(serving.host, [*serving.allowed_hosts, urlsplit(shared).netloc])
-    threading.Thread(target=_sweep, args=(studio,), name="sweep", daemon=True).start()
+    threading.Thread(target=_sweep, args=(studio, server.sessions), name="sweep", daemon=True).start()
     return shared or local
 
 
-def _sweep(studio: Studio) -> None:
-    """Removes for good what was deleted an hour ago, and copies that nobody fetches any more."""
+def _sweep(studio: Studio, sessions: Sessions) -> None:
+    """Removes for good what was deleted an hour ago, copies that nobody fetches any more, and sessions that nobody uses."""
     deleted = Bin(studio.outputs)
     while True:
         deleted.empty()
         studio.copies.expire(_KEEP_SECONDS[1])
+        sessions.expire()
         time.sleep(_SWEEP_SECONDS)
 
 

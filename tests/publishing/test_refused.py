@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub.utils import httpx
 
-from ideogram_q8.publishing.push import error_line
+from ideogram_q8.publishing.push import _parser, error_line
 from tests.hub.faults import Fault
 from tests.hub.scene import REPO, Result, command
 from tests.hub.server import TOKEN, Hub
@@ -193,6 +194,36 @@ def test_names_that_the_hub_refuses_are_refused_first(
     (line,) = result.err.splitlines()
     assert result.code == 2 and line.startswith(f"error: {option} is ")
     assert hub.script.seen == []
+
+
+@pytest.mark.parametrize("name", [*NAMES_REFUSED["--tag"], "a b"])
+def test_a_rollback_goes_to_no_name_that_git_has_not(hub: Hub, build: Path, name: str) -> None:
+    result = command("rollback", build, "--repo", REPO, f"--to={name}")
+    (line,) = result.err.splitlines()
+    assert result.code == 2 and line.startswith("error: --to is ") and hub.script.seen == []
+
+
+@pytest.mark.parametrize(
+    "name", ["nowhere", "a/b/c", "someone/a b@main", "someone/official@main", "someone/int8@a b", "someone/int8@-x"]
+)
+def test_a_space_offers_nothing_of_a_name_that_the_hub_refuses(hub: Hub, tmp_path: Path, name: str) -> None:
+    result = command("space", "--repo", REPO, "--hardware", "cpu-basic", "--out", tmp_path / "space", f"--variant={name}")
+    (line,) = result.err.splitlines()
+    assert result.code == 2 and line.startswith("error: --variant is ") and hub.script.seen == []
+    assert not (tmp_path / "space").exists()
+
+
+def test_every_option_that_names_something_on_the_hub_is_looked_at() -> None:
+    """An option to come is checked and named above, or named here: `--python` names a program of this computer."""
+    commands = next(action for action in _parser()._actions if isinstance(action, argparse._SubParsersAction))
+    found = {
+        option
+        for command in commands.choices.values()
+        for action in command._actions
+        for option in action.option_strings
+        if action.type is None and action.choices is None and action.nargs != 0
+    }
+    assert found == {*NAMES_REFUSED, "--repo", "--to", "--variant", "--code", "--python"}
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """A greedy client: `python -m tests.ui.greedy [--out FILE]` starts the app and sends it 6,000 empty sessions, three uploads of 60 MB and a
 body of 400 MB, while another visitor asks for the page's settings. Ends with one JSON object: the app's memory, and the other's seconds.
+
+The app ends unused sessions after `--idle` seconds here, so that what comes back is seen without waiting for half an hour.
 """
 
 from __future__ import annotations
@@ -27,15 +29,23 @@ from tests.ui.start import _answers, _free_port
 SESSIONS, UPLOAD_BYTES, BODY_BYTES = 6000, 60 * 10**6, 400 * 10**6
 _AT_ONCE = 8
 _PIECE = bytes(2**20)
+_START = """
+import sys
+from ideogram_q8.commands.app import main
+from ideogram_q8.ui import page
+from ideogram_q8.ui.engine import line
+line.IDLE_SECONDS = page._SWEEP_SECONDS = {}
+sys.exit(main())
+"""
 _MULTIPART = "multipart/form-data; boundary=b"
 
 
 class App:
     """A running app of its own, on a port of this computer."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, idle: float) -> None:
         self.port = _free_port()
-        command = [sys.executable, "app.py", "--port", str(self.port), "--outputs", str(folder / "outputs")]
+        command = [sys.executable, "-c", _START.format(idle), "--port", str(self.port), "--outputs", str(folder / "outputs")]
         quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         self.process = subprocess.Popen(command, cwd=ROOT, env=os.environ | {"XDG_CACHE_HOME": str(folder)}, **quiet)
         while not _answers(f"http://127.0.0.1:{self.port}/"):
@@ -124,10 +134,10 @@ def _watched(app: App, greedy: Callable[[App], dict[str, int]]) -> dict[str, Any
     return {"answers": answers, "seconds": round(seconds, 1), "largest_mb": max(sizes), "others_slowest_seconds": slowest}
 
 
-def measure(sessions: int) -> dict[str, Any]:
+def measure(sessions: int, idle: float) -> dict[str, Any]:
     """The figures of one app, one deed after the other."""
     with tempfile.TemporaryDirectory() as folder:
-        app = App(Path(folder))
+        app = App(Path(folder), idle)
         try:
             time.sleep(20)  # what paints is imported meanwhile
             found: dict[str, Any] = {"before_mb": app.resident()}
@@ -141,6 +151,8 @@ def measure(sessions: int) -> dict[str, Any]:
                 print(found, file=sys.stderr, flush=True)
             time.sleep(5)
             found["after_mb"] = app.resident()
+            time.sleep(2 * idle + 5)
+            found["sessions_ended_mb"] = app.resident()
             return found | {"load_average": round(os.getloadavg()[0], 1)}
         finally:
             app.process.kill()
@@ -151,9 +163,10 @@ def main() -> int:
     """Runs the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sessions", type=int, default=SESSIONS)
+    parser.add_argument("--idle", type=float, default=30.0)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    text = json.dumps(measure(options.sessions), indent=2)
+    text = json.dumps(measure(options.sessions, options.idle), indent=2)
     if options.out:
         options.out.write_text(text + "\n", encoding="utf-8")
     print(text)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import http.client
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from ideogram_q8.errors import RequestError
 from ideogram_q8.ui.doors import middleware as doors
+from ideogram_q8.ui.doors.accounts import FOR_ANYBODY
 from ideogram_q8.ui.doors.middleware import OPEN_ROUTES, names
 from ideogram_q8.ui.page import Serving
-from tests.ui.site import Site, site
+from tests.ui.site import WAIT, Site, site
 
 CLOSED = """/openapi.json proxy= vibe monitoring profiling process_recording component_server runs run-history dev/reload deep_link stream/
     custom_component token file/ queue/status""".split()
@@ -84,6 +87,29 @@ def test_every_route_is_one_that_the_page_needs_or_closed(app: Site) -> None:
             assert not any(part in path for part in CLOSED[1:]), path
         else:
             assert answered == 404 and any(part in path for part in CLOSED), (method, path)
+
+
+def test_with_accounts_every_route_needs_a_log_in_or_is_named(tmp_path: Path) -> None:
+    """Whatever a later Gradio adds, too."""
+    with site(tmp_path, accounts=[("alice", "secret")]) as app:
+        for path, method in routes(app):
+            if OPEN_ROUTES.fullmatch(path) and path not in ("/login", "/login/"):
+                answered = app.ask(method, path).status
+                assert (answered == 401) is not bool(FOR_ANYBODY.fullmatch(path)), (method, path, answered)
+        form = {"Content-Type": "application/x-www-form-urlencoded"}
+        cookie = app.ask("POST", "/login", form, b"username=alice&password=secret").headers["set-cookie"].partition(";")[0]
+        for path in ("cancel", "reset"):
+            assert app.call({"event_id": "x", "session_hash": "x", "fn_index": 0}, path, Cookie=cookie).status == 200
+        name = cookie.partition("=")[0]
+        assert app.call({"event_id": "x"}, "reset", Cookie=f"{name}=guessed").status == 401
+        assert app.ask("GET", "/gradio_api/heartbeat/x", {"Cookie": cookie}).status == 200
+
+
+def test_an_open_page_keeps_its_session(app: Site) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", app.port, timeout=WAIT)
+    connection.request("GET", "/gradio_api/heartbeat/mine")
+    assert connection.getresponse().read(4) == b"data" and app.page.app.sessions._pages["mine"] == 1
+    connection.close()
 
 
 @pytest.mark.parametrize("path", ["file=http://127.0.0.1:1/x", "file=https://example.org/", "file=HTTP:x", "%66ile=http://x/"])

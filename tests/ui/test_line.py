@@ -14,6 +14,7 @@ import pytest
 from ideogram_q8.errors import RequestError
 from ideogram_q8.ui.doors.limits import Quota, visitor
 from ideogram_q8.ui.engine import jobs as jobs_module
+from ideogram_q8.ui.engine import line as line_module
 from ideogram_q8.ui.engine.jobs import Job, Jobs, follow
 from ideogram_q8.ui.engine.line import WAIT_SECONDS, Line, Sessions
 
@@ -103,24 +104,52 @@ def test_expected_jobs_are_few_and_expire() -> None:
     assert jobs.ahead("honest", "t") == 0 and jobs.ahead("other", "t") == 1
 
 
-def test_a_session_makes_room_for_the_next_of_its_visitor() -> None:
+@pytest.fixture(scope="module")
+def empty_page() -> gr.Blocks:
     async def build() -> gr.Blocks:
         """In a loop: without one, Gradio makes several and closes none."""
         with gr.Blocks() as page:
             gr.Textbox()
         return page
 
-    page = asyncio.run(build())
-    ended: list[str] = []
-    sessions = Sessions(of_one=3, on_end=ended.append)
-    sessions.set_blocks(page)
+    return asyncio.run(build())
+
+
+def test_a_session_makes_room_for_the_next_of_its_visitor(empty_page: gr.Blocks) -> None:
+    sessions = Sessions(of_one=3)
+    sessions.set_blocks(empty_page)
     visitor.set("10.0.0.2")
     sessions["honest"]
     visitor.set("10.0.0.1")
     for i in range(100):
         sessions[f"invented-{i}"]
-    assert "honest" in sessions and len(sessions.session_data) == 4 and len(ended) == 97
+    assert set(sessions.session_data) == {"honest", "invented-97", "invented-98", "invented-99"}
     assert set(sessions.time_last_used) == set(sessions.session_data)
+
+
+def test_sessions_that_nobody_uses_end_and_those_with_an_open_page_stay(
+    empty_page: gr.Blocks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sessions = Sessions()
+    sessions.set_blocks(empty_page)
+    visitor.set("10.0.0.1")
+    for name in ("left", "open", "used"):
+        sessions[name]
+    monkeypatch.setattr(line_module, "IDLE_SECONDS", 0.05)
+    with sessions.page("open"), sessions.page("left"):
+        with sessions.page("open"):  # a page that loads its stream again
+            pass
+        time.sleep(0.1)
+        sessions["used"]
+        with sessions.page("left"):
+            pass
+        sessions.expire()
+        assert set(sessions.session_data) == {"left", "open", "used"}
+    sessions.expire()
+    assert set(sessions.session_data) == {"left", "open", "used"}  # from now on they are left
+    time.sleep(0.1)
+    sessions.expire()
+    assert not sessions.session_data and not sessions.time_last_used and not sessions._of and not sessions._pages
 
 
 def test_pictures_have_a_quota() -> None:

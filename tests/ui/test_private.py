@@ -13,8 +13,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import gradio as gr
 import pytest
+from PIL import Image
 
+from ideogram_q8.formats.png import write_png
 from ideogram_q8.measure.preference import Ballot, standings
 from ideogram_q8.ui.doors.private import temporary_folder
 from ideogram_q8.ui.engine import machine
@@ -22,6 +25,7 @@ from ideogram_q8.ui.engine.album import Album
 from ideogram_q8.ui.engine.library import Library, Vote
 from ideogram_q8.ui.engine.studio import Studio
 from ideogram_q8.ui.parts import form
+from ideogram_q8.ui.tabs.history_tab import _read_upload
 from tests.synthetic import write_source
 from tests.ui.conftest import ROOT
 
@@ -46,10 +50,11 @@ def mode(path: Path) -> int:
 
 def test_folders_and_files_are_the_users_alone(tmp_path: Path) -> None:
     outputs = tmp_path / "outputs"
-    outputs.mkdir(mode=0o755)
+    for folder in (outputs, tmp_path / "cache"):
+        folder.mkdir(mode=0o755)
     made = Studio(str(write_source(tmp_path / "source")), outputs, tmp_path / "cache")
     made.library.add("owner", "a.png", METADATA)
-    assert mode(outputs) == mode(made.temporary) == mode(made.temporary.parent) == 0o700
+    assert mode(outputs) == mode(made.temporary) == mode(made.temporary.parent) == mode(tmp_path / "cache") == 0o700
     assert {mode(path) for path in tmp_path.glob("outputs.sqlite*")} == {0o600}
 
 
@@ -86,6 +91,30 @@ def test_with_a_picture_go_all_its_copies(studio: Studio, way: str) -> None:
     assert len(left(studio)) == 7 - 2 + 2  # the other visitor's picture, two copies, three in the cache, the old file
     assert studio.library.votes()[0].caption == ""
     assert json.loads(studio.library.export_votes())[0]["caption_sha256"] == hashlib.sha256(b"a secret").hexdigest()
+
+
+def test_a_forgotten_caption_is_in_no_byte_of_the_database(tmp_path: Path) -> None:
+    library = Library(tmp_path / "library.sqlite")
+    caption = "a secret of many words " * 20
+    number = library.add("me", "a.png", METADATA | {"caption": caption})
+    library.add("me", "b.png", METADATA)
+    library.vote(Vote(Ballot("fp8", "int8", "left"), "0", "1", caption, 1, "turbo-12"))
+    assert b"of many words" in library.path.read_bytes()
+    library.forget("me", number)
+    assert b"of many words" not in b"".join(path.read_bytes() for path in tmp_path.iterdir())
+
+
+def test_an_uploaded_picture_goes_when_it_was_read(studio: Studio) -> None:
+    """Whether it has settings or not."""
+    upload = studio.temporary / "hash" / "a.png"
+    upload.parent.mkdir()
+    size = {"width": 8, "height": 8, "artifact_sha256": "0" * 64, "versions": {}}
+    write_png(upload, Image.new("RGB", (8, 8)), METADATA | size)
+    assert _read_upload(upload)["caption"] == "a secret" and not upload.exists()
+    upload.write_bytes(b"no PNG")
+    with pytest.raises(gr.Error):
+        _read_upload(upload)
+    assert not upload.exists()
 
 
 def test_a_comparison_goes_with_each_of_its_pictures(studio: Studio) -> None:

@@ -37,6 +37,16 @@ def test_the_page_lists_the_routes_of_the_running_app(tmp_path: Path) -> None:
     assert written == found, "run python -m tests.ui.test_security_page"
 
 
+def test_every_finding_has_its_tests_and_modules() -> None:
+    rows = re.findall(r"^\| (\d+) [^|]*\|([^|]*)\|([^|]*)\|$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    assert [int(number) for number, _, _ in rows] == list(range(1, 23))
+    for number, modules, tests in rows:
+        for name in re.findall("`([^`]+)`", modules):
+            assert (ROOT / "ideogram_q8" / name).exists(), (number, name)
+        named = re.findall("`([^`]+)`", tests)
+        assert named and all((ROOT / name).is_file() for name in named), (number, named)
+
+
 def main() -> None:
     """Writes the list."""
     with tempfile.TemporaryDirectory() as folder, site(Path(folder), accounts=[("alice", "secret")]) as app:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ideogram_q8.errors import ArtifactError, RequestError
+from ideogram_q8.formats import file_kinds
 from ideogram_q8.formats.strict_json import check_version, decode, parse_json
 
 FILE = "card.jsonl"
@@ -78,11 +79,13 @@ def read(path: Path) -> tuple[list[CardLine], int]:
     if not path.exists():
         return [], 0
     try:
-        if path.stat().st_size > _MOST_BYTES:
-            raise RequestError(f"{path} has more than {_MOST_BYTES >> 20} MiB; expected what `bench card` wrote")
-        texts = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        with file_kinds.open_regular(path) as file:
+            content = file.read(_MOST_BYTES + 1)
     except OSError as error:
         raise RequestError(f"cannot read {path}: {error.strerror}; expected what `bench card` wrote") from None
+    if len(content) > _MOST_BYTES:
+        raise RequestError(f"{path} has more than {_MOST_BYTES >> 20} MiB; expected what `bench card` wrote")
+    texts = content.decode("utf-8", errors="replace").splitlines()
     parsed = [_parse(text, f"{path}:{number}") for number, text in enumerate(texts, 1)]
     found = [line for line in parsed if line is not None]
     return found, len(parsed) - len(found)

@@ -19,6 +19,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, Qwen3VLConfig, 
 
 from ideogram_q8.builds.packed import GgmlWeight, Packed
 from ideogram_q8.errors import ArtifactError, IdeogramQ8Error, SourceError
+from ideogram_q8.formats import file_kinds
 from ideogram_q8.formats.text import read_json
 from ideogram_q8.machine.devices import COMPUTES
 from ideogram_q8.model.architecture import (
@@ -228,6 +229,7 @@ def _check_vae(values: Mapping[str, object], where: Path) -> None:
 
 def _open_safetensors(path: Path) -> Any:
     try:
+        file_kinds.of_file(path)  # a FIFO would wait
         return safe_open(path, framework="pt")
     except (OSError, SafetensorError) as error:
         raise SourceError(f"{path}: not a complete safetensors file ({error}); download it again") from error
@@ -259,5 +261,8 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """The tokenizer of a folder. Raises SourceError: it is missing or damaged."""
     if not (folder / "tokenizer.json").is_file():
         raise SourceError(f"{folder / 'tokenizer.json'}: missing; download the folder again")
+    for path in folder.iterdir():  # which of them are opened is transformers' to choose
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise SourceError(f"{path} is no regular file; download the folder again")
     with _as_source_error(str(folder / "tokenizer.json")):
         return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import re
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +15,13 @@ from gradio.routes import App, ORJSONResponse
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ideogram_q8.errors import RequestError
 from ideogram_q8.ui.doors import arguments
+from ideogram_q8.ui.doors.accounts import LoggedIn
 from ideogram_q8.ui.doors.limits import Limits, Refusals
-from ideogram_q8.ui.doors.middleware import Doors, Names
+from ideogram_q8.ui.doors.middleware import API, Doors, Names
 from ideogram_q8.ui.engine.line import Sessions
 from ideogram_q8.ui.parts.form import refusal
 
@@ -33,6 +36,8 @@ _NOT_UNDERSTOOD = (
 )
 """What Gradio 6.31 raises outside its own handling for requests of another form: an endpoint that is not there, a body that is no object.
 Its own answers repeat what was sent."""
+_HEARTBEAT = re.compile(rf"{API}/heartbeat/([^/]+)")
+"""What an open page listens to, for as long as it is open."""
 _log = logging.getLogger(__name__)
 
 
@@ -48,12 +53,26 @@ class GuardedApp(App):
         handlers = dict.fromkeys(_NOT_UNDERSTOOD, _not_understood)
         super().__init__(default_response_class=ORJSONResponse, exception_handlers=handlers)
         self.names, self.uploads = names, uploads
-        self.state_holder = Sessions()
+        self.sessions = self.state_holder = Sessions()
 
     def build_middleware_stack(self) -> ASGIApp:
-        """Outermost, before anything of Gradio's reads a request: `Doors`, then `Limits`."""
+        """Outermost, before anything of Gradio's reads a request: `Doors`, then `Limits`, `LoggedIn` and `Pages`."""
         self.user_middleware.append(Middleware(Refusals))
-        return Doors(Limits(super().build_middleware_stack(), self.uploads), lambda: self.names)
+        inner = LoggedIn(Pages(super().build_middleware_stack(), self.sessions), self)
+        return Doors(Limits(inner, self.uploads), lambda: self.names)
+
+
+class Pages:
+    """The middleware that tells `sessions` which of them have a page open."""
+
+    def __init__(self, app: ASGIApp, sessions: Sessions) -> None:
+        self.app, self._sessions = app, sessions
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes everything on."""
+        found = _HEARTBEAT.fullmatch(scope["path"]) if scope["type"] == "http" else None
+        with self._sessions.page(found[1]) if found else nullcontext():
+            await self.app(scope, receive, send)
 
 
 class Page(gr.Blocks):

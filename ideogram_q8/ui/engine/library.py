@@ -219,6 +219,7 @@ class Library:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, PRIVATE_FILE))  # SQLite's own files take its mode
             with closing(sqlite3.connect(self.path, timeout=_TIMEOUT)) as database, database:
+                database.execute("PRAGMA secure_delete = ON")  # what is deleted is overwritten, captions among it
                 yield database
         except (sqlite3.Error, OSError) as error:
             raise ResourceError(

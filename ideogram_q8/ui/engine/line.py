@@ -1,5 +1,7 @@
 """The line before the device, made fair: one waiting job for each session, few for each visitor, none for longer than half an hour.
 
+Sessions are held to the same.
+
 Gradio 6.31 counts the events of a page's whole queue against one limit, whoever they are of, and keeps what waits for ever
 (gradio/queueing.py, push). It keeps 10,000 sessions at 0.3 MB each, and drops whose was used longest ago (gradio/state_holder.py).
 """
@@ -7,8 +9,10 @@ Gradio 6.31 counts the events of a page's whole queue against one limit, whoever
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
-from collections.abc import Callable
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
 from typing import Any
 
 from gradio.server_messages import ProcessCompletedMessage
@@ -23,6 +27,8 @@ _QUICK, _QUICK_OF_ONE = 64, 16
 """Waiting calls of endpoints that need no device: of all visitors, and of one."""
 MOST_SESSIONS, SESSIONS_OF_ONE = 1000, 256
 """A session holds 0.3 MB: all of them 300 MB, those of one address 80 MB."""
+IDLE_SECONDS = 1800.0
+"""A job of a program, which has no page, waits no longer."""
 Pushed = tuple[bool, Any, str]
 
 
@@ -84,13 +90,14 @@ class Line:
 class Sessions(StateHolder):
     """Gradio's sessions, of which each address has at most `of_one`: its own oldest makes room for its next, and nobody else's.
 
-    `on_end` hears which sessions went.
+    A session ends IDLE_SECONDS after its last request, unless a page of it is open: Gradio keeps each until the server ends.
     """
 
-    def __init__(self, of_one: int = SESSIONS_OF_ONE, on_end: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(self, of_one: int = SESSIONS_OF_ONE) -> None:
         super().__init__()
-        self._of_one, self.on_end = of_one, on_end
+        self._of_one = of_one
         self._of: OrderedDict[str, OrderedDict[str, None]] = OrderedDict()
+        self._pages: Counter[str] = Counter()
 
     def __getitem__(self, session_id: str) -> Any:
         known = session_id in self.session_data
@@ -107,7 +114,35 @@ class Sessions(StateHolder):
             ended = [own.popitem(last=False)[0] for _ in range(len(own) - self._of_one)]
             while len(self._of) > self.capacity:
                 self._of.popitem(last=False)
-        for each in ended:
+        self._end(ended)
+
+    @contextmanager
+    def page(self, session: str) -> Iterator[None]:
+        """A page of the session is open for as long as the context is."""
+        with self.lock:
+            self._pages[session] += 1
+        try:
+            yield
+        finally:
+            with self.lock:
+                self._pages[session] -= 1
+                self._pages += Counter()  # without those that have none
+            if session in self.session_data:
+                self.time_last_used[session] = datetime.now()
+
+    def expire(self) -> None:
+        """Ends the sessions that nobody uses any more."""
+        past = datetime.now() - timedelta(seconds=IDLE_SECONDS)
+        with self.lock:
+            ended = [each for each, used in list(self.time_last_used.items()) if used < past and not self._pages[each]]
+            for address, own in list(self._of.items()):
+                for each in ended:
+                    own.pop(each, None)
+                if not own:
+                    del self._of[address]
+        self._end(ended)
+
+    def _end(self, sessions: Iterable[str]) -> None:
+        for each in sessions:
             self.session_data.pop(each, None)
             self.time_last_used.pop(each, None)
-            self.on_end(each)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from ideogram_q8.formats.manifest import Manifest
 from ideogram_q8.hub import client as hub
 from ideogram_q8.sources import open_source
 from ideogram_q8.sources.remote import RemotePart, RemoteSource, open_remote
+from ideogram_q8.ui.doors.private import make_private
 from ideogram_q8.ui.engine.events import Building, ByteTracker, Downloading, Event
 from ideogram_q8.ui.engine.streaming import Emit
 
@@ -35,6 +37,8 @@ class Stock:
         self._is_on_the_hub = hub.origin(opened.folder) is not None
         self._source = str(opened.folder) if self._is_on_the_hub else source  # of which the Hub need not be asked once more
         self._cache = cache
+        with contextlib.suppress(OSError):  # a variant that is built says so where the folder cannot be made
+            make_private(cache or variants.default_cache())
         self._given = {variant.name: variant for variant in variants.given(artifacts, self._known)}
         self.downloading: dict[str, Downloading] = {}
 

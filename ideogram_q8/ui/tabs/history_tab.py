@@ -200,6 +200,7 @@ def _connect_restoring(studio: Studio, parts: _Parts, form: RequestForm, generat
 
 
 def _read_upload(path: Path) -> dict[str, Any]:
+    """What a PNG says of itself. The file, which lies in the app's temporary folder, goes."""
     with friendly_errors():
         try:
             return read_metadata(path)
@@ -207,6 +208,8 @@ def _read_upload(path: Path) -> dict[str, Any]:
             raise RequestError(
                 str(error).replace(f"{path.parent}/", "")
             ) from error  # the visitor's name for it, not the server's
+        finally:
+            path.unlink(missing_ok=True)
 
 
 def _layout(studio: Studio) -> _Parts:

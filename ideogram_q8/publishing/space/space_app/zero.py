@@ -30,12 +30,17 @@ from ideogram_q8.runtime.generation.sampling import Request, generate, metadata
 from ideogram_q8.runtime.loading.model import Model, load
 from ideogram_q8.runtime.memory.usage import module_bytes
 from ideogram_q8.ui.doors.guarded import GuardedApp, Page
+from ideogram_q8.ui.doors.limits import PICTURES_AN_HOUR, Quota, address_of
 from ideogram_q8.ui.doors.middleware import names
+from ideogram_q8.ui.doors.private import check_disk
+from ideogram_q8.ui.engine.copies import Copies
 from ideogram_q8.ui.engine.line import FEW, MOST_SESSIONS, Line
 
 SETTINGS: dict[str, Any] = json.loads(Path(__file__).with_name("space.json").read_text(encoding="utf-8"))
 SEEDS = 2**31 - 1
 LINE = "gpu"
+KEEP_SECONDS = 3600
+"""For so long a picture can be fetched."""
 
 
 def load_models() -> dict[str, Model]:
@@ -55,9 +60,8 @@ def seconds(name: str, caption: str, seed: float, preset: str) -> int:  # noqa: 
     return int(SETTINGS["seconds"].get(preset, 1))
 
 
-def painter(models: dict[str, Model]) -> Callable[[str, str, float, str], str]:
-    """What needs the GPU: (build, caption, seed, preset) -> the path of a PNG, which holds how it was made."""
-    outputs = Path(tempfile.mkdtemp())
+def painter(models: dict[str, Model], outputs: Path) -> Callable[[str, str, float, str], str]:
+    """What needs the GPU: (build, caption, seed, preset) -> the path of a PNG in `outputs`, which holds how it was made."""
 
     def paint(name: str, caption: str, seed: float, preset: str) -> str:
         model = models[name]
@@ -101,13 +105,23 @@ def check_visitor(token: str | None) -> None:
 
 def build_page(models: dict[str, Model]) -> gr.Blocks:
     """The page."""
-    paint = painter(models)
+    outputs = Path(tempfile.mkdtemp())  # of mode 0700
+    paint, kept, quota = painter(models, outputs), Copies(outputs, outputs), Quota(PICTURES_AN_HOUR, "pictures")
 
-    def paint_for(name: str, caption: str, seed: float, preset: str, visitor: gr.OAuthToken | None) -> str:
+    def paint_for(name: str, caption: str, seed: float, preset: str, request: gr.Request, visitor: gr.OAuthToken | None) -> str:
         check_visitor(visitor.token if visitor else None)
-        return paint(name, caption, seed, preset)
+        address = address_of(request.request)
+        kept.expire(KEEP_SECONDS)
+        try:
+            check_disk(outputs)
+            quota.check(address)
+        except IdeogramQ8Error as error:
+            raise gr.Error(str(error), print_exception=False) from error
+        path = paint(name, caption, seed, preset)
+        quota.spend(address, Path(path).stat().st_size)
+        return path
 
-    with Page(title="Ideogram Q8", analytics_enabled=False) as page:
+    with Page(title="Ideogram Q8", analytics_enabled=False, delete_cache=(KEEP_SECONDS, KEEP_SECONDS)) as page:
         gr.Markdown(SETTINGS["about"])
         if SETTINGS["visitors_accept"]:
             gr.LoginButton()
