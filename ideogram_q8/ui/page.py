@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 import gradio as gr
 
 from ideogram_q8.errors import RequestError
+from ideogram_q8.sources.source import POCKET
 from ideogram_q8.ui.doors.guarded import GuardedApp, Page
 from ideogram_q8.ui.doors.limits import MAX_UPLOAD_BYTES, PICTURES_AN_HOUR, Quota
 from ideogram_q8.ui.doors.middleware import LOOPBACK, names, on_space
@@ -28,6 +29,7 @@ from ideogram_q8.ui.engine.studio import Studio
 from ideogram_q8.ui.parts import fragments, style
 from ideogram_q8.ui.parts.controls import DEVICE, PRIVATE
 from ideogram_q8.ui.parts.form import Desk, Painter, build_form, full_choices
+from ideogram_q8.ui.parts.remembering import build_remembering
 from ideogram_q8.ui.parts.scripted import asset
 from ideogram_q8.ui.tabs.caption_tab import build_caption_tab
 from ideogram_q8.ui.tabs.compare_tab import build_compare_tab
@@ -83,7 +85,8 @@ def build_page(studio: Studio, chosen: str = "fp8", max_waiting: int = 8, *, own
 
     with Page(title="Ideogram Q8", analytics_enabled=False, fill_width=True, delete_cache=_KEEP_SECONDS) as page:
         owner = _build_owner(page)
-        gr.HTML(fragments.title(studio.traits, f"{studio.device} · {studio.dtype}"), elem_classes="q8-flat", padding=False)
+        head = fragments.title(studio.traits, f"{studio.device} · {studio.dtype}", demo=studio.source == POCKET)
+        gr.HTML(head, elem_classes="q8-flat", padding=False)
         with gr.Row(equal_height=False):
             with gr.Column(scale=4, min_width=340):
                 form = build_form(studio.traits)
@@ -102,6 +105,7 @@ def build_page(studio: Studio, chosen: str = "fp8", max_waiting: int = 8, *, own
                 with gr.Tab("Machine", id="machine") as machine:
                     build_machine_tab(desk, tabs, machine, everything=own_machine)
         gr.api(variants, api_name="variants", queue=False)
+        build_remembering(page, [*form.inputs, form.keep_seed, generate.cards, compared.cards])
         _keep_cards(desk, [generate, compared, voted], page, tabs)
         page.unload(leave)
     page.queue(api_open=False)

@@ -28,6 +28,20 @@ def canvas(elements: list[tuple[str, str, Box | None]], selected: int, size: tup
     return {"aspect": size[0] / size[1], "selected": selected, "elements": rows}
 
 
+def frozen() -> dict[str, Any]:
+    """The value that leaves what is drawn, and lets nobody edit it, nor what stands in a `.q8-editing`, until the next `canvas`."""
+    return canvas([], -1, (1, 1)) | {"frozen": True}
+
+
+def drawn(value: object) -> Box | None:
+    """The box of a new element in a value that came from a page. Raises RequestError: it is no box."""
+    found = value.get("drawn") if isinstance(value, dict) else None
+    try:
+        return _box(found)
+    except ValueError:
+        raise RequestError("the new box is none in thousandths; reload the page") from None
+
+
 def read(value: object) -> tuple[list[Box | None], int]:
     """The boxes and the selected index of a value that came from a page.
 
