@@ -51,3 +51,11 @@ def test_the_form_survives_a_reload(page: Page, server: Server) -> None:
     expect(page.locator("#q8-variant label.selected")).to_contain_text("Q8_0")
     open_tab(page, "Compare")
     expect(page.locator("#q8-compared label.selected")).to_have_count(3, timeout=WAIT)
+
+
+def test_ctrl_enter_in_the_caption_compares_it(page: Page) -> None:
+    page.locator("#q8-caption textarea").fill("a red heart and the word LOVE in purple on a white background")
+    page.keyboard.press("Control+Enter")
+    expect(page.locator("#q8-compare-status")).to_contain_text("Compared", timeout=WAIT)
+    expect(page.locator("#q8-table .q8-verdict li").last).to_contain_text("a blind vote")
+    expect(page.locator("#q8-caption textarea")).to_have_value("a red heart and the word LOVE in purple on a white background")

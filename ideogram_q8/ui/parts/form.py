@@ -53,6 +53,8 @@ class RequestForm:
     guidance: gr.Slider
     stepped: list[Any]
     """The events after which the caption is an earlier text again, or a later one."""
+    attempt: gr.Button
+    """Compares the chosen builds on what the form says."""
 
     @property
     def inputs(self) -> list[gr.components.Component]:
@@ -96,6 +98,7 @@ def build_form(traits: Traits) -> RequestForm:
         max_lines=14,
         elem_id="q8-caption",
     )
+    attempt = gr.Button("Try my caption · Ctrl+Enter", variant="primary", elem_id="q8-try")
     stepped = _build_revisions(caption)
     gr.Examples(
         [[example.caption] for example in EXAMPLES],
@@ -113,7 +116,7 @@ def build_form(traits: Traits) -> RequestForm:
     chosen.change(lambda name: gr.update(visible=name == CUSTOM), chosen, custom, api_visibility="private", queue=False)
     width, height = _build_size(traits)
     seed, keep = _build_seed()
-    return RequestForm(caption, chosen, width, height, seed, keep, steps, guidance, stepped)
+    return RequestForm(caption, chosen, width, height, seed, keep, steps, guidance, stepped, attempt)
 
 
 def _build_revisions(caption: gr.Textbox) -> list[Any]:

@@ -16,6 +16,8 @@
 
   // Ctrl+Z in the caption and on its canvas: the browser's own knows nothing of what the page wrote there.
   document.addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && event.target.closest("#q8-caption, #q8-seed"))
+      document.querySelector("#q8-try").click();
     const key = event.key.toLowerCase();
     if (!(event.ctrlKey || event.metaKey) || !["z", "y"].includes(key) || !event.target.closest("#q8-caption, #q8-canvas")) return;
     event.preventDefault();
