@@ -66,8 +66,9 @@ class Draft:
         if len(self.elements) >= MAX_ELEMENTS:
             raise CaptionError(f"the caption has {MAX_ELEMENTS} elements, which is as many as can be edited here")
         taken = {each.bbox for each in self.elements}
-        while element.bbox in taken and element.bbox is not None and max(element.bbox[2:]) + _APART <= 1000:
-            element = replace(element, bbox=tuple(side + _APART for side in element.bbox))
+        while element.bbox is not None and element.bbox in taken and max(element.bbox[2:]) + _APART <= 1000:
+            top, left, bottom, right = element.bbox
+            element = replace(element, bbox=(top + _APART, left + _APART, bottom + _APART, right + _APART))
         return replace(self, elements=(*self.elements, element))
 
     def without(self, index: int) -> Draft:

@@ -33,6 +33,12 @@ def frozen() -> dict[str, Any]:
     return canvas([], -1, (1, 1)) | {"frozen": True}
 
 
+def in_answer(value: dict[str, Any], asked: object) -> dict[str, Any]:
+    """The value with the number of edits that the page's value `asked` knew of: the page ignores what came before its last edit."""
+    turn = asked.get("turn") if isinstance(asked, dict) else None
+    return value | {"turn": turn} if type(turn) is int and 0 <= turn < 2**53 else value
+
+
 def drawn(value: object) -> Box | None:
     """The box of a new element in a value that came from a page. Raises RequestError: it is no box."""
     found = value.get("drawn") if isinstance(value, dict) else None

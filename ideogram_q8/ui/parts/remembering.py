@@ -29,7 +29,7 @@ def build_remembering(page: gr.Blocks, fields: Sequence[gr.components.Component]
     quiet: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
     back = page.load(restore, kept, list(fields), **quiet)
     ready = back.then(None, js="() => { globalThis.q8Restored = true; }")
-    changes = [field.change for field in fields]  # type: ignore[attr-defined] # events are made by a metaclass
+    changes = [field.change for field in fields]
     gr.on(changes, None, [*fields, kept], kept, js=_KEEP, **quiet)
     return ready
 

@@ -6,6 +6,7 @@ const SMALLEST = 10;
 const CORNERS = ["nw", "ne", "sw", "se"];
 let current = { aspect: 1, selected: -1, elements: [] }; // what is shown and edited
 let dragging = false;
+let turn = 0; // edits so far; an answer to what was asked before the last one would draw what is gone
 
 const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
 const copy = (value) => JSON.parse(JSON.stringify(value));
@@ -13,7 +14,8 @@ const canvasOf = () => element.querySelector(".q8b-canvas");
 
 // `event` is "edit" or "select", not "change", which comes for values from Python too.
 function publish(event, more = {}) {
-  props.value = { ...copy(current), ...more };
+  if (event === "edit") turn += 1;
+  props.value = { ...copy(current), ...more, turn };
   trigger(event);
 }
 
@@ -153,7 +155,7 @@ function arrange() {
 function render() {
   const given = props.value || {};
   for (const part of document.querySelectorAll(".q8-editing")) part.inert = Boolean(given.frozen);
-  if (dragging || (given.frozen && canvasOf())) return;
+  if (dragging || given.turn < turn || (given.frozen && canvasOf())) return;
   const focused = element.querySelector("[data-index]:focus"), parent = focused?.parentElement.className;
   if (given.elements) current = copy({ aspect: given.aspect, selected: given.selected, elements: given.elements });
   const canvas = node("div", { class: "q8b-canvas", role: "group", "aria-label": "Layout of the picture. Drag on bare ground to draw a new box",

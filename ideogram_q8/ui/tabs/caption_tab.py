@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import gradio as gr
 
@@ -45,17 +45,20 @@ def build_caption_tab(desk: Desk, tab: gr.Tab) -> None:
         build_expander(desk, expander)
     everything = [*parts.form, parts.lint]
 
-    def reread(held: Held | None, selected: int, text: str, width: float, height: float) -> _Updates:
+    def look(held: Held | None, selected: int, text: str, size: tuple[float, float]) -> _Updates:
         if held is not None and text == held.texts[0]:  # style fields of a style that is not chosen, and what is selected, stay
-            return shown(parts, Held(held.draft, (text,)), selected, (width, height)) | {parts.lint: _linted(text, [])}
+            return shown(parts, Held(held.draft, (text,)), selected, size) | {parts.lint: _linted(text, [])}
         try:
             found, done = draft.read(text)
         except CaptionError as error:
             return _frozen(parts, error)
-        first = 0 if found.elements else -1
-        return shown(parts, Held(found, (text,)), first, (width, height)) | {parts.lint: _linted(text, done)}
+        return shown(parts, Held(found, (text,)), 0 if found.elements else -1, size) | {parts.lint: _linted(text, done)}
 
-    sized = [parts.held, parts.selected, form.caption, form.width, form.height]
+    def reread(held: Held | None, selected: int, text: str, asked: object, width: float, height: float) -> _Updates:
+        found = look(held, selected, text, (width, height))
+        return found | {parts.canvas: boxes.in_answer(cast("dict[str, Any]", found[parts.canvas]), asked)}
+
+    sized = [parts.held, parts.selected, form.caption, parts.canvas, form.width, form.height]
     tab.select(reread, sized, everything, **PRIVATE)
     form.caption.blur(reread, sized, everything, **PRIVATE)
     for event in [*expanded, *form.stepped]:
@@ -72,7 +75,12 @@ def build_caption_tab(desk: Desk, tab: gr.Tab) -> None:
         return shown(parts, held, 0 if found.elements else -1, (width, height)) | _written(form, parts, held)
 
     gr.api(lint_caption, api_name="lint_caption", queue=False)
-    parts.template.input(use_template, [parts.template, parts.held, *sized[2:]], [*everything, form.caption], **PRIVATE)
+    parts.template.input(
+        use_template,
+        [parts.template, parts.held, form.caption, form.width, form.height],
+        [*everything, form.caption],
+        **PRIVATE,
+    )
 
 
 def lint_caption(text: str, size: str = "") -> dict[str, Any]:
