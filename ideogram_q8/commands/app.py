@@ -66,7 +66,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="a report.json of `evaluate`: its figures stand on the cards of what it measured",
     )
-    parser.add_argument("--variant", default="fp8", help="the variant picked at the start (default: %(default)s)")
+    parser.add_argument("--variant", help="the variant picked at the start (default: the best that fits, not the original)")
     parser.add_argument("--device", choices=(AUTO, *DEVICES), default=AUTO, help="default: cuda where there is one, else cpu")
     parser.add_argument("--dtype", choices=DTYPES, help="of activations (default: float32 on cpu, bfloat16 on cuda)")
     parser.add_argument(
@@ -188,8 +188,9 @@ def open_studio(options: argparse.Namespace) -> Studio:
         preview_decoder=options.preview_decoder,
     )
     names = [variant.name for variant in studio.variants()]
-    options.variant = as_typed(options.variant, names)
-    if options.variant not in names:
+    if options.variant is not None:
+        options.variant = as_typed(options.variant, names)
+    if options.variant not in (None, *names):
         raise RequestError(f"--variant is {options.variant}; expected one of {', '.join(names)}")
     return studio
 

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 import gradio as gr
 
 from ideogram_q8.errors import RequestError
+from ideogram_q8.sources.source import POCKET
 from ideogram_q8.ui.doors.guarded import GuardedApp, Page
 from ideogram_q8.ui.doors.limits import MAX_UPLOAD_BYTES, PICTURES_AN_HOUR, Quota
 from ideogram_q8.ui.doors.middleware import LOOPBACK, names, on_space
@@ -28,6 +29,7 @@ from ideogram_q8.ui.engine.studio import Studio
 from ideogram_q8.ui.parts import fragments, style
 from ideogram_q8.ui.parts.controls import DEVICE, PRIVATE
 from ideogram_q8.ui.parts.form import Desk, Painter, build_form, full_choices
+from ideogram_q8.ui.parts.remembering import build_remembering
 from ideogram_q8.ui.parts.scripted import asset
 from ideogram_q8.ui.tabs.caption_tab import build_caption_tab
 from ideogram_q8.ui.tabs.compare_tab import build_compare_tab
@@ -43,6 +45,16 @@ _SWEEP_SECONDS = 600.0
 _KEEP_SECONDS = (3600, 86400)
 """Gradio copies every preview into its own folder: each hour it removes those older than a day."""
 
+_PRESS_COMPARE = """() => {
+  const press = () => {
+    const button = document.querySelector("#q8-compare");
+    if (button) button.click();
+    else setTimeout(press, 50);
+  };
+  setTimeout(press, 50);
+}"""
+"""Once the tab is there, which Gradio makes when it is first opened."""
+
 
 @contextmanager
 def _routes_at_launch() -> Iterator[None]:
@@ -52,11 +64,11 @@ def _routes_at_launch() -> Iterator[None]:
 
 
 @_routes_at_launch()
-def build_page(studio: Studio, chosen: str = "fp8", max_waiting: int = 8, *, own_machine: bool = True) -> gr.Blocks:
+def build_page(studio: Studio, chosen: str | None = None, max_waiting: int = 8, *, own_machine: bool = True) -> gr.Blocks:
     """The whole page.
 
     Args:
-        chosen: name of the variant that is picked at the start.
+        chosen: name of the variant that is picked at the start; None is the best that fits, but not the original.
         max_waiting: requests in the queue before visitors are turned away.
         own_machine: nobody else can reach the page, so it may delete what belongs to all, and has no quota.
     """
@@ -83,14 +95,15 @@ def build_page(studio: Studio, chosen: str = "fp8", max_waiting: int = 8, *, own
 
     with Page(title="Ideogram Q8", analytics_enabled=False, fill_width=True, delete_cache=_KEEP_SECONDS) as page:
         owner = _build_owner(page)
-        gr.HTML(fragments.title(studio.traits, f"{studio.device} · {studio.dtype}"), elem_classes="q8-flat", padding=False)
+        head = fragments.title(studio.traits, f"{studio.device} · {studio.dtype}", demo=studio.source == POCKET)
+        gr.HTML(head, elem_classes="q8-flat", padding=False)
         with gr.Row(equal_height=False):
             with gr.Column(scale=4, min_width=340):
                 form = build_form(studio.traits)
                 desk = Desk(studio, form, owner, Jobs(Quota(None if own_machine else PICTURES_AN_HOUR, "pictures")))
             with gr.Column(scale=9, min_width=560), gr.Tabs() as tabs:
                 with gr.Tab("Generate", id="generate"):
-                    generate = build_generate_tab(desk, chosen)
+                    generate = build_generate_tab(desk, chosen or _first_pick(studio))
                 with gr.Tab("Caption", id="caption") as caption:
                     build_caption_tab(desk, caption)
                 with gr.Tab("Compare", id="compare"):
@@ -102,11 +115,37 @@ def build_page(studio: Studio, chosen: str = "fp8", max_waiting: int = 8, *, own
                 with gr.Tab("Machine", id="machine") as machine:
                     build_machine_tab(desk, tabs, machine, everything=own_machine)
         gr.api(variants, api_name="variants", queue=False)
+        opened = form.attempt.click(lambda: gr.Tabs(selected="compare"), None, tabs, **PRIVATE)
+        opened.then(None, js=_PRESS_COMPARE)
+        ready = build_remembering(page, [*form.inputs, form.keep_seed, generate.cards, compared.cards])
+        if chosen is None:
+            _pick_best(desk, generate, ready)
         _keep_cards(desk, [generate, compared, voted], page, tabs)
         page.unload(leave)
     page.queue(api_open=False)
     Line(page._queue, DEVICE, max_waiting, max_waiting if own_machine else FEW)
     return page
+
+
+def _first_pick(studio: Studio) -> str:
+    """Before it is known what fits: INT8, which is made for it, or the first that is no original."""
+    names = [variant.name for variant in studio.variants()]
+    return "int8" if "int8" in names else next((name for name in names if name != "fp8"), names[0])
+
+
+def _pick_best(desk: Desk, generate: Painter, ready: Any) -> None:
+    """Picks another variant where the first pick does not fit, and neither the visitor nor the browser chose one."""
+    studio, first = desk.studio, _first_pick(desk.studio)
+
+    def pick(now: str | None, width: float, height: float) -> Any:
+        from ideogram_q8.ui.engine.fitting import best
+
+        fits = {variant.name: studio.fit(variant, (int(width), int(height))) for variant in studio.variants()}
+        fit = fits.get(first)
+        found = None if now != first or (fit is not None and fit.plan is not None and not fit.offloads) else best(fits)
+        return gr.skip() if found is None else found
+
+    ready.then(pick, [generate.cards, desk.form.width, desk.form.height], generate.cards, **PRIVATE)
 
 
 def _keep_cards(desk: Desk, painters: Sequence[Painter], page: gr.Blocks, tabs: gr.Tabs) -> None:

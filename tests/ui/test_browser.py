@@ -91,6 +91,10 @@ def test_compare(page: Page) -> None:
     for metric in ("step", "total", "memory", "weights"):
         cells = page.locator(f"#q8-table tr[data-metric={metric}] td").all_inner_texts()
         assert len(cells) == 3 and all(re.fullmatch(r"[\d.]+ (s|MB|GB)", cell) for cell in cells), (metric, cells)
+    verdict = page.locator("#q8-table .q8-verdict li")
+    expect(verdict).to_have_text(
+        [re.compile("^INT8: .*texts read|^INT8: .*words"), re.compile("^Q4_K_S: "), re.compile("blind vote")]
+    )
     viewer = page.locator("#q8-viewer")
     expect(viewer.locator("img")).to_have_count(2)
     assert natural_size(page, "#q8-viewer img") == [64, 64]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ideogram_q8 import captions as caption
 from ideogram_q8.captions import suite
 from ideogram_q8.errors import CaptionError
-from ideogram_q8.ui.engine.draft import Draft, Element, read, to_value, write
+from ideogram_q8.ui.engine.draft import NEW_BOX, Draft, Element, hold, read, to_value, write
 from ideogram_q8.ui.engine.examples import EXAMPLES
 from ideogram_q8.ui.parts.boxes import MAX_ELEMENTS
 
@@ -87,6 +87,18 @@ def test_elements_are_changed_added_and_removed_by_place() -> None:
     assert draft.without(0).elements == (draft.elements[1],)
     assert draft.with_boxes([None, (0, 0, 1, 1)]).elements[1].bbox == (0, 0, 1, 1)
     assert draft.with_boxes([None]) is draft
+    added = draft.added(Element("obj", bbox=NEW_BOX)).added(Element("obj", bbox=NEW_BOX)).added(Element("obj", bbox=NEW_BOX))
+    assert len({element.bbox for element in added.elements[2:]}) == 3
     full = Draft(elements=(Element("obj"),) * MAX_ELEMENTS)
     with pytest.raises(CaptionError, match="as many as can be edited"):
         full.added(Element("obj"))
+
+
+def test_an_edit_changes_what_the_text_says_and_nothing_else() -> None:
+    held = hold("a red house", None)
+    edited = held.edited(Draft("a red house", "white"))
+    assert hold("a red house", edited) is edited  # the page is behind
+    assert hold(edited.texts[0], edited) is edited
+    assert hold("a blue house", edited).draft == Draft("a blue house")
+    with pytest.raises(CaptionError, match="JSON"):
+        hold("{", edited)

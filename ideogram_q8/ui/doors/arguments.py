@@ -130,9 +130,9 @@ def _value(_component: Any, name: str, value: object) -> object:
     return value
 
 
-def _secret(_component: Any, _name: str, value: object) -> object:
-    """Passes on a secret from the browser's store; None for what is no secret of this app."""
-    return value if isinstance(value, str) and len(value) <= MAX_NAME else None
+def _kept(_component: Any, _name: str, value: object) -> object:
+    """Passes on what the browser's store holds, a secret or a form as JSON; None for what this app cannot have put there."""
+    return value if isinstance(value, str) and len(value) <= MAX_VALUE + MAX_CHARACTERS else None
 
 
 def _parameter(component: Any, name: str, value: object) -> object:
@@ -171,7 +171,7 @@ _READERS: tuple[tuple[Any, Callable[[Any, str, object], object]], ...] = (
     (gr.CheckboxGroup, _choices),
     ((gr.Radio, gr.Dropdown), _choice),
     (gr.File, _file),
-    (gr.BrowserState, _secret),
+    (gr.BrowserState, _kept),
     (gr.HTML, _value),
 )
 """The first that fits counts."""

@@ -14,6 +14,8 @@ from ideogram_q8.ui.parts.boxes import MAX_ELEMENTS, Box
 
 Style = Literal["none", "photo", "art_style"]
 NEW_BOX: Box = (350, 350, 650, 650)
+_APART = 40
+"""Thousandths of the picture between boxes of elements that are added one after the other."""
 
 
 @dataclass(frozen=True)
@@ -60,14 +62,43 @@ class Draft:
         return replace(self, elements=tuple(replace(e, bbox=box) for e, box in zip(self.elements, boxes, strict=True)))
 
     def added(self, element: Element) -> Draft:
-        """With another element at the end. Raises CaptionError: there are too many."""
+        """With another element at the end, whose box covers none of the others exactly. Raises CaptionError: there are too many."""
         if len(self.elements) >= MAX_ELEMENTS:
             raise CaptionError(f"the caption has {MAX_ELEMENTS} elements, which is as many as can be edited here")
+        taken = {each.bbox for each in self.elements}
+        while element.bbox is not None and element.bbox in taken and max(element.bbox[2:]) + _APART <= 1000:
+            top, left, bottom, right = element.bbox
+            element = replace(element, bbox=(top + _APART, left + _APART, bottom + _APART, right + _APART))
         return replace(self, elements=(*self.elements, element))
 
     def without(self, index: int) -> Draft:
         """Without one element."""
         return replace(self, elements=tuple(element for i, element in enumerate(self.elements) if i != index))
+
+
+@dataclass(frozen=True)
+class Held:
+    """A draft that is being edited, and the texts that a page may show meanwhile: its own first, then those of the edits before it."""
+
+    draft: Draft
+    texts: tuple[str, ...]
+
+    def edited(self, found: Draft) -> Held:
+        """After an edit."""
+        return Held(found, (write(found), *self.texts)[:_ON_THEIR_WAY])
+
+
+_ON_THEIR_WAY = 16
+"""Edits that a page may be behind."""
+
+
+def hold(text: str, held: Held | None) -> Held:
+    """What an edit of a page that shows `text` changes: the draft that is held, or the one in the text where that is another one.
+
+    Raises:
+        CaptionError: the text cannot be read, so nothing may take its place.
+    """
+    return held if held is not None and text in held.texts else Held(read(text)[0], (text,))
 
 
 def read(text: str) -> tuple[Draft, list[str]]:

@@ -58,6 +58,12 @@ def fit(base: Networks, variant: str, given: str | None, size: tuple[int, int], 
     return Fit(found.peak, available, found.plan.name, offloads, lacks)
 
 
+def best(fits: Mapping[str, Fit | None], original: str = "fp8") -> str | None:
+    """The first variant but the original that fits without offload, else the first that fits at all; None where none is known to."""
+    known = [(name, found) for name, found in fits.items() if name != original and found is not None and found.plan is not None]
+    return next((name for name, found in [*((n, f) for n, f in known if not f.offloads), *known]), None)
+
+
 def _schemes(base: Networks, variant: str, given: str | None) -> Mapping[Branch, Mapping[str, str]]:
     if given is not None:
         return _schemes_of_files(given, base.config)

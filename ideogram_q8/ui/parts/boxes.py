@@ -28,6 +28,26 @@ def canvas(elements: list[tuple[str, str, Box | None]], selected: int, size: tup
     return {"aspect": size[0] / size[1], "selected": selected, "elements": rows}
 
 
+def frozen() -> dict[str, Any]:
+    """The value that leaves what is drawn, and lets nobody edit it, nor what stands in a `.q8-editing`, until the next `canvas`."""
+    return canvas([], -1, (1, 1)) | {"frozen": True}
+
+
+def in_answer(value: dict[str, Any], asked: object) -> dict[str, Any]:
+    """The value with the number of edits that the page's value `asked` knew of: the page ignores what came before its last edit."""
+    turn = asked.get("turn") if isinstance(asked, dict) else None
+    return value | {"turn": turn} if type(turn) is int and 0 <= turn < 2**53 else value
+
+
+def drawn(value: object) -> Box | None:
+    """The box of a new element in a value that came from a page. Raises RequestError: it is no box."""
+    found = value.get("drawn") if isinstance(value, dict) else None
+    try:
+        return _box(found)
+    except ValueError:
+        raise RequestError("the new box is none in thousandths; reload the page") from None
+
+
 def read(value: object) -> tuple[list[Box | None], int]:
     """The boxes and the selected index of a value that came from a page.
 

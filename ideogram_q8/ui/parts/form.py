@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -19,10 +19,12 @@ from ideogram_q8.ui.doors.limits import address_of
 from ideogram_q8.ui.engine.examples import EXAMPLES
 from ideogram_q8.ui.engine.jobs import Jobs
 from ideogram_q8.ui.engine.measured import figures
+from ideogram_q8.ui.engine.revisions import Revisions
 from ideogram_q8.ui.engine.seeds import read_seed, roll_seed
 from ideogram_q8.ui.engine.sizes import RATIOS, megapixels_range, size_of
 from ideogram_q8.ui.engine.studio import Studio, warm_up
 from ideogram_q8.ui.parts import fragments
+from ideogram_q8.ui.parts.controls import PRIVATE
 
 if TYPE_CHECKING:
     from ideogram_q8.runtime.generation.sampling import Request
@@ -49,6 +51,10 @@ class RequestForm:
     keep_seed: gr.Checkbox
     steps: gr.Slider
     guidance: gr.Slider
+    stepped: list[Any]
+    """The events after which the caption is an earlier text again, or a later one."""
+    attempt: gr.Button
+    """Compares the chosen builds on what the form says."""
 
     @property
     def inputs(self) -> list[gr.components.Component]:
@@ -92,6 +98,8 @@ def build_form(traits: Traits) -> RequestForm:
         max_lines=14,
         elem_id="q8-caption",
     )
+    attempt = gr.Button("Try my caption · Ctrl+Enter", variant="primary", elem_id="q8-try")
+    stepped = _build_revisions(caption)
     gr.Examples(
         [[example.caption] for example in EXAMPLES],
         caption,
@@ -108,7 +116,31 @@ def build_form(traits: Traits) -> RequestForm:
     chosen.change(lambda name: gr.update(visible=name == CUSTOM), chosen, custom, api_visibility="private", queue=False)
     width, height = _build_size(traits)
     seed, keep = _build_seed()
-    return RequestForm(caption, chosen, width, height, seed, keep, steps, guidance)
+    return RequestForm(caption, chosen, width, height, seed, keep, steps, guidance, stepped, attempt)
+
+
+def _build_revisions(caption: gr.Textbox) -> list[Any]:
+    """Undo and redo of whatever changed the caption's text: typing, the Caption tab, a template, an example, Expand, History."""
+    with gr.Row():
+        undo = gr.Button("Undo", size="sm", min_width=80, elem_id="q8-caption-undo")
+        redo = gr.Button("Redo", size="sm", min_width=80, elem_id="q8-caption-redo")
+    known = gr.State(Revisions(EXAMPLES[0].caption))
+
+    def see(text: str, revisions: Revisions | None) -> Revisions:
+        return (revisions or Revisions()).seen(text)
+
+    def step(way: Callable[[Revisions, str], Revisions]) -> Callable[[str, Revisions | None], tuple[str, Revisions]]:
+        def stepped(text: str, revisions: Revisions | None) -> tuple[str, Revisions]:
+            found = way(revisions or Revisions(), text)
+            return found.now, found
+
+        return stepped
+
+    caption.change(see, [caption, known], known, **PRIVATE, trigger_mode="always_last")
+    return [
+        button.click(step(way), [caption, known], [caption, known], **PRIVATE)
+        for button, way in ((undo, Revisions.undo), (redo, Revisions.redo))
+    ]
 
 
 def _build_size(traits: Traits) -> tuple[gr.Slider, gr.Slider]:

@@ -16,6 +16,7 @@ from ideogram_q8.model.architecture import Traits
 from ideogram_q8.ui.engine.comparison import Column
 from ideogram_q8.ui.engine.events import Building, Downloading, Event, Loading, Painting, Picture, Work
 from ideogram_q8.ui.engine.library import Entry
+from ideogram_q8.ui.parts.verdicts import verdicts
 
 if TYPE_CHECKING:
     from ideogram_q8.ui.engine.fitting import Fit
@@ -26,12 +27,20 @@ _TABLE = '<div class="q8-scroll" tabindex="0"><table class="q8-table">'
 """Wider than a telephone: it scrolls, with keys too."""
 
 
-def title(traits: Traits, runs: str) -> str:
-    """The head of the page; `runs` says where the model runs and in which precision."""
+_DEMO = (
+    '<details id="q8-demo"><summary class="q8-chip q8-demo">demo model, not Ideogram 4</summary><p>It knows posters with one shape '
+    "(house, star, crown, …) and one short word, and nothing else: a cat becomes mud. What it says about builds is its own answer. "
+    "Your own Ideogram 4: accept its licence on the Hub, then <code>hf download ideogram-ai/ideogram-4-fp8 --local-dir "
+    "ideogram-4-fp8</code> and <code>python app.py --source ideogram-4-fp8 --device cuda</code></p></details>"
+)
+
+
+def title(traits: Traits, runs: str, *, demo: bool = False) -> str:
+    """The head of the page; `runs` says where the model runs and in which precision, `demo` that it is the embedded model."""
     return (
         '<div class="q8-title"><h1>Ideogram Q8</h1>'
         "<p>Make a picture with any build of the model, or compare up to four on the same seed.</p>"
-        f'<span class="q8-chip">{html.escape(traits.name)} · {html.escape(runs)}</span></div>'
+        f'<span class="q8-chip">{html.escape(traits.name)} · {html.escape(runs)}</span>{_DEMO if demo else ""}</div>'
     )
 
 
@@ -186,6 +195,7 @@ def comparison(columns: Sequence[Column], missing: Mapping[str, str]) -> str:
     return (
         f'<div class="q8-panel" data-state="done">{_TABLE}<thead><tr><th></th>{heads}</tr>'
         f"</thead><tbody>{''.join(rows)}{texts}</tbody></table></div>"
+        f'<ul class="q8-list q8-verdict">{"".join(f"<li>{html.escape(said)}</li>" for said in verdicts(columns))}</ul>'
         f'<p class="q8-small">{_likeness()} say how like {html.escape(columns[0].title)} a '
         f"picture is, not which one looks better. {means}Time per step is the median; peak memory is that of the whole process. "
         f"{notes}</p></div>"

@@ -63,6 +63,11 @@ html:has(body.dark) { background: var(--neutral-950, #0b0f19); }
 .q8-title { display: flex; align-items: baseline; flex-wrap: wrap; gap: 4px 16px; padding: 4px 2px; }
 .q8-title h1 { font-size: 24px; font-weight: 700; letter-spacing: -0.02em; margin: 0; }
 .q8-title p { margin: 0; color: var(--body-text-color-subdued); }
+.q8-title summary { cursor: pointer; list-style: none; }
+.q8-title details { margin-left: auto; }
+.q8-title details p { max-width: 640px; margin-top: 8px; }
+.q8-title code { overflow-wrap: anywhere; }
+.q8-title .q8-demo { color: var(--body-text-color); border-color: #b45309; font-weight: 650; }
 .q8-title .q8-chip { margin-left: auto; padding: 3px 12px; border-radius: 99px; font-size: 13px;
   color: var(--body-text-color-subdued); border: 1px solid var(--border-color-primary); }
 
@@ -155,14 +160,15 @@ html:has(body.dark) { background: var(--neutral-950, #0b0f19); }
   font-variant-numeric: tabular-nums; }
 .q8-gauge + .q8-bar { margin-top: 5px; }
 .q8-list { margin: 8px 0 0; padding-left: 18px; font-size: 13px; line-height: 1.5; overflow-wrap: anywhere; }
+.q8-verdict { font-size: 15px; margin-top: 12px; }
 .q8-label { font-weight: 600; font-size: 14px; color: var(--body-text-color); }
 .q8-caption-text { font-family: var(--font-mono); font-size: 12px; line-height: 1.5; margin: 12px 0 0; overflow-wrap: anywhere;
   max-height: 220px; overflow-y: auto; color: var(--body-text-color-subdued); }
 
-/* Small pictures are shown large, pixel by pixel: nothing is smoothed over. */
+/* Pictures that are shown larger than they are, which page.js finds: pixel by pixel, nothing smoothed over. */
 #q8-restore [data-testid=upload-text] { color: var(--body-text-color); }
-#q8-gallery img { image-rendering: pixelated; }
-#q8-picture img { width: 100% !important; height: 100% !important; object-fit: contain; image-rendering: pixelated; }
+img.q8-enlarged { image-rendering: pixelated; }
+#q8-picture img { width: 100% !important; height: 100% !important; object-fit: contain; }
 footer { display: none !important; }
 
 /* Telephones: two cards a row, and a picture as high as it is wide. */
@@ -171,7 +177,12 @@ footer { display: none !important; }
   .gradio-container .column, .gradio-container .tabs, .gradio-container .tab-wrapper { min-width: 0 !important; }
   .q8-cards .wrap { grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 8px; }
   .q8-cards label { padding: 9px 10px !important; }
-  .q8-title .q8-chip { margin-left: 0; }
+  .q8-title summary { cursor: pointer; list-style: none; }
+.q8-title details { margin-left: auto; }
+.q8-title details p { max-width: 640px; margin-top: 8px; }
+.q8-title code { overflow-wrap: anywhere; }
+.q8-title .q8-demo { color: var(--body-text-color); border-color: #b45309; font-weight: 650; }
+.q8-title .q8-chip { margin-left: 0; }
   #q8-preset label { padding: 8px 4px !important; font-size: 13px; white-space: nowrap; }
   .q8-table:not(.q8-facts) { table-layout: auto; }
   .q8-table:not(.q8-facts) :is(th, td) { white-space: nowrap; padding: 8px 7px !important; }
