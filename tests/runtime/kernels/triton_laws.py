@@ -73,7 +73,7 @@ def test_expansion_gives_the_codes_of_the_definition(name: str) -> None:
 
 
 @triton.jit
-def codes_by_reciprocal(values, scale, codes, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]  # noqa: N803 (Triton's language)
+def codes_by_reciprocal(values, scale, codes, BLOCK: tl.constexpr):  # noqa: N803 (Triton's language)
     at = tl.arange(0, BLOCK)[:, None]
     tl.store(codes + at, blocks.to_codes_by_reciprocal(tl.load(values + at), tl.load(scale + at)))
 
