@@ -86,6 +86,7 @@ def decode(vae: AutoencoderKLFlux2, norm: Denormalization, latents: torch.Tensor
     Raises:
         Exception: the CPU's memory ran out too, or something else went wrong.
     """
+    workspace.release()  # no step comes before the next picture, and decoding takes most
     values = unpack(norm, latents, grid).to(vae.dtype)
     strip = strip_values(vae.device.type)
     for values_at_once in (strip, strip // _SMALLER):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -37,7 +37,7 @@ from ideogram_q8.model.schemes import INT8_SCHEMES
 from ideogram_q8.numerics import nf4
 from ideogram_q8.numerics.ggml import BLOCKS
 from ideogram_q8.runtime.generation.decoding import strip_values
-from ideogram_q8.runtime.kernels.choosing.scratch import attention_scratch_bytes, scratch_bytes
+from ideogram_q8.runtime.kernels.choosing.scratch import attention_scratch_bytes, kept_bytes, scratch_bytes
 from ideogram_q8.runtime.kernels.linear import cpu
 from ideogram_q8.runtime.loading.streaming import SLOTS, STREAMED
 from ideogram_q8.runtime.memory.usage import Activations
@@ -281,7 +281,26 @@ def denoise_activation_bytes(
     kept = 2 * _MOST_STEPS * (4 * config.num_layers + 1) * config.hidden_size * item
     kept += 2 * (2 * tokens) * config.attention_head_dim * item  # cosines and sines of both branches
     kept += text_tokens * config.hidden_size * 2 * item + 4 * image * config.in_channels * 4
+    kept += _workspace(networks, BRANCHES, device) + (_workspace(networks, ("unconditional",), device) if overlap else 0)
     return kept + _block_peak(networks, tokens, device) + (_block_peak(networks, image, device) if overlap else 0)
+
+
+def _workspace(networks: Networks, branches: Iterable[Branch], device: str) -> int:
+    """Bytes that stay taken for expanded weights on the stream that computes `branches`: as the largest weight of each dtype needs.
+
+    w1 and w3 of a block are one weight. The caption's projection is expanded before the first step, by the conditional branch.
+    """
+    largest: dict[str, int] = {}
+    for branch in branches:
+        for linear in linears(networks.config):
+            if linear.name == TEXT_PROJECTION[1] and branch == "unconditional":
+                continue
+            scheme, compute = networks.schemes[branch][linear.name], networks.compute
+            outputs = linear.out_features * (2 if linear.kind in ("feed_forward.w1", "feed_forward.w3") else 1)
+            found = kept_bytes(scheme, outputs, linear.in_features, networks.dtype, device, compute)
+            arithmetic = compute if scheme in BLOCKS else COMPUTES[0]
+            largest[arithmetic] = max(largest.get(arithmetic, 0), found)
+    return sum(largest.values())
 
 
 def _block_peak(networks: Networks, tokens: int, device: str) -> int:
@@ -319,7 +338,8 @@ def _product_peak(networks: Networks, kind: str, scheme: str, tokens: int, devic
     def product(outputs: int, inputs: int, before: bool) -> int:
         """Scratch, and the input that was made for this product alone."""
         made = tokens * inputs * item if before and not in_pieces else 0
-        return made + scratch_bytes(scheme, tokens, outputs, inputs, dtype, device, networks.compute)
+        shape = outputs, inputs, dtype, device, networks.compute
+        return made + scratch_bytes(scheme, tokens, *shape) - kept_bytes(scheme, *shape)  # the other part is `_workspace`
 
     match kind:
         case "attention.qkv":

@@ -30,10 +30,11 @@ from ideogram_q8.runtime.kernels.rows import triton_rows
 
 SHARED_LIMIT = {86: 99 << 10, 90: 227 << 10}
 """Bytes of shared memory that one thread block can have, by target (CUDA programming guide, table of compute capabilities)."""
+VALUES_A_THREAD = 16
+"""Of an expansion: 64 blocks of 32 values or 8 of 256, by 4 warps."""
 _TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 _PRODUCTS = ("IMMA", "IGMMA")
 _FLOAT_PRODUCTS = ("HMMA", "HGMMA")
-_MULTIPLIES = re.compile(r"\b(?:wg)?mma\.")
 
 Kind = Literal["product", "codes", "rows", "step", "attention", "expansion to bf16", "expansion to int8"]
 """What a program does, and so what must hold of its code: `codes` makes int8 of rows, `rows` rounds to bfloat16 on the way."""
@@ -41,13 +42,14 @@ Kind = Literal["product", "codes", "rows", "step", "attention", "expansion to bf
 
 @dataclass(frozen=True)
 class MachineCode:
-    """One program for one target. `loop` are the instructions of the innermost loop that multiplies, empty where there is none."""
+    """One program for one target: `instructions` in all, `loop` those of the innermost loop that multiplies, empty where there is none."""
 
     registers: int
     stack: int
     spills: int
     shared: int
     ptx: str
+    instructions: int
     loop: tuple[str, ...]
 
     @property
@@ -89,11 +91,11 @@ def _read(cubin: bytes, ptx: str, shared: int) -> MachineCode:
         file.write(cubin)
         file.flush()
         usage = _run("cuobjdump", "-res-usage", file.name)
-        registers, stack, local = (int(re.findall(rf"{what}:(\d+)", usage)[-1]) for what in ("REG", "STACK", "LOCAL"))
-        # the slowest part, and for nothing where no memory is there to spill to and nothing multiplies
-        code = _run("nvdisasm", "-c", "-ndf", file.name) if stack or local or _MULTIPLIES.search(ptx) else ""
-    spills = sum(_instruction(line).startswith(("LDL", "STL")) for line in code.splitlines())
-    return MachineCode(registers, stack, spills, shared, ptx, _multiplying_loop(code))
+        registers, stack = (int(re.findall(rf"{what}:(\d+)", usage)[-1]) for what in ("REG", "STACK"))
+        code = _run("nvdisasm", "-c", "-ndf", file.name)
+    names = tuple(filter(None, map(_instruction, code.splitlines())))
+    spills = sum(name.startswith(("LDL", "STL")) for name in names)
+    return MachineCode(registers, stack, spills, shared, ptx, len(names), _multiplying_loop(code))
 
 
 def _run(tool: str, *arguments: str) -> str:
@@ -278,7 +280,7 @@ PROGRAMS = tuple(program for target in SHARED_LIMIT for program in programs(targ
 
 
 def row(program: Program, code: MachineCode) -> dict[str, object]:
-    """What the report keeps: registers of a thread, bytes of stack and of shared memory, spilled accesses, and the loop that multiplies."""
+    """What the report keeps: registers of a thread, bytes of stack and of shared memory, spills, instructions, the loop that multiplies."""
     return {
         "target": program.card,
         "program": program.name,
@@ -286,6 +288,7 @@ def row(program: Program, code: MachineCode) -> dict[str, object]:
         "stack_bytes": code.stack,
         "spills": code.spills,
         "shared_bytes": code.shared,
+        "instructions": code.instructions,
         "loop_instructions": len(code.loop),
         "int8_products": code.products,
         "float16_products": code.float_products,
@@ -294,8 +297,8 @@ def row(program: Program, code: MachineCode) -> dict[str, object]:
 
 def _line(found: Mapping[str, object]) -> str:
     loop = f"{found['loop_instructions']} / {found['int8_products']} + {found['float16_products']}"
-    cells = (found[key] for key in ("target", "program", "registers", "stack_bytes", "spills", "shared_bytes"))
-    return "{:6} {:40} {:4} {:6} {:6} {:7}  ".format(*cells) + (loop if found["int8_products"] else "-")
+    cells = (found[key] for key in ("target", "program", "registers", "stack_bytes", "spills", "shared_bytes", "instructions"))
+    return "{:6} {:40} {:4} {:6} {:6} {:7} {:5}  ".format(*cells) + (loop if found["int8_products"] else "-")
 
 
 def main() -> int:
@@ -303,7 +306,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, help="keep it in a .json file")
     options = parser.parse_args()
-    print(f"Triton {triton.__version__}\n{'program':47} regs  stack spills  shared  loop")
+    print(f"Triton {triton.__version__}\n{'program':47} regs  stack spills  shared  code  loop")
     rows = []
     for program in PROGRAMS:
         rows.append(row(program, program.compile()))

@@ -75,8 +75,11 @@ def blocks_to_bfloat16(code: aot.MachineCode, target: int) -> None:
 
 
 def blocks_to_codes(code: aot.MachineCode, target: int) -> None:
-    codes_of_rows(code, target)
-    assert "cvt.rn.bf16" not in code.ptx
+    """Two fused operations a value, which correct its quotient, and a division for some values of a row, not for each."""
+    assert not re.search(r"\bfma\.(?!rn)\S*f32|\.ftz|cvt\.rn\.bf16", code.ptx)
+    corrections, divisions = (len(re.findall(what, code.ptx)) for what in (r"\bfma\.rn\.f32", r"\bdiv\.rn\.f32"))
+    assert corrections == 2 * aot.VALUES_A_THREAD
+    assert divisions <= corrections / 8
 
 
 LAWS = {

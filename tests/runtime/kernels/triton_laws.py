@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 import torch
+import triton
+import triton.language as tl
 
 from ideogram_q8.builds.quantization import quantize
 from ideogram_q8.numerics import ggml, int8
@@ -18,9 +20,11 @@ from ideogram_q8.runtime.kernels import Prologue
 from ideogram_q8.runtime.kernels.linear import int8 as kernel
 from ideogram_q8.runtime.kernels.linear import triton_ggml, triton_int8
 from ideogram_q8.runtime.kernels.linear.epilogue import scaled
+from ideogram_q8.runtime.kernels.programs import blocks
 from ideogram_q8.runtime.kernels.rows import fused, triton_rows
 from ideogram_q8.runtime.loading.model import load
 from ideogram_q8.sources import open_source
+from tests.runtime.kernels import test_reciprocal
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 DEVICE = "cpu" if INTERPRETED else "cuda"
@@ -66,6 +70,21 @@ def test_expansion_gives_the_codes_of_the_definition(name: str) -> None:
     out = torch.empty_like(codes)
     triton_ggml.expand(data, block, out, scale)
     assert torch.equal(out, codes)
+
+
+@triton.jit
+def codes_by_reciprocal(values, scale, codes, BLOCK: tl.constexpr):  # noqa: N803 (Triton's language)
+    at = tl.arange(0, BLOCK)[:, None]
+    tl.store(codes + at, blocks.to_codes_by_reciprocal(tl.load(values + at), tl.load(scale + at)))
+
+
+@pytest.mark.parametrize("power", [-77, 0, 60])
+def test_codes_by_a_reciprocal_are_those_by_a_division_where_they_are_hardest(power: int) -> None:
+    cases = [(sign * value, scale) for _, value, scale in test_reciprocal.hard_cases() for sign in (1, -1)][:2048]
+    values, scale = torch.tensor(cases, device=DEVICE).mul_(2.0**power).T.contiguous()
+    codes = torch.empty(2048, dtype=torch.int8, device=DEVICE)
+    codes_by_reciprocal[(1,)](values, scale, codes, BLOCK=2048, enable_fp_fusion=False)
+    assert torch.equal(codes, (values / scale).round().clamp(-127, 127).to(torch.int8))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])

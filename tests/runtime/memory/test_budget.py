@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -322,6 +323,30 @@ def test_auto_leaves_what_doctor_leaves(monkeypatch: pytest.MonkeyPatch, capsys:
         plan = find_plan("auto", opened, (128, 128), cuda, torch.bfloat16)
         assert f"--plan {plan.key} " in line if plan else "does not fit" in line
     assert "--plan encoder" in first and "--plan encoder" not in second
+
+
+@pytest.mark.parametrize("compute", ["bf16", "int8"])
+def test_the_largest_expanded_weight_stays_in_every_step_on_a_card(compute: str) -> None:
+    """Beside each product: of a picture so small that nothing else counts, it is next to all that a step takes; w1 and w3 are one."""
+    found = replace(inventory.of_ideogram4("q8_0"), compute=compute)
+    gates = 2 * 12_288 * 4608 * (1 if compute == "int8" else 2)
+    apart, both = (budget.denoise_activation_bytes(found, (16, 16), 0, "cuda", overlap) for overlap in (False, True))
+    others = budget.denoise_activation_bytes(replace(found, compute="bf16"), (16, 16), 0, "cpu")
+    assert gates <= apart <= gates + others
+    assert gates <= both - apart  # each stream has its own
+    quantized = {**found.schemes["conditional"], "llm_cond_proj": "q8_0"}
+    projected = replace(found, schemes={**found.schemes, "conditional": quantized})
+    more = budget.denoise_activation_bytes(projected, (16, 16), 0, "cuda", False) - apart
+    assert more == min(53_248 * 4608, 2**27 if compute == "bf16" else 2**62) * (1 if compute == "int8" else 2) - gates
+    assert (
+        budget.denoise_activation_bytes(projected, (16, 16), 0, "cuda", True) - both == more
+    )  # captions are the first stream's
+
+
+def test_decoding_begins_without_expanded_weights(model: Model) -> None:
+    workspace.take((1000,), torch.int8, torch.device("cpu"))
+    decoding.decode(model.vae, model.denormalization, torch.zeros(1, 4, model.denormalization.scale.numel()), (2, 2))
+    assert workspace.held_bytes() == 0
 
 
 def test_the_unconditional_branch_is_counted_without_the_text_projection() -> None:

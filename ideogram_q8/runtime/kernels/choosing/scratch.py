@@ -38,6 +38,18 @@ def scratch_bytes(
     return decoding + min(outputs * inputs, tiles.TILE if device == "cpu" else tiles.PART) * dtype.itemsize
 
 
+def kept_bytes(scheme: str, outputs: int, inputs: int, dtype: torch.dtype, device: str, compute: str = COMPUTES[0]) -> int:
+    """What of `scratch_bytes` stays in `workspace` after the product, on a card: the weight, or the part expanded at once.
+
+    A CPU's tiles are small beside what a step takes.
+    """
+    if device == "cpu" or scheme in ("bf16", "f16", "f32", "w8a8"):
+        return 0
+    if scheme in BLOCKS and compute == "int8":
+        return outputs * inputs
+    return min(outputs * inputs, tiles.PART) * dtype.itemsize
+
+
 def _int8_scratch(rows: int, outputs: int, inputs: int, dtype: torch.dtype, device: str) -> int:
     """Codes of the activations and sums as int32, or what a back end in plain torch makes of a piece of the rows."""
     if device != "cpu":

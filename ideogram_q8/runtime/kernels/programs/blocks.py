@@ -3,7 +3,7 @@
 The weight is one run of blocks, whatever its shape. A program takes `BLOCKS` of them and reads each byte once: where a byte
 holds two values, it stores two tiles. `data` and `halves` are the same memory as uint8 and as float16.
 
-Launch with `enable_fp_fusion=False`: a fused multiply-add would round less often than the definition.
+Launch with `enable_fp_fusion=False`: a fused multiply-add that is not written as one would round less often than the definition.
 """
 
 # mypy: ignore-errors
@@ -20,22 +20,45 @@ _TABLE_LOW = tl.constexpr(0xF6EADDCFBFAD9881 - (1 << 64))
 _TABLE_HIGH = tl.constexpr(0x7159453526190D01)
 """The others: 1 13 25 38 53 69 89 113."""
 _NEAREST = tl.constexpr(12582912.0)
-"""1.5 * 2^23: adding and taking it away rounds a number of at most 2^22 to the nearest even integer."""
+"""1.5 * 2^23: a number of at most 2^22 added to it is rounded to the nearest even integer, which the lower bits of the sum are."""
+
+
+@triton.jit
+def _codes_of_quotients(quotients):
+    """float32 to the nearest even integer in -127..127, as int8, without a conversion, of which a card has few units."""
+    within = tl.minimum(tl.maximum(quotients, -127.0), 127.0)
+    return (within + _NEAREST).to(tl.int32, bitcast=True).to(tl.int8)
 
 
 @triton.jit
 def to_codes(values, scale):
     """`numerics.int8`'s codes of float32 values: divided by the scale, rounded to nearest even, -127..127."""
-    nearest = (tl.div_rn(values, scale) + _NEAREST) - _NEAREST
-    return tl.minimum(tl.maximum(nearest, -127.0), 127.0).to(tl.int8)
+    return _codes_of_quotients(tl.div_rn(values, scale))
+
+
+@triton.jit
+def to_codes_by_reciprocal(values, scale):
+    """`to_codes` of float32 [blocks, ...] with a division for each scale, not for each value: scales [blocks, 1..] from 2^-100 to 2^100.
+
+    `near` is up to 1.5 units in the last place off the quotient. What it leaves of the value is exact and corrects it to within 2^-46 of
+    itself (Markstein, Computation of elementary functions on the IBM RISC System/6000 processor, 1990). No quotient of two float32 numbers
+    is so close to a place where the code changes that it gets another code (tests/runtime/kernels/test_reciprocal.py).
+    """
+    reciprocal = tl.broadcast_to(tl.div_rn(tl.full(scale.shape, 1.0, tl.float32), scale), values.shape)
+    near = values * reciprocal
+    left = tl.fma(near, tl.broadcast_to(-scale, values.shape), values)
+    return _codes_of_quotients(tl.fma(left, reciprocal, near))
 
 
 @triton.jit
 def _store(out, scale, block, inside, values, there, BLOCKS_PER_ROW: tl.constexpr, SIZE: tl.constexpr, TO_CODES: tl.constexpr):
-    """Values [blocks, ...] at their places: `block` and `inside` broadcast to the same shape."""
+    """Values [blocks, ...] at their places: `block` and `inside` broadcast to the same shape.
+
+    A row's scale is 1 or at least 2^-31: the largest of its values is a multiple of 2^-24, as all float16 numbers are.
+    """
     if TO_CODES:
         row_scale = tl.load(scale + block // BLOCKS_PER_ROW, mask=there, other=1.0)
-        tl.store(out + block * SIZE + inside, to_codes(values, tl.broadcast_to(row_scale, values.shape)), mask=there)
+        tl.store(out + block * SIZE + inside, to_codes_by_reciprocal(values, row_scale), mask=there)
     else:
         tl.store(out + block * SIZE + inside, values.to(out.dtype.element_ty), mask=there)
 
