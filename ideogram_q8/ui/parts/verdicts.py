@@ -32,7 +32,7 @@ def _words(column: Column, reference: Column) -> str:
 
 def _likeness(column: Column, reference: Column) -> str:
     """PSNR in levels of a pixel's colour: 255 * 10^(-PSNR / 20) is the root mean square of their difference."""
-    psnr = column.mean(lambda scores: scores.psnr)
+    psnr = column.mean("psnr")
     if psnr is None:
         return ""
     if math.isinf(psnr):
