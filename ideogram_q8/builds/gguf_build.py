@@ -114,6 +114,11 @@ class GgufBuild:
         )
         return any(scheme in ggml.BLOCKS for scheme in stored)
 
+    @property
+    def branches(self) -> tuple[Branch, ...]:
+        """The transformers that the files hold; none of a text encoder."""
+        return tuple(branch for branch in BRANCHES if branch in self.parts)
+
     def branch(self, part: PartName) -> GgufWeights:
         """The weights of a branch, or of the text encoder."""
         return self.parts[part]

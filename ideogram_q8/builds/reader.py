@@ -17,7 +17,7 @@ from ideogram_q8.builds.packed import GgmlWeight, Int8Weight, Packed
 from ideogram_q8.errors import ArtifactError, SourceError
 from ideogram_q8.formats import file_kinds
 from ideogram_q8.formats.manifest import FILE_NAME, FileRecord, Manifest, TensorRecord, sha256_of
-from ideogram_q8.model.architecture import PartName, Traits, TransformerConfig
+from ideogram_q8.model.architecture import BRANCHES, Branch, PartName, Traits, TransformerConfig
 from ideogram_q8.model.components import Dimensions, TextEncoderConfig, component
 from ideogram_q8.model.schemes import INT8_SCHEMES
 from ideogram_q8.numerics.ggml import BLOCKS
@@ -155,6 +155,11 @@ class Artifact:
         if not isinstance(self.config, TextEncoderConfig):
             raise ArtifactError(f"{self.folder} holds transformers; expected what `quantize --component text_encoder` wrote")
         return self.config
+
+    @property
+    def branches(self) -> tuple[Branch, ...]:
+        """The transformers that the artifact holds; none of a text encoder."""
+        return tuple(branch for branch in BRANCHES if branch in self._branches)
 
     @property
     def variant(self) -> str:

@@ -1,4 +1,4 @@
-"""Calibrating on cards that do not hold both transformers: the blocks of both are streamed (`ideogram_q8.runtime.loading.streaming`)."""
+"""Calibrating on cards that do not hold the transformers: the blocks of all are streamed (`ideogram_q8.runtime.loading.streaming`)."""
 
 from __future__ import annotations
 
@@ -12,4 +12,4 @@ def offload_blocks(model: Model, device: torch.device) -> None:
 
     What lies outside the blocks moves there now, the text encoder when it is loaded. The VAE stays, for calibrating decodes nothing.
     """
-    model.stream(("unconditional", "conditional"), device)
+    model.stream([branch for branch in ("unconditional", "conditional") if branch in model.branches], device)

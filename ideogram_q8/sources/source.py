@@ -122,9 +122,14 @@ def _unreadable(path: Path, error: OSError) -> SourceError:
 
 
 class Source(Checkpoint):
-    """The pair of transformers of a checkpoint."""
+    """The transformers of a checkpoint: the pair, or the conditional one alone."""
 
     config: TransformerConfig
+
+    @property
+    def branches(self) -> tuple[Branch, ...]:
+        """The transformers that the checkpoint holds."""
+        return tuple(branch for branch in BRANCHES if branch in self._branches)
 
 
 class TextEncoderSource(Checkpoint):
