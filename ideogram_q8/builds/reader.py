@@ -127,7 +127,7 @@ class Artifact:
         self.recipe = Recipe.from_value(manifest.recipe)
         self.config = self._read_config()
         self.recipe.check(self.config)
-        parts = component(self.config).parts
+        parts = self.parts
         if {file.branch for file in manifest.files} != set(parts):
             raise ArtifactError(f"{folder / FILE_NAME}: files are not those of {' and '.join(parts)}; build the artifact again")
         self.form = self._form()
@@ -155,6 +155,11 @@ class Artifact:
         if not isinstance(self.config, TextEncoderConfig):
             raise ArtifactError(f"{self.folder} holds transformers; expected what `quantize --component text_encoder` wrote")
         return self.config
+
+    @property
+    def parts(self) -> tuple[PartName, ...]:
+        """The networks that the artifact holds."""
+        return tuple(part for part in component(self.config).parts if part in self.recipe.parts)
 
     @property
     def branches(self) -> tuple[Branch, ...]:
@@ -202,7 +207,7 @@ class Artifact:
     def _form(self) -> FormName:
         """The form whose tensors the manifest lists. Raises ArtifactError."""
         candidates: tuple[FormName, ...] = ("single", "diffusers") if self.recipe.scheme == "int8" else ("single",)
-        parts = component(self.config).parts
+        parts = self.parts
         for name in candidates:
             if all(self._lists(name, part) for part in parts):
                 return name

@@ -93,7 +93,7 @@ class CalibrationJob:
         """Paints the caption, watching all branches."""
         request = self.request(caption)
         label = f"{caption_sha256(caption)}/{request.seed}"
-        watched: dict[PartName, nn.Module] = {**network.branches}
+        watched: dict[PartName, nn.Module] = {branch: network.branches[branch] for branch in network.branches}
         with Recorder(watched, network.config, self.calibration([caption]), label) as recorder:
             for step in steps(network, request):
                 recorder.step = step.index + 1

@@ -57,6 +57,8 @@ class Placement:
 CARDS = {12: 12_600_000_000, 16: 16_800_000_000, 24: 25_300_000_000}
 """Bytes that a card of so many GiB gives to programs, by what torch's own messages of 3060s, 4080s, 3090s and 4090s on Linux say (11.76,
 15.70, and 23.48 to 23.69 GiB in all)."""
+SMALL_CARDS = {8: 8_340_000_000}
+"""The same of 8 GiB (7.77 to 7.80 GiB in messages of 2070s, 2080s and 3070s on Linux), which hold one transformer rather than two."""
 CONTEXT = 300_000_000
 """Bytes of a card that CUDA's context and the code of its libraries take before the first tensor: 0.25 to 0.30 GiB in such messages."""
 RESERVED = 400_000_000
@@ -149,8 +151,8 @@ def room(device: torch.device) -> int:
 
 
 def room_of(card: int) -> int:
-    """`room` of a card that no program uses yet, one of CARDS."""
-    return CARDS[card] - CONTEXT - RESERVED
+    """`room` of a card that no program uses yet, one of CARDS or SMALL_CARDS."""
+    return (SMALL_CARDS | CARDS)[card] - CONTEXT - RESERVED
 
 
 def pinnable_bytes() -> int:
