@@ -44,6 +44,17 @@ def distilled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def statistics(tmp_path_factory: pytest.TempPathFactory, distilled: Path) -> Path:
+    """Of two captions painted without guidance."""
+    folder = tmp_path_factory.mktemp("statistics")
+    (folder / "captions.txt").write_text("a red star\na blue square\n", encoding="utf-8")
+    out = folder / "stats.safetensors"
+    options = ("--captions", folder / "captions.txt", "--preset", "instant-8", "--size", "64", "--out", out)
+    assert run("calibrate", distilled, "--source", "pocket", *options) == 0
+    return out
+
+
 def request(preset: str = "custom-2-g1") -> Request:
     return Request("a red star", 3, preset, 64, 64)
 
@@ -138,6 +149,22 @@ def test_it_paints_from_source_build_and_file(tmp_path: Path, distilled: Path, s
         assert generate(model, request()).image.tobytes() == expected
         with pytest.raises(RequestError, match="here is one, the conditional; use guidance 1"):
             steps(model, request("turbo-12"))
+
+
+@pytest.mark.parametrize("policy", ["paper", "auto"])
+def test_recipes_are_made_of_its_statistics(tmp_path: Path, distilled: Path, statistics: Path, policy: str) -> None:
+    recipe = tmp_path / "recipe.json"
+    assert run("recipe", "make", distilled, "--policy", policy, "--stats", statistics, "--out", recipe) == 0
+    assert run("quantize", distilled, "--recipe", recipe, "--out", tmp_path / "built") == 0
+    assert open_artifact(tmp_path / "built").branches == ONE
+
+
+def test_calibrating_a_pair_without_guidance_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    captions = tmp_path / "captions.txt"
+    captions.write_text("a red star\n", encoding="utf-8")
+    arguments = ("--captions", captions, "--preset", "instant-8", "--size", "64", "--out", tmp_path / "s.safetensors")
+    assert run("calibrate", "pocket", *arguments) == 2
+    assert "preset instant-8 has guidance 1 and runs the conditional transformer only" in capsys.readouterr().err
 
 
 def test_the_commands_take_it(tmp_path: Path, distilled: Path, capsys: pytest.CaptureFixture[str]) -> None:
