@@ -8,13 +8,21 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 
-from ideogram_q8.model.architecture import BRANCHES, COMPONENT_FOLDERS, Traits, TransformerConfig, linears, tensor_shapes
+from ideogram_q8.model.architecture import (
+    BRANCHES,
+    COMPONENT_FOLDERS,
+    Branch,
+    Traits,
+    TransformerConfig,
+    linears,
+    tensor_shapes,
+)
 
 TINY = TransformerConfig(
     in_channels=16,
@@ -46,8 +54,9 @@ def write_source(
     seed: int = 0,
     traits: Traits | None = TINY_TRAITS,
     convert: Callable[[Tensors], Tensors] = lambda tensors: tensors,
+    branches: Sequence[Branch] = BRANCHES,
 ) -> Path:
-    """Writes model_index.json, traits.json and both transformers with random weights into `folder`; returns it.
+    """Writes model_index.json, traits.json and the transformers of `branches` with random weights into `folder`; returns it.
 
     The same files for the same arguments. `traits=None` writes no traits.json; `convert` changes the layout.
     """
@@ -55,7 +64,7 @@ def write_source(
     _write_json(folder / "model_index.json", {"_class_name": "Ideogram4Pipeline"})
     if traits is not None:
         _write_json(folder / "traits.json", traits_value(traits))
-    for index, branch in enumerate(BRANCHES):
+    for index, branch in enumerate(branches):
         part = folder / COMPONENT_FOLDERS[branch]
         part.mkdir(exist_ok=True)
         _write_json(part / "config.json", config.to_json())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections import Counter
 
@@ -10,6 +11,7 @@ import torch
 
 from ideogram_q8.errors import RequestError, SourceError
 from ideogram_q8.model.architecture import (
+    BRANCHES,
     IDEOGRAM4,
     IDEOGRAM4_TRAITS,
     PRESETS,
@@ -126,10 +128,24 @@ def test_presets_are_the_official_ones():
         "turbo-12": (12, 1, 0.5, 1.75),
         "default-20": (20, 2, 0.0, 1.75),
         "quality-48": (48, 3, 0.0, 1.5),
+        "instant-8": (8, 0, 0.0, 1.75),
+        "fast-20": (20, 0, 0.0, 1.75),
     }
     assert preset("default-20").guidance(IDEOGRAM4_TRAITS) == (7.0,) * 18 + (3.0,) * 2
+    assert preset("fast-20").guidance(IDEOGRAM4_TRAITS) == (1.0,) * 20
     with pytest.raises(RequestError, match="unknown preset 'fast'; expected one of turbo-12, default-20, quality-48"):
         preset("fast")
+
+
+def test_guidance_of_one_needs_one_transformer():
+    for name in ("instant-8", "fast-20", "custom-12-g1"):
+        assert preset(name).branches(IDEOGRAM4_TRAITS) == ("conditional",)
+    for name in ("turbo-12", "default-20", "quality-48", "custom-12-g1.1"):
+        assert preset(name).branches(IDEOGRAM4_TRAITS) == BRANCHES
+    distilled = dataclasses.replace(
+        IDEOGRAM4_TRAITS, guidance=(1.0, 1.0)
+    )  # the main guidance of such a checkpoint is 1 in any preset
+    assert preset("default-20").branches(distilled) == ("conditional",)
 
 
 def test_custom_presets_are_their_names():

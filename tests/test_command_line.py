@@ -18,6 +18,8 @@ from ideogram_q8.captions import to_caption
 from ideogram_q8.commands import generate, inspect
 from ideogram_q8.errors import RequestError, SourceError, printable
 from ideogram_q8.model.architecture import BRANCHES, COMPONENT_FOLDERS
+from ideogram_q8.runtime.loading import model
+from ideogram_q8.runtime.loading.model import Model, load
 from ideogram_q8.sources import open_source
 from tests.synthetic import WIDE_HEAD, write_source
 
@@ -64,6 +66,18 @@ def test_progress_ends_at_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("tqdm.tqdm", Bar)
     assert run("quantize", write_source(tmp_path / "source"), "--scheme", "int8", "--out", tmp_path / "artifact") == 0
     assert Bar.made[-1].n == Bar.made[-1].total > 0
+
+
+@pytest.mark.parametrize(("preset", "loaded"), [("instant-8", ["conditional"]), ("custom-2-g3", list(BRANCHES))])
+def test_without_guidance_one_transformer_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, preset: str, loaded: list[str]
+) -> None:
+    models: list[Model] = []
+    monkeypatch.setattr(model, "load", lambda *given, **named: (models.append(load(*given, **named)), models[-1])[1])
+    assert (
+        run("generate", "pocket", "--caption", SENTENCE, "--preset", preset, "--size", "64", "--out", tmp_path / "x.png") == 0
+    )
+    assert list(models[0].branches) == list(models[0].schemes) == loaded
 
 
 def test_a_source_is_quantized_and_inspected(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -21,7 +21,6 @@ from ideogram_q8.errors import RequestError
 from ideogram_q8.formats import safetensors_file
 from ideogram_q8.formats.manifest import FILE_NAME, FileRecord, Manifest, TensorRecord, sha256_of
 from ideogram_q8.model.architecture import PartName
-from ideogram_q8.model.components import component
 
 _OWN_METADATA = ("model_type", "ideogram_q8.")
 """What the keys of a weight file's header start with where they are this package's, whatever the form."""
@@ -74,7 +73,7 @@ class _Job:
 
     def __post_init__(self) -> None:
         config, recipe = self.artifact.config, self.artifact.recipe
-        parts = component(config).parts
+        parts = self.artifact.parts
         self.stored = {part: FORMS[self.to].stored_tensors(config, recipe, part) for part in parts}
         self.total_bytes = sum(safetensors_file.stored_bytes(record) for part in parts for record in self.records(part))
         self.done_bytes = 0

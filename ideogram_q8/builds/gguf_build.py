@@ -114,6 +114,11 @@ class GgufBuild:
         )
         return any(scheme in ggml.BLOCKS for scheme in stored)
 
+    @property
+    def branches(self) -> tuple[Branch, ...]:
+        """The transformers that the files hold; none of a text encoder."""
+        return tuple(branch for branch in BRANCHES if branch in self.parts)
+
     def branch(self, part: PartName) -> GgufWeights:
         """The weights of a branch, or of the text encoder."""
         return self.parts[part]
@@ -152,15 +157,15 @@ def is_gguf(location: str | Path) -> bool:
 
 def open_transformers(
     conditional: Path,
-    unconditional: Path | None = None,
+    unconditional: str | Path | None = None,
     config: TransformerConfig | None = None,
     *,
     as_given: bool = False,
 ) -> GgufBuild:
-    """The pair of transformers in two GGUF files, or in one.
+    """The pair of transformers in two GGUF files, or in one; or one transformer alone.
 
     Args:
-        unconditional: found by its name beside the first where it is not given (`other_branch`).
+        unconditional: found by its name beside the first where it is not given (`other_branch`); `pairs.NONE` is no other one.
         config: the model's dimensions; without them shapes tell, where heads are as wide as Ideogram 4's.
         as_given: leaves out the check that the two are not swapped (`pairs.check`).
 
@@ -171,27 +176,30 @@ def open_transformers(
         files, named = _read_pair(conditional, unconditional)
         found = config or dimensions.from_shapes(named["conditional"], conditional)
         shapes = component(found).shapes
-        parts: dict[PartName, GgufWeights] = {branch: GgufWeights(files[branch], named[branch], shapes) for branch in BRANCHES}
-        if not as_given and files["conditional"] is not files["unconditional"]:
-            pairs.check(*(pairs.Member(files[b].files, files[b].metadata(), parts[b].read) for b in BRANCHES))
+        parts: dict[PartName, GgufWeights] = {b: GgufWeights(file, named[b], shapes) for b, file in files.items()}
+        if not as_given and len(set(files.values())) == len(files):
+            members = [pairs.Member(file.files, file.metadata(), parts[b].read) for b, file in files.items()]
+            pairs.check_alone(*members) if len(members) == 1 else pairs.check(*members)
     except SourceError as error:
         raise ArtifactError(str(error)) from None
     return GgufBuild(found, parts)
 
 
 def _read_pair(
-    conditional: Path, unconditional: Path | None
+    conditional: Path, unconditional: str | Path | None
 ) -> tuple[dict[Branch, GgufFile], dict[Branch, dict[str, GgufTensor]]]:
-    """Both branches' files, which may be one, and their tensors by official names."""
+    """The branches' files, which may be one, and their tensors by official names."""
     if not conditional.exists():
         raise ArtifactError(f"there is no file {conditional}; check the path")
     first, where = GgufFile(conditional), str(conditional)
+    if pairs.is_none(unconditional):
+        return {"conditional": first}, {"conditional": _own_names(first)}
     both = prefixes.by_branch(prefixes.find(first.stored, where), where)
     if both is not None and unconditional is None:
         swapped: dict[Branch, str] = {"conditional": both["unconditional"], "unconditional": both["conditional"]}
         names = {branch: prefixes.own_names(first.stored, both[branch], where, swapped[branch]) for branch in BRANCHES}
         return dict.fromkeys(BRANCHES, first), names
-    second = GgufFile(unconditional or other_branch(conditional))
+    second = GgufFile(Path(unconditional).expanduser() if unconditional else other_branch(conditional))
     files: dict[Branch, GgufFile] = {"conditional": first, "unconditional": second}
     return files, {branch: _own_names(file) for branch, file in files.items()}
 

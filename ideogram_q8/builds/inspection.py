@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ideogram_q8.errors import printable
 from ideogram_q8.formats.manifest import Manifest
-from ideogram_q8.model.architecture import BRANCHES, Traits, linears, tensor_shapes
+from ideogram_q8.model.architecture import Traits, linears, tensor_shapes
 from ideogram_q8.model.latent_norm import SAID, latent_norm
 
 
@@ -30,7 +30,7 @@ def describe(
     """
     path = Path(location)
     if unconditional is not None and path.suffix.lower() == ".gguf":
-        return _describe_gguf_pair(path, Path(unconditional), as_given)
+        return _describe_gguf_pair(path, unconditional, as_given)
     if location == "pocket" or unconditional is not None or (revision is not None and path.exists()):
         return _describe_source(location, unconditional, revision, as_given)  # whatever lies here under that name
     if path.suffix.lower() == ".gguf":
@@ -82,7 +82,7 @@ def _describe_source(
         "layout": source.branch("conditional").layout,
         "transformer": source.config.to_json(),
         "latents": f"denormalised by {SAID[latent_norm(source.traits, source.config)]}",
-        "branches": ", ".join(BRANCHES),
+        "branches": ", ".join(source.branches),
         "tensors_per_branch": len(shapes),
         "linears_per_branch": len(linears(source.config)),
         "parameters_per_branch": sum(map(math.prod, shapes.values())),
@@ -143,8 +143,8 @@ def _describe_gguf(path: Path) -> dict[str, object]:
     }
 
 
-def _describe_gguf_pair(conditional: Path, unconditional: Path, as_given: bool) -> dict[str, object]:
-    """Two files that belong together, or are refused."""
+def _describe_gguf_pair(conditional: Path, unconditional: str, as_given: bool) -> dict[str, object]:
+    """Two files that belong together, or one alone, or they are refused."""
     from ideogram_q8.builds.gguf_build import open_transformers
 
     build = open_transformers(conditional, unconditional, as_given=as_given)
@@ -152,7 +152,7 @@ def _describe_gguf_pair(conditional: Path, unconditional: Path, as_given: bool) 
         "kind": "gguf",
         "variant": build.variant,
         "transformer": build.transformer_config.to_json(),
-        **{branch: _describe_gguf(build.branch(branch).files[0]) for branch in BRANCHES},
+        **{branch: _describe_gguf(build.branch(branch).files[0]) for branch in build.branches},
     }
 
 

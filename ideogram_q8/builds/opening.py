@@ -17,9 +17,10 @@ from ideogram_q8.builds.reader import read_manifest
 from ideogram_q8.errors import ArtifactError, SourceError
 from ideogram_q8.formats.manifest import FILE_NAME
 from ideogram_q8.hub import client as hub
-from ideogram_q8.model.architecture import TEXT_TAPS, Traits, TransformerConfig
+from ideogram_q8.model.architecture import COMPONENT_FOLDERS, TEXT_TAPS, Traits, TransformerConfig
 from ideogram_q8.model.components import TextEncoderConfig
 from ideogram_q8.sources import POCKET, Companions, Source, dimensions, open_companions, open_source
+from ideogram_q8.sources.source import find_tree
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,10 @@ def open_weights(
     Args:
         location: a path that exists is taken as one; else `org/name[/folder][@revision]` is a build or a checkpoint on the Hub.
         unconditional: the second file, where `location` is a single file; without it, it is found by its name beside the first.
+            `pairs.NONE` takes the conditional transformer alone.
         source: what a build was made from, or another place that has text encoder, tokenizer and VAE: `pocket`, a folder or a Hub
-            id. An artifact's manifest names it already; without it, single files lie in such a folder themselves.
+            id. An artifact's manifest names it already; without it, single files lie in such a folder themselves. Of a checkpoint
+            only where it has the transformer alone.
         revision: branch, tag or commit, where the location, or else the source, is a Hub id.
         as_given: leaves out the check that two files are not swapped.
 
@@ -64,19 +67,30 @@ def open_weights(
     if gguf_build.is_gguf(location):
         _require_file(path)
         rest = open_companions(path.parent if source is None else source, revision=revision)
-        second = None if unconditional is None else Path(unconditional).expanduser()
-        return Build(gguf_build.open_transformers(path, second, rest.config, as_given=as_given), rest)
+        return Build(gguf_build.open_transformers(path, unconditional, rest.config, as_given=as_given), rest)
     if path.is_file():
         companions = open_companions(path.parent if source is None else source, revision=revision)
         return open_source(path, unconditional=unconditional, rest=companions, builds=True, as_given=as_given)
     build = None if path.exists() else find_build(str(location), revision)
     if build is not None:
         return _open_artifact(build.download(), unconditional, source, None)
-    if source is not None:
+    others = None if source is None else _companions_beside(str(location), source, revision)
+    return open_source(location, unconditional=unconditional, revision=revision, rest=others, builds=True, as_given=as_given)
+
+
+def _companions_beside(location: str, source: str | Path, revision: str | None) -> Companions:
+    """Of a checkpoint without a text encoder of its own, as distilled ones are published.
+
+    Raises:
+        SourceError: the checkpoint has its own.
+    """
+    folder = find_tree(location, revision, "a folder with transformer")
+    if (folder / COMPONENT_FOLDERS["text_encoder"]).is_dir():
         raise SourceError(
-            f"{location} is a checkpoint, which needs no source; expected one beside an artifact or single files only"
+            f"{location} is a checkpoint, which needs no source; expected one beside an artifact, single files or a folder without a "
+            "text encoder only"
         )
-    return open_source(location, unconditional=unconditional, revision=revision, builds=True, as_given=as_given)
+    return open_companions(source)
 
 
 def _require_file(path: Path) -> None:

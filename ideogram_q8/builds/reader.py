@@ -17,7 +17,7 @@ from ideogram_q8.builds.packed import GgmlWeight, Int8Weight, Packed
 from ideogram_q8.errors import ArtifactError, SourceError
 from ideogram_q8.formats import file_kinds
 from ideogram_q8.formats.manifest import FILE_NAME, FileRecord, Manifest, TensorRecord, sha256_of
-from ideogram_q8.model.architecture import PartName, Traits, TransformerConfig
+from ideogram_q8.model.architecture import BRANCHES, Branch, PartName, Traits, TransformerConfig
 from ideogram_q8.model.components import Dimensions, TextEncoderConfig, component
 from ideogram_q8.model.schemes import INT8_SCHEMES
 from ideogram_q8.numerics.ggml import BLOCKS
@@ -127,7 +127,7 @@ class Artifact:
         self.recipe = Recipe.from_value(manifest.recipe)
         self.config = self._read_config()
         self.recipe.check(self.config)
-        parts = component(self.config).parts
+        parts = self.parts
         if {file.branch for file in manifest.files} != set(parts):
             raise ArtifactError(f"{folder / FILE_NAME}: files are not those of {' and '.join(parts)}; build the artifact again")
         self.form = self._form()
@@ -155,6 +155,16 @@ class Artifact:
         if not isinstance(self.config, TextEncoderConfig):
             raise ArtifactError(f"{self.folder} holds transformers; expected what `quantize --component text_encoder` wrote")
         return self.config
+
+    @property
+    def parts(self) -> tuple[PartName, ...]:
+        """The networks that the artifact holds."""
+        return tuple(part for part in component(self.config).parts if part in self.recipe.parts)
+
+    @property
+    def branches(self) -> tuple[Branch, ...]:
+        """The transformers that the artifact holds; none of a text encoder."""
+        return tuple(branch for branch in BRANCHES if branch in self._branches)
 
     @property
     def variant(self) -> str:
@@ -197,7 +207,7 @@ class Artifact:
     def _form(self) -> FormName:
         """The form whose tensors the manifest lists. Raises ArtifactError."""
         candidates: tuple[FormName, ...] = ("single", "diffusers") if self.recipe.scheme == "int8" else ("single",)
-        parts = component(self.config).parts
+        parts = self.parts
         for name in candidates:
             if all(self._lists(name, part) for part in parts):
                 return name

@@ -24,7 +24,7 @@ from ideogram_q8.errors import ArtifactError, RequestError
 from ideogram_q8.formats.manifest import TOOL_VERSION, Manifest
 from ideogram_q8.hub import client as hub
 from ideogram_q8.hub.client import Place
-from ideogram_q8.model.architecture import BRANCHES, TransformerConfig
+from ideogram_q8.model.architecture import Branch, TransformerConfig
 from ideogram_q8.recipes import Recipe, choose
 from ideogram_q8.sources import Companions, Source, open_source
 from ideogram_q8.sources.remote import RemoteSource
@@ -97,7 +97,7 @@ def _describe(name: str, source: Source | RemoteSource, folder: Path) -> Variant
         return _original(title, form, source)
     rest, manifest = source.missing_bytes() if isinstance(source, RemoteSource) else 0, _read_manifest(folder)
     if manifest is None:
-        return Variant(name, title, form, None, expected_bytes(name, source.config), rest_bytes=rest)
+        return Variant(name, title, form, None, expected_bytes(name, source.config, source.branches), rest_bytes=rest)
     return Variant(name, title, form, str(folder), sum(record.size for record in manifest.files), rest_bytes=rest)
 
 
@@ -222,8 +222,8 @@ def _published(build: Published, source: Source | RemoteSource) -> Variant:
 
 
 def _check_origin(name: str, manifest: Manifest, source: Source | RemoteSource) -> None:
-    """Raises RequestError unless it is a pair of transformers made from this source."""
-    if {file.branch for file in manifest.files} != set(BRANCHES):
+    """Raises RequestError unless it is transformers made from this source."""
+    if "text_encoder" in {file.branch for file in manifest.files}:
         raise RequestError(f"{name} holds a text encoder, which is no variant to paint with; name folders with transformers")
     if TransformerConfig.from_json(manifest.transformer) != source.config:
         raise RequestError(f"{name} is of other dimensions than {source.location}; leave out one of them")
@@ -238,7 +238,7 @@ def _title(variant: str) -> str:
 
 def _gguf_pair(path: Path, source: Source | RemoteSource) -> Variant:
     pair = open_transformers(path, config=source.config)
-    size = sum(file.stat().st_size for file in {file for branch in BRANCHES for file in pair.branch(branch).files})
+    size = sum(file.stat().st_size for file in {file for branch in pair.branches for file in pair.branch(branch).files})
     return Variant(_label(pair.variant), path.stem, f"{pair.variant} · of unknown origin", str(path.resolve()), size)
 
 
@@ -258,11 +258,11 @@ def _artifact(folder: Path, source: Source | RemoteSource) -> Variant:
     return Variant(_label(artifact.variant), _title(artifact.variant), form, str(folder.resolve()), size)
 
 
-def expected_bytes(name: str, config: TransformerConfig) -> int:
-    """Bytes of both transformers' tensors in a scheme, from the shapes alone."""
+def expected_bytes(name: str, config: TransformerConfig, branches: Sequence[Branch]) -> int:
+    """Bytes of the transformers' tensors in a scheme, from the shapes alone."""
     recipe = choose(name, config)
     container = layout.container(recipe.scheme)
-    stored = (records for branch in BRANCHES for records in layout.stored_tensors(config, recipe, branch).values())
+    stored = (records for branch in branches for records in layout.stored_tensors(config, recipe, branch).values())
     return sum(container.stored_bytes(record) for records in stored for record in records)
 
 
@@ -278,7 +278,7 @@ def _label(text: str) -> str:
 
 
 def _source_bytes(source: Source) -> int:
-    return sum(path.stat().st_size for path in {path for branch in BRANCHES for path in source.branch(branch).files})
+    return sum(path.stat().st_size for path in {path for branch in source.branches for path in source.branch(branch).files})
 
 
 def _read_manifest(folder: Path) -> Manifest | None:
@@ -297,5 +297,5 @@ def _is_build_of(folder: Path, source: Source, recipe: Recipe) -> bool:
     complete = all(
         (folder / record.path).is_file() and (folder / record.path).stat().st_size == record.size for record in manifest.files
     )
-    same = manifest.recipe == recipe.to_value() and manifest.tool_version == TOOL_VERSION
+    same = manifest.recipe == recipe.only(source.parts).to_value() and manifest.tool_version == TOOL_VERSION
     return complete and same and manifest.source.files == source.record().files

@@ -21,7 +21,7 @@ from ideogram_q8.builds.folder import check_space
 from ideogram_q8.calibration.recorder import Recorder
 from ideogram_q8.errors import ArtifactError, RequestError
 from ideogram_q8.formats.manifest import SourceRecord
-from ideogram_q8.model.architecture import BRANCHES, MAX_SEED, PartName, preset
+from ideogram_q8.model.architecture import MAX_SEED, PartName, preset
 from ideogram_q8.model.components import LANGUAGE_MODEL, Dimensions, TextEncoderConfig
 from ideogram_q8.recipes import statistics
 from ideogram_q8.recipes.statistics import Calibration, Statistics
@@ -69,9 +69,15 @@ class CalibrationJob:
         return network.config
 
     def check(self, network: Model, captions: Sequence[str]) -> None:
-        """Raises RequestError: preset, size or caption is none that the model can honour."""
+        """Raises RequestError: preset, size or caption is none that the model can honour, or a transformer would not run."""
         for caption in captions:
-            self.request(caption).check(network.traits)
+            request = self.request(caption)
+            request.check(network.traits, network.branches)
+            if len(request.branches(network.traits)) < len(network.branches):
+                raise RequestError(
+                    f"preset {self.preset} has guidance 1 and runs the conditional transformer only; expected a preset that runs both "
+                    "of this model's, or else the other one has no statistics"
+                )
 
     def calibration(self, captions: Sequence[str]) -> Calibration:
         """The record of a run over these canonical captions."""
@@ -85,10 +91,10 @@ class CalibrationJob:
         return Request(caption, seed, self.preset, self.width, self.height)
 
     def record(self, network: Model, caption: str, on_step: OnStep) -> Statistics:
-        """Paints the caption, watching both branches."""
+        """Paints the caption, watching all branches."""
         request = self.request(caption)
         label = f"{caption_sha256(caption)}/{request.seed}"
-        watched: dict[PartName, nn.Module] = {branch: network.branches[branch] for branch in BRANCHES}
+        watched: dict[PartName, nn.Module] = {branch: network.branches[branch] for branch in network.branches}
         with Recorder(watched, network.config, self.calibration([caption]), label) as recorder:
             for step in steps(network, request):
                 recorder.step = step.index + 1
@@ -217,4 +223,4 @@ def offload_blocks(model: Model, device: torch.device) -> None:
     The blocks of both are streamed (`ideogram_q8.runtime.loading.streaming`). What lies outside the blocks moves there now, the text
     encoder when it is loaded. The VAE stays, for calibrating decodes nothing.
     """
-    model.stream(("unconditional", "conditional"), device)
+    model.stream([branch for branch in ("unconditional", "conditional") if branch in model.branches], device)

@@ -5,15 +5,17 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ideogram_q8.commands.options import add_rest
 from ideogram_q8.errors import RequestError
 from ideogram_q8.formats.quantities import gigabytes
 from ideogram_q8.machine import platforms as machine
 from ideogram_q8.machine.devices import TorchBuild, notes
 from ideogram_q8.machine.terminal import say
-from ideogram_q8.model.architecture import IDEOGRAM4_TRAITS, MAX_TEXT_TOKENS, SIDE_MULTIPLE, check_size, parse_size
+from ideogram_q8.model.architecture import BRANCHES, IDEOGRAM4_TRAITS, MAX_TEXT_TOKENS, SIDE_MULTIPLE, check_size, parse_size
 from ideogram_q8.model.typed import as_typed
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         nargs="*",
         help="fp8, nf4, int8, q8_0, q4_k_m, ... of Ideogram 4, which needs no file; or `pocket`, a checkpoint, an artifact (default: all)",
     )
+    add_rest(parser, "VARIANT")
     parser.add_argument("--size", metavar="WxH", help="pixels (default: the model's own)")
     parser.add_argument(
         "--text-tokens",
@@ -62,7 +65,7 @@ def run(arguments: argparse.Namespace) -> None:
         if name in inventory.IDEOGRAM4_VARIANTS:
             networks, traits = inventory.of_ideogram4(name), IDEOGRAM4_TRAITS
         else:
-            opened = open_weights(name)
+            opened = open_weights(name, source=arguments.rest)
             networks, traits = describe(opened, torch.bfloat16), opened.traits
         width, height = size or traits.default_size
         check_size(width, height, traits)
@@ -79,10 +82,22 @@ def _report(name: str, networks: Networks, size: tuple[int, int], text_tokens: i
     here = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     host = usage.pinnable_bytes() if here.type == "cuda" else sys.maxsize
     yield _line(f"this {here.type}", networks, size, text_tokens, usage.room(here), here.type, host)
+    is_pair = len(networks.schemes) == len(BRANCHES)
     for card in usage.CARDS:
         yield _line(f"{card} GB card", networks, size, text_tokens, usage.room_of(card), "cuda")
     yield from _kernels(networks, size, text_tokens, here)
-    yield f"  branches     {table.branches_note(here, inventory.pair(networks, size))}"
+    if is_pair:
+        yield f"  branches     {table.branches_note(here, inventory.pair(networks, size))}"
+        yield from _without_guidance(networks, size, text_tokens)
+
+
+def _without_guidance(networks: Networks, size: tuple[int, int], text_tokens: int) -> Iterator[str]:
+    """What fits where only the conditional transformer is loaded, as `generate` does at guidance 1."""
+    from ideogram_q8.runtime.memory import usage
+
+    alone = replace(networks, schemes={"conditional": networks.schemes["conditional"]})
+    for card in usage.CARDS:
+        yield _line(f"{card} GB, guidance 1", alone, size, text_tokens, usage.room_of(card), "cuda")
 
 
 def _kernels(networks: Networks, size: tuple[int, int], text_tokens: int, device: torch.device) -> Iterator[str]:

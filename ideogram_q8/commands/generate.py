@@ -75,7 +75,7 @@ def run(arguments: argparse.Namespace) -> None:
     from ideogram_q8.builds.opening import open_weights
     from ideogram_q8.runtime.generation.sampling import Request
     from ideogram_q8.runtime.loading.model import load
-    from ideogram_q8.runtime.loading.planning import find_plan
+    from ideogram_q8.runtime.loading.planning import branches_of, find_plan
     from ideogram_q8.runtime.text.expansion import Idea
 
     opened = open_weights(
@@ -87,13 +87,16 @@ def run(arguments: argparse.Namespace) -> None:
     )
     width, height = size or opened.traits.default_size
     request = Request(caption=caption, seed=arguments.seed, preset=chosen, width=width, height=height)
-    request.check(opened.traits)  # before gigabytes are read
+    request.check(opened.traits, branches_of(opened))  # before gigabytes are read
+    branches = request.branches(opened.traits)
     dtype = getattr(torch, arguments.dtype or default_dtype(device))
     if arguments.expand:
         idea = Idea(caption, width, height, arguments.seed)
         request = replace(request, caption=expanded(arguments, opened, idea, device, dtype))
     compute, attention = arguments.compute, arguments.attention
-    plan = find_plan(arguments.plan, opened, (width, height), torch.device(device), dtype, compute, attention)
+    plan = find_plan(
+        arguments.plan, opened, (width, height), torch.device(device), dtype, compute, attention, branches=branches
+    )
     encoder = arguments.text_encoder
     model = load(
         opened,
@@ -104,6 +107,7 @@ def run(arguments: argparse.Namespace) -> None:
         attention=attention,
         plan=plan,
         size=(width, height),
+        branches=branches,
     )
     _paint(model, request, arguments.out)
 

@@ -38,7 +38,8 @@ def add_source(parser: argparse.ArgumentParser, metavar: str = "SOURCE", what: s
     parser.add_argument(
         "--unconditional",
         metavar="FILE",
-        help=f"the second file, where {metavar} is a single file (default: the one beside it that is named so)",
+        help=f"the second file, where {metavar} is a single file (default: the one beside it that is named so); `none` takes the "
+        "conditional transformer alone",
     )
     parser.add_argument(
         "--as-given",
@@ -54,8 +55,8 @@ def add_rest(parser: argparse.ArgumentParser, metavar: str, more: str = "") -> N
         "--source",
         dest="rest",
         metavar="SOURCE",
-        help=f"where text encoder, tokenizer and VAE come from, where {metavar} is a single file (default: its folder){more}: `pocket`, "
-        "a folder or a Hub id",
+        help=f"where text encoder, tokenizer and VAE come from, where {metavar} is a single file or has none (default: its folder)"
+        f"{more}: `pocket`, a folder or a Hub id",
     )
 
 

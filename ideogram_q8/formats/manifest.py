@@ -134,9 +134,13 @@ def _check_files(manifest: Manifest) -> None:
         if PurePosixPath(path).is_absolute() or "\\" in path or any(part in ("", ".", "..") for part in path.split("/")):
             raise ArtifactError(f"{FILE_NAME}: file path {path!r} does not stay inside the artifact's folder")
     held = {file.branch for file in manifest.files}
-    if held not in (set(BRANCHES), {"text_encoder"}) or len(set(paths)) != len(paths) or not _are_shards(manifest):
+    if (
+        held not in (set(BRANCHES), {"conditional"}, {"text_encoder"})
+        or len(set(paths)) != len(paths)
+        or not _are_shards(manifest)
+    ):
         found = ", ".join(f"{file.path} ({file.branch})" for file in manifest.files)[:300] or "none"
-        expected = f"one for each of {', '.join(BRANCHES)}, or one text_encoder, or all shards of one"
+        expected = f"one for each of {', '.join(BRANCHES)}, or one conditional, or one text_encoder, or all shards of one"
         raise ArtifactError(f"{FILE_NAME}: files are {found}; expected {expected}")
     if set(manifest.tensors) != set(paths):
         raise ArtifactError(f"{FILE_NAME}: tensors are listed for {sorted(manifest.tensors)}, files are {sorted(paths)}")

@@ -270,6 +270,10 @@ class Preset:
             main, final = self.main_guidance, min(self.main_guidance, final)
         return (main,) * (self.steps - self.final_steps) + (final,) * self.final_steps
 
+    def branches(self, traits: Traits) -> tuple[Branch, ...]:
+        """The transformers that a picture runs: at guidance 1 the velocity is the conditional one's, and no other is computed."""
+        return BRANCHES if any(weight != 1.0 for weight in self.guidance(traits)) else BRANCHES[:1]
+
 
 PRESETS: Mapping[str, Preset] = {
     preset.name: preset
@@ -277,8 +281,11 @@ PRESETS: Mapping[str, Preset] = {
         Preset("turbo-12", 12, 1, 0.5, 1.75),
         Preset("default-20", 20, 2, 0.0, 1.75),
         Preset("quality-48", 48, 3, 0.0, 1.5),
+        Preset("instant-8", 8, 0, 0.0, 1.75, 1.0),
+        Preset("fast-20", 20, 0, 0.0, 1.75, 1.0),
     )
 }
+"""The official ones, then those of the distilled transformers fal/ideogram-v4-instant and -fast (their model cards): no guidance."""
 
 
 @dataclass(frozen=True)

@@ -201,7 +201,7 @@ def measure(
     bench = _Bench(statistics, source, device, _Costs(source), rotate, weight_only)
     model, folds = component(source.config), list(fold_points(source.config))
     modulations = [linear.name for linear in model.linears if linear.in_block and not linear.sees_tokens]
-    places = [(part, name) for part in model.parts for name in (*folds, *modulations)]
+    places = [(part, name) for part in source.parts for name in (*folds, *modulations)]
     groups = []
     for index, (part, name) in enumerate(places):
         group = _fold_group if name in folds else _modulation_group

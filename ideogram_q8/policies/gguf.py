@@ -22,7 +22,7 @@ from ideogram_q8.errors import RequestError
 from ideogram_q8.formats import gguf_writer
 from ideogram_q8.formats.manifest import TensorRecord
 from ideogram_q8.formats.quantities import gigabytes
-from ideogram_q8.model.architecture import BRANCHES, Branch, Linear, PartName, linears
+from ideogram_q8.model.architecture import Branch, Linear, PartName, linears
 from ideogram_q8.model.schemes import MIXED, LayerScheme, can_be_weighted
 from ideogram_q8.numerics import ggml
 from ideogram_q8.policies.auto import Group, Option, front, spend
@@ -92,7 +92,7 @@ def _recipe(importance: Importance, source: Source, chosen: Sequence[tuple[Group
     plans = {(group.branch, plan.linear): plan for group, option in chosen for plan in option.plans}
     parts: dict[str, Part] = {
         branch: Part(tuple(plans.get((branch, layer.linear), layer) for layer in base.parts[branch].layers), ())
-        for branch in BRANCHES
+        for branch in source.branches
     }
     return replace(base, scheme=MIXED, policy="gguf", stats_sha256=importance.sha256, parts=parts)
 
@@ -100,7 +100,7 @@ def _recipe(importance: Importance, source: Source, chosen: Sequence[tuple[Group
 def file_bytes(recipe: Recipe, source: Source) -> int:
     """At least the bytes of both branches' files, headers and padding and all, and at most a few kilobytes more."""
     total = 0
-    for branch in BRANCHES:
+    for branch in source.branches:
         stored = layout.stored_tensors(source.config, recipe, branch)
         records = [record for records in stored.values() for record in records]
         files = layout.plan_files(recipe, branch, records, {}, layout.Packaging())
@@ -114,7 +114,7 @@ def measure(importance: Importance, source: Source, device: str = "cpu", on_prog
     Raises:
         ArtifactError: a Linear has no statistics.
     """
-    places = [(branch, linear) for branch in BRANCHES for linear in linears(source.config) if linear.in_block]
+    places = [(branch, linear) for branch in source.branches for linear in linears(source.config) if linear.in_block]
     groups = []
     for index, (branch, linear) in enumerate(places, 1):
         groups.append(_group(importance, source, branch, linear, device))
@@ -143,7 +143,7 @@ def recipe_errors(
 ) -> dict[PartName, dict[str, float]]:
     """The error of every Linear that has statistics under a GGUF recipe, as `error_of` has it; 0 where it is kept."""
     found: dict[PartName, dict[str, float]] = {}
-    for branch in BRANCHES:
+    for branch in source.branches:
         measured = [plan for plan in recipe.parts[branch].layers if importance.has(branch, plan.linear)]
         found[branch] = {plan.linear: _plan_error(importance, plan, source, branch, device) for plan in measured}
     return found

@@ -97,7 +97,7 @@ def recipe_errors(
     recipe: Recipe, statistics: Statistics, source: Checkpoint, *, device: str = "cpu", on_progress: OnProgress | None = None
 ) -> dict[PartName, dict[str, float]]:
     """The error of every Linear that has statistics, under an int8 recipe; 0 where it is kept."""
-    parts = component(source.config).parts
+    parts = source.parts
     found: dict[PartName, dict[str, float]] = {name: {} for name in parts}
     places = [(branch, plan) for branch in parts for plan in recipe.parts[branch].layers]
     for index, (branch, plan) in enumerate(places, 1):
@@ -132,7 +132,7 @@ def linear_bytes(recipe: Recipe, source: Checkpoint) -> Mapping[tuple[PartName, 
     size = layout.container(recipe.scheme).stored_bytes
     return {
         (branch, name): sum(size(record) for record in records)
-        for branch in component(source.config).parts
+        for branch in source.parts
         for name, records in layout.stored_tensors(source.config, recipe, branch).items()
     }
 
@@ -145,7 +145,7 @@ def check_statistics(statistics: Statistics, source: Checkpoint) -> None:
             f"statistics are of {statistics.calibration.source.location}, whose weights differ from those of {source.location}; "
             "calibrate this source"
         )
-    statistics.check(source.config)
+    statistics.check(source.config, source.parts)
 
 
 def token_linears(source: Checkpoint) -> list[str]:

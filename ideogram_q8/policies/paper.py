@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from ideogram_q8.errors import RequestError
 from ideogram_q8.model.architecture import IDEOGRAM4, PartName
-from ideogram_q8.model.components import Dimensions, component
+from ideogram_q8.model.components import Dimensions
 from ideogram_q8.numerics import smoothing
 from ideogram_q8.policies.measurement import inputs_of, token_linears, weight_maxima
 from ideogram_q8.policies.request import PolicyRequest
@@ -56,8 +56,7 @@ def paper(
         raise RequestError(f"protect is {protect}; expected 0 to {count}, the Linears of a branch that see tokens")
     naive = choose("int8", source.config)
     parts: dict[str, Part] = {
-        branch: _part(naive.parts[branch], statistics, source, branch, alpha, protect)
-        for branch in component(source.config).parts
+        branch: _part(naive.parts[branch], statistics, source, branch, alpha, protect) for branch in source.parts
     }
     return replace(naive, policy=policy, parts=parts)
 

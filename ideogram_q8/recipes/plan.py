@@ -14,13 +14,13 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, replace
 
 from ideogram_q8.errors import ArtifactError, RequestError
 from ideogram_q8.formats.names import is_line, is_sha256
 from ideogram_q8.formats.strict_json import check_version, decode, parse_json
-from ideogram_q8.model.architecture import BRANCHES, Linear, split_block
+from ideogram_q8.model.architecture import BRANCHES, Linear, PartName, split_block
 from ideogram_q8.model.components import Dimensions, component
 from ideogram_q8.model.schemes import (
     BLOCKS,
@@ -145,9 +145,11 @@ class Recipe:
         if odd is not None:
             known = ", ".join(map(repr, layer_schemes()))
             raise ArtifactError(f"recipe: {odd.linear[:80]!r}: scheme is {odd.scheme[:60]!r}, expected one of {known}")
-        if set(recipe.parts) not in (set(BRANCHES), {"text_encoder"}):
+        if set(recipe.parts) not in (set(BRANCHES), {"conditional"}, {"text_encoder"}):
             names = ", ".join(recipe.parts)[:200] or "none"
-            raise ArtifactError(f"recipe: parts are {names}; expected {', '.join(BRANCHES)}, or text_encoder")
+            raise ArtifactError(
+                f"recipe: parts are {names}; expected {', '.join(BRANCHES)}, conditional alone, or text_encoder"
+            )
         if not re.fullmatch(r"[a-z0-9_.-]{1,40}", recipe.policy):
             raise ArtifactError(f"recipe: policy is {recipe.policy[:60]!r}, expected a short name in lower case")
         _check_texts(recipe)
@@ -158,10 +160,16 @@ class Recipe:
         """The recipe's identity: sha256 of its JSON text."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
+    def only(self, parts: Collection[PartName]) -> Recipe:
+        """The recipe for a model that has these parts alone: each part is planned by itself. Raises ArtifactError: it lacks one."""
+        if not set(parts) <= set(self.parts):
+            raise ArtifactError(f"recipe: is for {' and '.join(self.parts)}, not for {' and '.join(parts)}; use another recipe")
+        return replace(self, parts={name: part for name, part in self.parts.items() if name in parts})
+
     def check(self, config: Dimensions) -> None:
         """Raises ArtifactError unless each part plans exactly the Linears of a model of these dimensions, as they can be stored."""
         model = component(config)
-        if set(self.parts) != set(model.parts):
+        if set(self.parts) not in (set(model.parts), set(model.parts[:1])):
             raise ArtifactError(
                 f"recipe: is for {' and '.join(self.parts)}, not for {' and '.join(model.parts)}; use another recipe"
             )

@@ -110,15 +110,19 @@ class Statistics:
         """The inputs of a Linear (official name); None if it never ran."""
         return self.entries.get((branch, shared_input(linear)))
 
-    def check(self, config: Dimensions) -> None:
-        """Raises ArtifactError unless the file is of such a model: Linears and widths known, those that see tokens all there."""
+    def check(self, config: Dimensions, parts: Sequence[PartName] | None = None) -> None:
+        """Raises ArtifactError unless the file is of such a model: Linears and widths known, those that see tokens all there.
+
+        Args:
+            parts: what the model has of the component's parts; None is all.
+        """
         model = component(config)
         widths = {(part, shared_input(linear.name)): linear.in_features for part in model.parts for linear in model.linears}
         for (branch, linear), entry in self.entries.items():
             if widths.get((branch, linear)) != len(entry.amax):
                 expected = f"{widths[branch, linear]} inputs" if (branch, linear) in widths else "no such Linear"
                 raise ArtifactError(f"statistics: {branch} {linear} has {len(entry.amax)} inputs, the model has {expected}")
-        for branch in model.parts:
+        for branch in model.parts if parts is None else parts:
             for wanted in model.linears:
                 if wanted.sees_tokens and self.get(branch, wanted.name) is None:
                     raise ArtifactError(f"statistics: {branch} {wanted.name} is missing; calibrate this model")

@@ -22,6 +22,8 @@ BRANCH_KEY = "ideogram_q8.branch"
 """In the header of a file of this package: what it holds."""
 MODEL_TYPES: Mapping[str, Branch] = {"ideogram4_cond": "conditional", "ideogram4_uncond": "unconditional"}
 """What `model_type` says in Comfy-Org's files, and in ours."""
+NONE = "none"
+"""Named in place of the unconditional transformer's file: there is none, and the conditional one is taken alone."""
 AS_GIVEN = "or use --as-given if the files are meant so"
 _FOLDERS: Mapping[str, Branch] = {COMPONENT_FOLDERS[branch]: branch for branch in BRANCHES}
 _NORM = "llm_cond_norm.weight"
@@ -42,6 +44,18 @@ class Member:
     def says(self) -> str | None:
         """The branch that the file says that it is; most say nothing."""
         return self.metadata.get(BRANCH_KEY) or MODEL_TYPES.get(self.metadata.get("model_type", ""))
+
+
+def is_none(unconditional: str | Path | None) -> bool:
+    """Whether someone said that the conditional transformer is to be taken alone."""
+    return unconditional is not None and str(unconditional) == NONE
+
+
+def check_alone(conditional: Member) -> None:
+    """Raises SourceError: what is to be the only transformer is the unconditional one, by its header, its name or its folder's."""
+    path = conditional.files[0]
+    if "unconditional" in (conditional.says, named_branch(path), _FOLDERS.get(path.parent.name)):
+        raise SourceError(f"{path} is the unconditional one, expected the conditional one; name its file, {AS_GIVEN}")
 
 
 def check(conditional: Member, unconditional: Member) -> None:
@@ -122,7 +136,7 @@ def other_branch(conditional: Path, shards: Callable[[Path], tuple[Path, ...]] =
         seen = ", ".join(path.name for path in found or others) or "none"
         raise SourceError(
             f"{conditional} is one of two transformers, and the unconditional one beside it is not to be told from names "
-            f"({seen[:300]}); name its file too"
+            f"({seen[:300]}); name its file too, or --unconditional {NONE} if there is none"
         )
     return found[0]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from ideogram_q8.formats.manifest import SourceRecord
 from ideogram_q8.hub import client as hub
 from ideogram_q8.hub.client import NEEDED, OnProgress, RemoteFile, Snapshot
-from ideogram_q8.model.architecture import BRANCHES, COMPONENT_FOLDERS, Traits, TransformerConfig
+from ideogram_q8.model.architecture import BRANCHES, COMPONENT_FOLDERS, Branch, Traits, TransformerConfig
 from ideogram_q8.sources import dimensions
 from ideogram_q8.sources.source import POCKET, read_traits
 
@@ -35,8 +35,14 @@ class RemoteSource:
         return self.snapshot.folder
 
     @property
+    def branches(self) -> tuple[Branch, ...]:
+        """The transformers that it holds."""
+        found = {file.path.partition("/")[0] for file in self._weights()}
+        return tuple(branch for branch in BRANCHES if COMPONENT_FOLDERS[branch] in found)
+
+    @property
     def weight_bytes(self) -> int:
-        """Size of both transformers' files."""
+        """Size of the transformers' files."""
         return sum(file.size for file in self._weights())
 
     @property

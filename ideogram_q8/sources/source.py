@@ -37,6 +37,7 @@ from ideogram_q8.sources.branch import BranchReader
 POCKET = "pocket"
 """The word that names the embedded model wherever a source is asked for."""
 _PROBLEMS_SHOWN = 5
+_TRAITS = "traits.json"
 
 
 class Checkpoint:
@@ -63,6 +64,11 @@ class Checkpoint:
         self.config = config
         self.states = {path: _state(path) for reader in branches.values() for path in reader.files}
         self._branches = dict(branches)
+
+    @property
+    def parts(self) -> tuple[PartName, ...]:
+        """What is there of the component's parts."""
+        return tuple(self._branches)
 
     def branch(self, branch: PartName) -> BranchReader:
         """The reader of a branch, or of the text encoder."""
@@ -122,9 +128,14 @@ def _unreadable(path: Path, error: OSError) -> SourceError:
 
 
 class Source(Checkpoint):
-    """The pair of transformers of a checkpoint."""
+    """The transformers of a checkpoint: the pair, or the conditional one alone."""
 
     config: TransformerConfig
+
+    @property
+    def branches(self) -> tuple[Branch, ...]:
+        """The transformers that the checkpoint holds."""
+        return tuple(branch for branch in BRANCHES if branch in self._branches)
 
 
 class TextEncoderSource(Checkpoint):
@@ -144,14 +155,18 @@ def open_source(
 ) -> Source:
     """Opens `pocket`, a folder in the official tree, a pair of single files, or a repository on the Hugging Face Hub.
 
+    A folder or a repository without unconditional_transformer, whose model_index.json does not promise it, has one transformer.
+
     Layout and encoding are found in the tensors' names, shapes and types (`checkpoint.layouts`), never in file names.
 
     Args:
         location: a path that exists is taken as one; else `org/name[@revision]` is a repository, which is downloaded.
         unconditional: the second file, where `location` is a single file with the conditional transformer; without it the file beside
-            it that is named so (`pairs.other_branch`). A file with both transformers needs none.
+            it that is named so (`pairs.other_branch`). A file with both transformers needs none. `pairs.NONE` takes the conditional
+            one alone, whatever is beside it.
         revision: branch, tag or commit of a repository.
-        rest: where VAE, text encoder and what the model was made for are, of single files; None is the folder of the first.
+        rest: where VAE and text encoder are, and what the model was made for where no traits.json beside it says so; None is the
+            folder itself, or that of the first file.
         builds: whether what is quantized to int8 already is opened too, to paint with: it is no source to quantize.
         as_given: leaves out the check that the transformers are not swapped (`pairs.check`).
 
@@ -159,27 +174,43 @@ def open_source(
         SourceError: a folder, a file or a tensor is missing or not what it claims to be, or the Hub refuses. Where tensors are
             wrong, `problems` has all of them, of both transformers.
     """
-    text, path = str(location), Path(location).expanduser()
+    text, path, alone = str(location), Path(location).expanduser(), pairs.is_none(unconditional)
     if path.is_file():
         _refuse_revision(revision, path)
-        tables = _read_files(
-            path.resolve(), None if unconditional is None else Path(unconditional).expanduser().resolve(), builds
-        )
+        if alone:
+            tables: dict[Branch, _Table] = {"conditional": _read_table((path.resolve(),), builds)}
+        else:
+            second = None if unconditional is None else Path(unconditional).expanduser().resolve()
+            tables = _read_files(path.resolve(), second, builds)
         source = _from_files(tables, rest)
-    elif unconditional is not None:
+    elif unconditional is not None and not alone:
         raise SourceError(
             f"{text!r} is not a file, so the unconditional transformer is not to be named; expected one folder or two files"
         )
     else:
         parts = " and ".join(COMPONENT_FOLDERS[branch] for branch in BRANCHES)
-        folder = find_tree(text, revision, f"a folder with {parts}, two files")
-        traits, configs = read_traits(folder), _configs(folder)
-        tables = {branch: _read_table(places.in_tree(folder, branch), builds) for branch in BRANCHES}
+        wanted = [pattern for pattern in hub.NEEDED if not (alone and pattern.startswith(COMPONENT_FOLDERS["unconditional"]))]
+        folder = find_tree(text, revision, f"a folder with {parts}, two files", wanted)
+        present = BRANCHES[:1] if alone else _branches_in(folder)
+        configs = _configs(folder, present)
+        tables = {branch: _read_table(places.in_tree(folder, branch), builds) for branch in present}
         config, branches = _resolve(tables, configs, folder)
-        source = Source(*origin(folder), folder, traits, config, branches)
+        traits = read_traits(folder) if rest is None or (folder / _TRAITS).exists() else rest.traits
+        source = Source(*origin(folder), folder if rest is None else rest.folder, traits, config, branches)
     if not as_given and not tables["conditional"].shared and text != POCKET:  # whose two are this package's own
-        pairs.check(*(pairs.Member(tables[b].files, tables[b].metadata, source.branch(b).read) for b in BRANCHES))
+        members = [pairs.Member(table.files, table.metadata, source.branch(b).read) for b, table in tables.items()]
+        pairs.check_alone(*members) if len(members) == 1 else pairs.check(*members)
     return source
+
+
+def _branches_in(folder: Path) -> tuple[Branch, ...]:
+    """The transformers of a folder: one where nothing speaks of the other, so that a half of a pair is not taken for a whole."""
+    name = COMPONENT_FOLDERS["unconditional"]
+    index = folder / "model_index.json"
+    listed = read_json(index) if index.is_file() else None
+    promised = isinstance(listed, dict) and name in listed
+    is_pair = promised or (folder / name).exists() or not (folder / COMPONENT_FOLDERS["conditional"]).is_dir()
+    return BRANCHES if is_pair else BRANCHES[:1]
 
 
 def open_text_encoder(location: str | Path, *, revision: str | None = None) -> TextEncoderSource:
@@ -311,13 +342,14 @@ def _beside(conditional: Path) -> Path:
         return pairs.other_branch(conditional)
     except SourceError as error:
         raise SourceError(
-            f"{error}: {conditional.name} is a single file; name the unconditional transformer's file too"
+            f"{error}: {conditional.name} is a single file; name the unconditional transformer's file too, or --unconditional "
+            f"{pairs.NONE} if it is the only one"
         ) from None
 
 
-def _configs(folder: Path) -> dict[Branch, TransformerConfig]:
+def _configs(folder: Path, branches: Sequence[Branch]) -> dict[Branch, TransformerConfig]:
     """The dimensions of a folder's transformers. Raises SourceError: there are none, or it holds a build."""
-    paths = {branch: folder / COMPONENT_FOLDERS[branch] / "config.json" for branch in BRANCHES}
+    paths = {branch: folder / COMPONENT_FOLDERS[branch] / "config.json" for branch in branches}
     if not paths["conditional"].is_file() and (folder / FILE_NAME).is_file():
         raise SourceError(f"{folder} holds a build, which is no source; expected the checkpoint that it was made from")
     return {branch: dimensions.from_config(path, TransformerConfig) for branch, path in paths.items()}
@@ -326,7 +358,7 @@ def _configs(folder: Path) -> dict[Branch, TransformerConfig]:
 def _from_files(tables: Mapping[Branch, _Table], rest: Companions | None) -> Source:
     first = tables["conditional"].files[0]
     if rest is not None and rest.config is not None:
-        configs = dict.fromkeys(BRANCHES, rest.config)
+        configs = dict.fromkeys(tables, rest.config)
     else:
         configs = {branch: dimensions.from_shapes(table.named.tensors, table.files[0]) for branch, table in tables.items()}
     config, branches = _resolve(tables, configs, first.parent)
@@ -338,7 +370,7 @@ def _resolve(
     tables: Mapping[Branch, _Table], configs: Mapping[Branch, TransformerConfig], where: Path
 ) -> tuple[TransformerConfig, dict[PartName, BranchReader]]:
     config = configs["conditional"]
-    if configs["unconditional"] != config:
+    if any(other != config for other in configs.values()):
         raise SourceError(
             f"{where}: the two transformers have different dimensions (config.json, or shapes without one); expected the same in both"
         )
@@ -373,7 +405,7 @@ def read_traits(folder: Path) -> Traits:
     Raises:
         SourceError: traits.json is not valid.
     """
-    path = folder / "traits.json"
+    path = folder / _TRAITS
     if not path.exists():
         return IDEOGRAM4_TRAITS
     traits = decode(Traits, read_json(path), str(path), SourceError)

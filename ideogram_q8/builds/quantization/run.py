@@ -21,7 +21,6 @@ from ideogram_q8.builds.sink import Sink
 from ideogram_q8.errors import RequestError
 from ideogram_q8.formats.manifest import FILE_NAME, FORMAT_VERSION, TOOL_VERSION, FileRecord, Manifest, sha256_of
 from ideogram_q8.machine.threads import ahead, in_background, workers
-from ideogram_q8.model.components import component
 from ideogram_q8.model.schemes import GGUF_SCHEMES
 from ideogram_q8.recipes import Recipe
 from ideogram_q8.recipes.importance import Importance
@@ -62,13 +61,13 @@ def quantize(
     on_progress: OnProgress | None = None,
     overwrite: bool = False,
 ) -> Manifest:
-    """Writes both branches of `source`, or its text encoder, and manifest.json into the folder `out`, which appears whole or not at all.
+    """Writes the branches of `source`, or its text encoder, and manifest.json into the folder `out`, which appears whole or not at all.
 
     An exception raised by `on_progress` cancels. The same source, recipe and packaging give the same weight files, on every device,
     and whether in one run or in several.
 
     Args:
-        recipe: for a model of the source's dimensions.
+        recipe: for a model of the source's dimensions; what it plans for parts that the source has not is left out.
         device: where the arithmetic runs, "cpu" or "cuda".
         importance: the statistics that a recipe with weighted Linears names.
         packaging: of GGUF files.
@@ -81,6 +80,7 @@ def quantize(
         SourceError: the source cannot be read, has changed, or holds values that no weight can have.
         ResourceError: too little disk space.
     """
+    recipe = recipe.only(source.parts)
     recipe.check(source.config)
     _check(recipe, importance, packaging)
     names = own_names(out)
@@ -126,7 +126,7 @@ class _Job:
         on_progress: OnProgress | None,
     ) -> None:
         self.source, self.recipe, self.on_progress = source, recipe, on_progress
-        jobs = [PartJob(source, recipe, part, device, importance, packaging) for part in component(source.config).parts]
+        jobs = [PartJob(source, recipe, part, device, importance, packaging) for part in source.parts]
         self.parts = jobs
         self.files = {file.name: (job, file) for job in jobs for file in job.files}
         self.key = self._key()

@@ -87,6 +87,7 @@ def render(manifest: Manifest, figures: Figures, licence: Licence, repo: str, li
         root="../" if prefix else "",
         manifest=manifest,
         is_folder=is_folder(manifest),
+        is_pair="unconditional" in {file.branch for file in manifest.files},
         licence=licence,
         is_pocket=is_pocket,
         modification=modification_notice(manifest.variant, manifest.tool_version),

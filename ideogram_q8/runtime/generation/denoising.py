@@ -181,9 +181,15 @@ def side_of(device: torch.device) -> Side | None:
 
 
 def velocities(
-    unconditional: Denoiser, conditional: Denoiser, latents: torch.Tensor, step: int, side: Side | None = None
+    unconditional: Denoiser | None, conditional: Denoiser, latents: torch.Tensor, step: int, side: Side | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Velocities of both branches: computed one after the other, or the unconditional one on a CUDA stream of its own."""
+    """Velocities of both branches: computed one after the other, or the unconditional one on a CUDA stream of its own.
+
+    Without an unconditional branch both are the conditional one's: guidance between equals changes nothing.
+    """
+    if unconditional is None:
+        alone = conditional.velocity(latents, step)
+        return alone, alone
     if side is None:
         return unconditional.velocity(latents, step), conditional.velocity(latents, step)
     first = side.start(lambda: unconditional.velocity(latents, step))

@@ -13,7 +13,7 @@ import importlib.metadata
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -22,7 +22,18 @@ from PIL import Image
 from ideogram_q8.errors import ArtifactError, RequestError
 from ideogram_q8.formats.manifest import TOOL_VERSION
 from ideogram_q8.machine.devices import COMPUTES
-from ideogram_q8.model.architecture import MAX_SEED, SIDE_MULTIPLE, Branch, Preset, Traits, check_size, preset, schedule_mean
+from ideogram_q8.model.architecture import (
+    BRANCHES,
+    MAX_SEED,
+    PRESETS,
+    SIDE_MULTIPLE,
+    Branch,
+    Preset,
+    Traits,
+    check_size,
+    preset,
+    schedule_mean,
+)
 from ideogram_q8.runtime.generation import decoding
 from ideogram_q8.runtime.generation.denoising import Denoiser, Side, velocities
 from ideogram_q8.runtime.kernels import guided_step
@@ -47,19 +58,31 @@ class Request:
     width: int
     height: int
 
-    def check(self, traits: Traits) -> None:
-        """Raises RequestError for what a model with `traits` cannot honour."""
+    def check(self, traits: Traits, branches: Collection[Branch] = BRANCHES) -> None:
+        """Raises RequestError for what a model with `traits` and the transformers `branches` cannot honour."""
         if not self.caption.strip():
             raise RequestError("the caption is empty; describe the picture")
         if not 0 <= self.seed <= MAX_SEED:
             raise RequestError(f"seed is {self.seed}; expected an integer from 0 to {MAX_SEED}")
-        preset(self.preset)
+        if not set(self.branches(traits)) <= set(branches):
+            raise RequestError(
+                f"preset {self.preset} has guidance {max(preset(self.preset).guidance(traits)):g}, which two transformers make, and "
+                f"here is one, the conditional; use guidance 1: {', '.join(_unguided(traits))} or custom-STEPS-g1"
+            )
         check_size(self.width, self.height, traits)
+
+    def branches(self, traits: Traits) -> tuple[Branch, ...]:
+        """The transformers that the picture needs. Raises RequestError: an unknown preset."""
+        return preset(self.preset).branches(traits)
 
     @property
     def grid(self) -> tuple[int, int]:
         """Rows and columns of image tokens."""
         return self.height // SIDE_MULTIPLE, self.width // SIDE_MULTIPLE
+
+
+def _unguided(traits: Traits) -> list[str]:
+    return [name for name, setting in PRESETS.items() if len(setting.branches(traits)) == 1]
 
 
 @dataclass(frozen=True)
@@ -196,7 +219,7 @@ def steps(model: Model, request: Request, noise: torch.Tensor | None = None) -> 
         ResourceError: at once, if the picture cannot fit the device.
         ArtifactError: at a step whose latents are not finite.
     """
-    request.check(model.traits)
+    request.check(model.traits, model.branches)
     placement = model.placement(request.width, request.height)
     keep_text_encoder = placement.keep_text_encoder
     if model.plan is not None and model.plan.encoder == "freed":
@@ -216,11 +239,11 @@ def _iterate(
     setting = preset(request.preset)
     levels = sigmas(setting, request.width, request.height)
     t = timesteps(levels[:-1]).to(model.device)
-    conditional = _denoiser(model, "conditional", projected, request.grid, t)
-    unconditional = _denoiser(model, "unconditional", projected[:0], request.grid, t)
+    texts: dict[Branch, torch.Tensor] = {"conditional": projected, "unconditional": projected[:0]}
+    denoisers = {branch: _denoiser(model, branch, texts[branch], request.grid, t) for branch in request.branches(model.traits)}
     for i, guidance in enumerate(setting.guidance(model.traits)):
         started = time.perf_counter()
-        both = velocities(unconditional, conditional, latents, i, side)
+        both = velocities(denoisers.get("unconditional"), denoisers["conditional"], latents, i, side)
         velocity, latents = guided_step(latents, *both, guidance, levels[i] - levels[i + 1])
         if not torch.isfinite(latents).all():  # asking waits for the device, so `seconds` below is the step's own time
             raise ArtifactError(

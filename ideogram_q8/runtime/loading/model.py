@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import itertools
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -202,7 +202,7 @@ class Model:
         return apart
 
     def _overlaps(self, networks: budget.Networks, size: tuple[int, int]) -> bool:
-        if self.side is None or self.enter:
+        if self.side is None or self.enter or len(self.branches) < len(BRANCHES):
             return False
         if self.overlap is not None:
             return self.overlap
@@ -239,6 +239,7 @@ def load(
     attention: str = ATTENTIONS[0],
     plan: Plan | None = None,
     size: tuple[int, int] | None = None,
+    branches: Collection[Branch] = BRANCHES,
 ) -> Model:
     """Loads `pocket`, a source folder or Hub id (variant fp8, bf16, ...), an artifact folder, GGUF files, or what is open already.
 
@@ -249,6 +250,7 @@ def load(
         attention: one of ATTENTIONS. As of `compute`, "int8" changes pictures, and so the model's name and identity.
         plan: what is streamed; None is, on CUDA, the first of `budget.PLANS` with room for a picture of `size`.
         size: width and height of the largest picture to come; None is the model's own.
+        branches: the transformers that pictures will need, of those that are there; the others are not loaded.
 
     Raises:
         SourceError, ArtifactError: the folder or one of its files is missing or not what it claims to be.
@@ -262,13 +264,16 @@ def load(
     if isinstance(opened, Source):
         config, made_from, folder = opened.config, opened.location, opened.folder
         variant, digests, blocks = opened.variant, list(opened.record().files.values()), False
-        readers: Mapping[Branch, WeightReader] = {branch: SourceWeights(opened.branch(branch)) for branch in BRANCHES}
+        all_readers: Mapping[Branch, WeightReader] = {
+            branch: SourceWeights(opened.branch(branch)) for branch in opened.branches
+        }
     else:
         build = opened.weights if isinstance(opened, Build) else opened
         config = build.transformer_config
         made_from, folder = origin(opened)
         variant, digests, blocks = build.variant, list(build.digests), build.has_blocks
-        readers = {branch: build.branch(branch) for branch in BRANCHES}
+        all_readers = {branch: build.branch(branch) for branch in build.branches}
+    readers = {branch: reader for branch, reader in all_readers.items() if branch in branches}
     encoder = None if text_encoder is None else open_text_encoder_build(Path(text_encoder), config, folder)
     if encoder is not None:
         variant = f"{variant}, text encoder {encoder.variant}"
@@ -277,12 +282,13 @@ def load(
     variant = variant_name(variant, attention, compute)
     size = size or opened.traits.default_size
     usage.keep_off_main_memory(place)
-    plan = plan or find_plan(AUTO, opened, size, place, dtype, compute, attention)
+    plan = plan or find_plan(AUTO, opened, size, place, dtype, compute, attention, branches=branches)
     streamed = () if plan is None else plan.streamed
-    files = dict.fromkeys(path for branch in BRANCHES if branch not in streamed for path in readers[branch].files)
+    files = dict.fromkeys(path for branch in readers if branch not in streamed for path in readers[branch].files)
     weights = usage.weight_bytes(files)
     usage.check(weights, usage.room(place), f"variant {variant}", place)
-    homes = {branch: torch.device("cpu") if branch in streamed else place for branch in BRANCHES}
+    homes = {branch: torch.device("cpu") if branch in streamed else place for branch in readers}
+    stored = inventory.schemes(opened.weights if isinstance(opened, Build) else opened)
     model = Model(
         variant=variant,
         artifact_sha256=identity(digests, attention, compute),
@@ -298,7 +304,7 @@ def load(
         },
         vae=load_vae(folder / "vae", place, dtype),
         tokenizer=load_tokenizer(folder / "tokenizer"),
-        schemes=inventory.schemes(opened.weights if isinstance(opened, Build) else opened),
+        schemes={branch: stored[branch] for branch in readers},
         text_encoder_build=encoder,
         compute=compute,
         attention=attention,
@@ -309,7 +315,7 @@ def load(
     schemes = {scheme for linears in model.schemes.values() for scheme in linears.values()}
     products = model.products(size)
     try_programs(config, place, dtype, products, schemes, int8_attention=attention == "int8")
-    if model.side is not None and not streamed:
+    if model.side is not None and not streamed and len(readers) == len(BRANCHES):
         pair = inventory.pair(describe(opened, dtype, compute, attention), size)
         _log.info("both branches: %s", table.branches_note(place, pair))
     return model

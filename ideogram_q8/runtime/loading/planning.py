@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from dataclasses import replace
 
 import torch
@@ -11,6 +12,7 @@ from ideogram_q8.builds import Artifact
 from ideogram_q8.builds.opening import Build, origin
 from ideogram_q8.errors import ResourceError
 from ideogram_q8.machine.devices import ATTENTIONS, AUTO, COMPUTES
+from ideogram_q8.model.architecture import BRANCHES, Branch
 from ideogram_q8.runtime.memory import budget, inventory, usage
 from ideogram_q8.runtime.memory.budget import Plan
 from ideogram_q8.sources import Source
@@ -27,6 +29,7 @@ def find_plan(
     compute: str = COMPUTES[0],
     attention: str = ATTENTIONS[0],
     held: int = 0,
+    branches: Collection[Branch] = BRANCHES,
 ) -> Plan | None:
     """The plan that a person asks for by its key; `auto` is the first with room for pictures of `size` on a CUDA device, or None.
 
@@ -34,15 +37,17 @@ def find_plan(
 
     Args:
         held: bytes of the device that will be given back before anything is loaded.
+        branches: the transformers that are loaded, of those that are there.
 
     Raises:
-        RequestError: there is no such plan for this kind of device.
+        RequestError: there is no such plan for this kind of device, or for one transformer.
         ResourceError: the plan that was asked for pins more main memory than there is.
     """
-    chosen = None if key == AUTO else budget.plan_named(key, device.type)
+    loaded = [branch for branch in branches if branch in branches_of(opened)]
+    chosen = None if key == AUTO else budget.plan_named(key, device.type, loaded)
     if device.type != "cuda":
         return chosen
-    networks, host = describe(opened, dtype, compute, attention), usage.pinnable_bytes()
+    networks, host = describe(opened, dtype, compute, attention, loaded), usage.pinnable_bytes()
     if chosen is not None:
         asked = budget.footprint(networks, chosen, size)
         if asked.host > host:
@@ -56,16 +61,28 @@ def find_plan(
     return None if found.fits is None else found.fits.plan
 
 
+def branches_of(opened: Source | Artifact | Build) -> tuple[Branch, ...]:
+    """The transformers that are there to load."""
+    return (opened.weights if isinstance(opened, Build) else opened).branches
+
+
 def describe(
-    opened: Source | Artifact | Build, dtype: torch.dtype, compute: str = COMPUTES[0], attention: str = ATTENTIONS[0]
+    opened: Source | Artifact | Build,
+    dtype: torch.dtype,
+    compute: str = COMPUTES[0],
+    attention: str = ATTENTIONS[0],
+    branches: Collection[Branch] = BRANCHES,
 ) -> budget.Networks:
-    """What `model.load` would load, as numbers, from headers alone.
+    """What `model.load` would load of `branches`, as numbers, from headers alone.
 
     Raises:
         SourceError, ArtifactError: as `model.load`.
     """
     if isinstance(opened, Source):
-        return replace(inventory.of_files(opened, opened.folder, opened.config, dtype), attention=attention)
-    build = opened.weights if isinstance(opened, Build) else opened
-    found = inventory.of_files(build, origin(opened)[1], build.transformer_config, dtype)
-    return replace(found, compute=compute, attention=attention)
+        found = inventory.of_files(opened, opened.folder, opened.config, dtype)
+        compute = COMPUTES[0]
+    else:
+        build = opened.weights if isinstance(opened, Build) else opened
+        found = inventory.of_files(build, origin(opened)[1], build.transformer_config, dtype)
+    schemes = {branch: found.schemes[branch] for branch in found.schemes if branch in branches}
+    return replace(found, schemes=schemes, compute=compute, attention=attention)

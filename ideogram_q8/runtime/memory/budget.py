@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -67,6 +67,7 @@ PLANS: tuple[Plan, ...] = (
     Plan("both", "both branches and text encoder streamed", ("unconditional", "conditional"), "streamed"),
 )
 """Fastest first. A freed encoder is read from disk again for the next new caption."""
+_PLANS_OF_ONE = (*PLANS[:3], Plan("both", "transformer and text encoder streamed", ("conditional",), "streamed"))
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,8 @@ class Encoder:
 @dataclass(frozen=True)
 class Networks:
     """What is loaded. `schemes` has a scheme for each Linear of a branch: "fp8", "nf4", those of recipes, or a float type.
+
+    Branches that `schemes` does not name are neither loaded nor computed.
 
     `vae_bytes` of the VAE; `vae_channels` before and after the first layer of its decoder's last block, at the picture's full size.
     """
@@ -116,11 +119,8 @@ def footprint(
     networks: Networks, plan: Plan, size: tuple[int, int], text_tokens: int = MAX_TEXT_TOKENS, device: str = "cuda"
 ) -> Footprint:
     """What `plan` takes for one picture of `size` (width, height) whose caption has `text_tokens` tokens."""
-    blocks = [list(_block_bytes(networks, branch)) for branch in BRANCHES]
-    streamed = list(
-        itertools.chain.from_iterable(b for b, branch in zip(blocks, BRANCHES, strict=True) if branch in plan.streamed)
-    )
-    kept = sum(branch_bytes(networks, branch) for branch in BRANCHES) - sum(streamed) + SLOTS * max(streamed, default=0)
+    streamed = list(itertools.chain.from_iterable(_block_bytes(networks, branch) for branch in plan.streamed))
+    kept = sum(branch_bytes(networks, branch) for branch in networks.schemes) - sum(streamed) + SLOTS * max(streamed, default=0)
     encoder = networks.encoder
     beside = {"resident": encoder.total, "freed": 0, "streamed": SLOTS * encoder.layer}[plan.encoder]
     base = kept + networks.vae_bytes
@@ -153,7 +153,7 @@ def choose_plan(
 ) -> PlanChoice:
     """The first plan within `available` bytes of the device and `host` bytes of pinned main memory."""
     skipped: list[Footprint] = []
-    for plan in plans(device):
+    for plan in plans(device, networks.schemes):
         found = footprint(networks, plan, size, text_tokens, device)
         if found.peak <= available and found.host <= host:
             return PlanChoice(found, tuple(skipped))
@@ -176,23 +176,28 @@ def first_that_fits(
 
 def least(networks: Networks, size: tuple[int, int], text_tokens: int = MAX_TEXT_TOKENS, device: str = "cuda") -> Footprint:
     """The footprint of the plan with the smallest peak."""
-    return min((footprint(networks, plan, size, text_tokens, device) for plan in plans(device)), key=lambda each: each.peak)
+    return min(
+        (footprint(networks, plan, size, text_tokens, device) for plan in plans(device, networks.schemes)),
+        key=lambda each: each.peak,
+    )
 
 
-def plans(device: str) -> tuple[Plan, ...]:
-    """Plans for a kind of device: a CPU has nothing to stream from."""
-    return tuple(plan for plan in PLANS if device == "cuda" or plan.encoder != "streamed")
+def plans(device: str, branches: Collection[Branch] = BRANCHES) -> tuple[Plan, ...]:
+    """Plans for a kind of device, a CPU has nothing to stream from, and for the transformers that there are."""
+    known = PLANS if len(branches) == len(BRANCHES) else _PLANS_OF_ONE
+    return tuple(plan for plan in known if device == "cuda" or plan.encoder != "streamed")
 
 
-def plan_named(key: str, device: str) -> Plan:
+def plan_named(key: str, device: str, branches: Collection[Branch] = BRANCHES) -> Plan:
     """The plan of `devices.PLANS` that a person asks for.
 
     Raises:
-        RequestError: there is none of this name for a kind of device.
+        RequestError: there is none of this name for a kind of device, or for one transformer.
     """
-    found = {plan.key: plan for plan in plans(device)}
+    found = {plan.key: plan for plan in plans(device, branches)}
     if key not in found:
-        raise RequestError(f"--plan is {key}, on {device} expected one of {', '.join((AUTO, *found))}")
+        where = device if len(branches) == len(BRANCHES) else f"{device} with one transformer"
+        raise RequestError(f"--plan is {key}, on {where} expected one of {', '.join((AUTO, *found))}")
     return found[key]
 
 
@@ -278,10 +283,13 @@ def denoise_activation_bytes(
     config, item = networks.config, networks.dtype.itemsize
     image = size[0] * size[1] // SIDE_MULTIPLE**2
     tokens = text_tokens + image
-    kept = 2 * _MOST_STEPS * (4 * config.num_layers + 1) * config.hidden_size * item
-    kept += 2 * (2 * tokens) * config.attention_head_dim * item  # cosines and sines of both branches
+    count = len(networks.schemes)
+    kept = count * _MOST_STEPS * (4 * config.num_layers + 1) * config.hidden_size * item
+    kept += count * (2 * tokens) * config.attention_head_dim * item  # cosines and sines of each branch
     kept += text_tokens * config.hidden_size * 2 * item + 4 * image * config.in_channels * 4
-    kept += _workspace(networks, BRANCHES, device) + (_workspace(networks, ("unconditional",), device) if overlap else 0)
+    kept += _workspace(networks, networks.schemes, device) + (
+        _workspace(networks, ("unconditional",), device) if overlap else 0
+    )
     return kept + _block_peak(networks, tokens, device) + (_block_peak(networks, image, device) if overlap else 0)
 
 
@@ -323,7 +331,7 @@ def _block_peak(networks: Networks, tokens: int, device: str) -> int:
 def _products(networks: Networks) -> set[tuple[str, str]]:
     """Kinds of products of a block, and the schemes that they have somewhere."""
     names = [(linear.name, linear.kind) for linear in linears(networks.config) if linear.in_block and linear.sees_tokens]
-    return {(kind, networks.schemes[branch][name]) for branch in BRANCHES for name, kind in names}
+    return {(kind, networks.schemes[branch][name]) for branch in networks.schemes for name, kind in names}
 
 
 def _product_peak(networks: Networks, kind: str, scheme: str, tokens: int, device: str) -> int:

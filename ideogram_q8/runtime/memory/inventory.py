@@ -39,10 +39,10 @@ _ENCODER_EMBEDDING, _ENCODER_WIDTH = 151_936 * 4096, 4096
 def schemes(opened: Source | Artifact | GgufBuild) -> dict[Branch, dict[str, str]]:
     """The scheme of each Linear, by branch and official name."""
     if isinstance(opened, Artifact):
-        return {branch: {plan.linear: plan.scheme for plan in opened.recipe.parts[branch].layers} for branch in BRANCHES}
+        return {branch: {plan.linear: plan.scheme for plan in opened.recipe.parts[branch].layers} for branch in opened.branches}
     config = opened.transformer_config if isinstance(opened, GgufBuild) else opened.config
     names = [linear.name for linear in linears(config)]
-    return {branch: {name: opened.branch(branch).scheme(name) for name in names} for branch in BRANCHES}
+    return {branch: {name: opened.branch(branch).scheme(name) for name in names} for branch in opened.branches}
 
 
 def vae_channels(config: Any) -> tuple[int, int]:
@@ -96,7 +96,7 @@ def pair(networks: Networks, size: tuple[int, int]) -> table.Pair:
     """What of both branches is measured one after the other and at once, for pictures of `size` (width, height)."""
     config = networks.config
     names = [linear.name for linear in linears(config) if linear.sees_tokens]
-    counted = collections.Counter(networks.schemes[branch][name] for branch in BRANCHES for name in names)
+    counted = collections.Counter(schemes_[name] for schemes_ in networks.schemes.values() for name in names)
     scheme = counted.most_common(1)[0][0]
     return table.Pair(
         table.bucket(size[0] * size[1] // SIDE_MULTIPLE**2),

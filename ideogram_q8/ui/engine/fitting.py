@@ -67,7 +67,9 @@ def best(fits: Mapping[str, Fit | None], original: str = "fp8") -> str | None:
 def _schemes(base: Networks, variant: str, given: str | None) -> Mapping[Branch, Mapping[str, str]]:
     if given is not None:
         return _schemes_of_files(given, base.config)
-    return base.schemes if variant == "fp8" else _schemes_of_recipe(variant, base.config)
+    if variant == "fp8":
+        return base.schemes
+    return {branch: found for branch, found in _schemes_of_recipe(variant, base.config).items() if branch in base.schemes}
 
 
 @functools.lru_cache(maxsize=32)
@@ -85,4 +87,4 @@ def _schemes_of_files(location: str, config: TransformerConfig) -> Mapping[Branc
         rest = Companions("", path.parent, IDEOGRAM4_TRAITS, config)
         return inventory.schemes(open_source(path, rest=rest, builds=True))
     parts = Recipe.from_value(read_manifest(path).recipe).parts  # which is here before the weights are
-    return {branch: {plan.linear: plan.scheme for plan in parts[branch].layers} for branch in BRANCHES}
+    return {branch: {plan.linear: plan.scheme for plan in parts[branch].layers} for branch in BRANCHES if branch in parts}

@@ -34,7 +34,13 @@ _FOLDERS = re.compile(r"(?<![\w.:/<])/(?:[^\s/:'\"]+/)+")
 """The folders of an absolute path; what is left is a file's name."""
 _LONGEST = 1000
 _log = logging.getLogger(__name__)
-_PRESET_TITLES = {"turbo-12": "Turbo · 12", "default-20": "Default · 20", "quality-48": "Quality · 48"}
+_PRESET_TITLES = {
+    "turbo-12": "Turbo · 12",
+    "default-20": "Default · 20",
+    "quality-48": "Quality · 48",
+    "instant-8": "Instant · 8, no guidance",
+    "fast-20": "Fast · 20, no guidance",
+}
 Fields = tuple[str, str, float, float, str | None, float, float]
 """Caption, preset, width, height, seed, steps, guidance: what `read_request` takes."""
 

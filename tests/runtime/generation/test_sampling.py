@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ from ideogram_q8.pocket import WEIGHTS
 from ideogram_q8.pocket.data import held_out_scenes
 from ideogram_q8.pocket.tokenizer import caption_text
 from ideogram_q8.runtime.generation import decoding, sampling
+from ideogram_q8.runtime.generation.denoising import Denoiser
 from ideogram_q8.runtime.generation.sampling import Request, generate, initial_noise, metadata, picture, steps
 from ideogram_q8.runtime.kernels.choosing import table
 from ideogram_q8.runtime.loading.model import Model, load
@@ -79,6 +81,43 @@ def test_a_seed_gives_the_same_picture_twice_and_another_seed_another(model: Mod
     first, again, other = (generate(model, request(seed)) for seed in (1, 1, 2))
     assert first.image.tobytes() == again.image.tobytes() != other.image.tobytes()
     assert first.image.size == (128, 128) and first.image.mode == "RGB"
+
+
+def guided_by_arithmetic(model: Model, asked: Request) -> torch.Tensor:
+    """Final latents where both branches are computed and mixed by lerp, whatever the guidance."""
+    setting = PRESETS[asked.preset]
+    levels = sampling.sigmas(setting, asked.width, asked.height)
+    projected, t = sampling.encode_caption(model, asked.caption), sampling.timesteps(levels[:-1])
+    conditional = Denoiser(model.branches["conditional"], projected, asked.grid, t)
+    unconditional = Denoiser(model.branches["unconditional"], projected[:0], asked.grid, t)
+    latents = initial_noise(asked, model.config.in_channels)
+    for i, guidance in enumerate(setting.guidance(model.traits)):
+        velocity = torch.lerp(unconditional.velocity(latents, i), conditional.velocity(latents, i), guidance)
+        latents = torch.add(latents, velocity, alpha=levels[i] - levels[i + 1])
+    return latents
+
+
+@pytest.mark.parametrize("name", ["instant-8", "fast-20", "custom-4-g1"])
+def test_guidance_of_one_never_runs_the_unconditional_branch(model: Model, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same bits as with both branches mixed at guidance 1, by a model that has only one."""
+    asked, alone = request(name=name), load("pocket", branches=("conditional",))
+    assert set(alone.branches) == set(alone.schemes) == {"conditional"}
+    made: list[object] = []
+    monkeypatch.setattr(sampling, "Denoiser", lambda network, *rest: (made.append(network), Denoiser(network, *rest))[1])
+    with torch.no_grad():
+        found, lone = (list(steps(each, asked))[-1].latents for each in (model, alone))
+        if name in PRESETS:
+            assert torch.equal(found, guided_by_arithmetic(model, asked))
+    assert torch.equal(found, lone) and made == [model.branches["conditional"], alone.branches["conditional"]]
+
+
+def test_one_transformer_refuses_guidance_with_the_reason(model: Model) -> None:
+    alone = dataclasses.replace(model, branches={"conditional": model.branches["conditional"]})
+    expected = (
+        "preset turbo-12 has guidance 3, which two transformers make, and here is one.*instant-8, fast-20 or custom-STEPS-g1"
+    )
+    with pytest.raises(RequestError, match=expected):
+        steps(alone, request())
 
 
 def test_steps_tell_where_they_are(model: Model) -> None:

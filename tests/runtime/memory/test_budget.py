@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -89,9 +90,9 @@ def step_peak(model: Model, text_tokens: int, grid: tuple[int, int]) -> int:
             "conditional": torch.zeros(text_tokens, 256, dtype=model.dtype),
             "unconditional": torch.zeros(0, 256, dtype=model.dtype),
         }
-        denoisers = [Denoiser(model.branches[b], texts[b], grid, t, attention=model.attention) for b in BRANCHES]
+        denoisers = [Denoiser(model.branches[b], texts[b], grid, t, attention=model.attention) for b in model.branches]
         velocities = [denoiser.velocity(latents, 0) for denoiser in denoisers]
-        assert len(velocities) == len(BRANCHES)
+        assert len(velocities) == len(model.branches)
 
     workspace.release()
     with torch.no_grad():
@@ -123,6 +124,35 @@ def test_a_step_peaks_where_it_was_predicted(
     weights = sum(budget.branch_bytes(found, branch) for branch in BRANCHES) + found.vae_bytes
     predicted = budget.denoise_activation_bytes(found, size, text_tokens, "cpu")
     assert abs((weights + predicted) / (weights + measured) - 1) < 0.05
+
+
+@pytest.mark.parametrize(("text_tokens", "grid"), [(40, (8, 8)), (300, (24, 16))])
+@pytest.mark.parametrize("variant", ["fp8", "int8", "q4_k_s"])
+def test_one_branch_takes_what_was_predicted(
+    variant: str, folders: dict[str, Path], text_tokens: int, grid: tuple[int, int]
+) -> None:
+    """Without guidance the second transformer is neither loaded nor counted."""
+    place = folders.get(variant, "pocket")
+    found = describe(open_weights(place), torch.float32, branches=("conditional",))
+    model = load(place, branches=("conditional",))
+    held = usage.module_bytes(*model.branches.values(), model.vae)
+    measured = held + step_peak(model, text_tokens, grid)
+    predicted = budget.footprint(found, budget.PLANS[1], (grid[1] * 16, grid[0] * 16), text_tokens, "cpu").denoise
+    assert abs(predicted / measured - 1) < 0.05
+
+
+def test_plans_of_one_transformer_stream_no_other() -> None:
+    one = dataclasses.replace(int8 := inventory.of_ideogram4("int8"), schemes={"conditional": int8.schemes["conditional"]})
+    for plan in budget.plans("cuda", one.schemes):
+        assert set(plan.streamed) <= {"conditional"} and budget.plan_named(plan.key, "cuda", one.schemes) == plan
+        saved = (
+            budget.footprint(int8, budget.PLANS[0], (1024, 1024)).denoise - budget.footprint(one, plan, (1024, 1024)).denoise
+        )
+        assert saved > budget.branch_bytes(int8, "unconditional")
+    with pytest.raises(
+        RequestError, match="--plan is unconditional, on cuda with one transformer expected one of auto, resident"
+    ):
+        budget.plan_named("unconditional", "cuda", one.schemes)
 
 
 @pytest.mark.parametrize(("tokens", "heads", "width"), [(700, 8, 32), (1500, 3, 64)])
