@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
-from torch.profiler import ProfilerActivity, profile
 
 from ideogram_q8.errors import ArtifactError, ResourceError, SourceError
 from ideogram_q8.formats.quantities import gigabytes
@@ -217,6 +216,8 @@ def watch_live(work: Callable[[], T]) -> tuple[T, Live]:
     Returns:
         What `work` returns, and the tensors alive while it ran. Memory that other libraries take is not seen.
     """
+    from torch.profiler import ProfilerActivity, profile  # only where it counts: the app imports torch in a thread
+
     os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # else the profiler prints that it starts and stops
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as found:
         value = work()
