@@ -87,7 +87,7 @@ def run_make(arguments: argparse.Namespace) -> None:
     from ideogram_q8.policies.measurement import stored_bytes
 
     source = open_component(arguments)
-    recipe = _make(arguments, POLICIES[arguments.policy], source, device)
+    recipe = _make(arguments, POLICIES[arguments.policy], source, device).only(source.parts)
     _write(arguments.out, recipe.to_json())
     say(f"{arguments.out}: {recipe.variant}, {stored_bytes(recipe, source):,} bytes of tensors, sha256 {recipe.sha256}")
 
