@@ -9,7 +9,5 @@ if __name__ == "__main__":
 
 from ideogram_q8.commands.app import main
 
-__all__ = ["main"]
-
 if __name__ == "__main__":
     raise SystemExit(console.run(main))

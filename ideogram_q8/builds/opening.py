@@ -79,7 +79,7 @@ def open_weights(
 
 
 def _companions_beside(location: str, source: str | Path, revision: str | None) -> Companions:
-    """Of a checkpoint without a text encoder of its own, as distilled ones are published.
+    """Opens the companions of a checkpoint without a text encoder of its own, as distilled ones are published.
 
     Raises:
         SourceError: the checkpoint has its own.

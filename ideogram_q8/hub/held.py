@@ -27,7 +27,7 @@ class Silent(tqdm):
 def bar(what: str, size: int) -> type[Silent]:
     """A class of bars that raise SourceError where more than `size` bytes arrive; `what` names the file."""
 
-    class Held(Silent):
+    class HeldBar(Silent):
         arrived = 0
 
         def update(self, count: float | None = 1) -> bool | None:
@@ -36,7 +36,7 @@ def bar(what: str, size: int) -> type[Silent]:
                 raise _differs(what, size, "more")
             return super().update(count)
 
-    return Held
+    return HeldBar
 
 
 def check_size(file: Path, what: str, size: int) -> None:

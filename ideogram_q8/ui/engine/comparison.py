@@ -125,7 +125,7 @@ def _cell_numbers(cell: Cell) -> dict[str, Any]:
 
 
 def _score_numbers(scores: Scores) -> dict[str, float | bool | None]:
-    """By metric, with its unit where that is decibels."""
+    """Numbers by metric, with the unit in the name where it is decibels."""
     numbers: dict[str, float | bool | None] = {}
     for name, value in scores.items():
         infinite = value is not None and math.isinf(value)

@@ -8,26 +8,25 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import sys
 from pathlib import Path
 
 from huggingface_hub import snapshot_download
 
-import app
-
 SETTINGS = Path(__file__).with_name("space.json")
 
 
-def main() -> int:
-    """Serves until it is stopped; returns the exit code."""
+def main() -> None:
+    """Runs the `app.py` that lies beside this file, which serves until it is stopped and ends the process with its exit code."""
     settings = json.loads(SETTINGS.read_text(encoding="utf-8"))
     folders = [snapshot_download(variant["repo"], revision=variant["revision"]) for variant in settings["variants"]]
     sys.argv = ["app.py", "--host", os.environ.get("GRADIO_SERVER_NAME", "0.0.0.0")]
     sys.argv += ["--port", os.environ.get("GRADIO_SERVER_PORT", "7860"), "--device", settings["device"]]
     for folder in folders:
         sys.argv += ["--artifact", folder]
-    return app.main()
+    runpy.run_path(str(Path(__file__).with_name("app.py")), run_name="__main__")
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    main()
