@@ -215,7 +215,7 @@ def test_a_space_offers_nothing_of_a_name_that_the_hub_refuses(hub: Hub, tmp_pat
 
 def test_every_option_that_names_something_on_the_hub_is_looked_at() -> None:
     """An option to come is checked and named above, or named here: `--python` names a program of this computer."""
-    commands = next(action for action in _parser()._actions if isinstance(action, argparse._SubParsersAction))
+    commands = next(action for action in _parser("push")._actions if isinstance(action, argparse._SubParsersAction))
     found = {
         option
         for command in commands.choices.values()

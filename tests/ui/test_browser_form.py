@@ -26,6 +26,7 @@ def test_only_enlarged_pictures_are_drawn_by_pixels(page: Page, side: int, shown
 
 
 def test_the_demo_says_what_it_is(page: Page) -> None:
+    page.evaluate("scrollTo(0, 0)")  # a test before may have scrolled
     chip = page.locator("#q8-demo summary")
     expect(chip).to_have_text("demo model, not Ideogram 4")
     expect(chip).to_be_in_viewport()

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from ideogram_q8.ui.engine.comparison import Cell, Column
-from ideogram_q8.ui.engine.judge import Scores, Words
+from ideogram_q8.ui.engine.judge import Words
 from ideogram_q8.ui.parts.verdicts import verdicts
 
 
 def column(title: str, psnr: float | None, read: str | None) -> Column:
     picture: Any = SimpleNamespace()
-    scores = None if psnr is None else Scores(psnr, 1.0, None)
+    scores = None if psnr is None else {"psnr": psnr, "ssim": 1.0, "lpips": None}
     words = None if read is None else ((Words("OPEN", read),) if read else ())
     return Column(title.lower(), title, 1, (Cell(picture, scores, words),))
 

@@ -37,8 +37,8 @@ class Stock:
         self._is_on_the_hub = hub.origin(opened.folder) is not None
         self._source = str(opened.folder) if self._is_on_the_hub else source  # of which the Hub need not be asked once more
         self._cache = cache
-        with contextlib.suppress(OSError):  # a variant that is built says so where the folder cannot be made
-            make_private(cache or variants.default_cache())
+        if (kept := cache or variants.default_cache()).is_dir():
+            make_private(kept)
         self._given = {variant.name: variant for variant in variants.given(artifacts, self._known)}
         self.downloading: dict[str, Downloading] = {}
 
@@ -118,6 +118,8 @@ class Stock:
         def on_progress(progress: Progress) -> None:
             emit(Building(variant, progress.done_bytes / max(1, progress.total_bytes)))
 
+        with contextlib.suppress(OSError):  # building says what is wrong where the folder cannot be made
+            make_private(self._cache or variants.default_cache())
         return variants.prepare(variant, self._source, self._cache, on_progress)
 
 
