@@ -336,7 +336,7 @@ def test_a_caption_is_read_from_a_file_or_taken_as_it_is(tmp_path: Path, monkeyp
         "captions.YAML",
         "./one",
         "../a/b",
-        "/tmp/none",
+        "/nowhere/none",
         "~/poster.txt",
         "C:\\a\\b.txt",
         "a/b c.txt",
